@@ -1,0 +1,290 @@
+"""What a machine must be able to do to run a decoder: about a dozen ops, and `compile`.
+
+Tensors are opaque handles of the backend. A forward pass is written against `Ops`, never looks
+at values and never branches on them, so that it can be recorded once and compiled. Shapes below
+use T tokens in the step, S sequences, R logit rows; activations are [T, width].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.core.collective import Collective
+from vivace.formats.qtensor import QTensor
+
+Tensor: TypeAlias = Any  # an activation of the backend
+Vector: TypeAlias = Any  # a float32 vector of the backend: norm gains, sinks
+Embedding: TypeAlias = Any  # a token or position table of the backend
+Linear: TypeAlias = Any  # a packed weight (and bias) of the backend
+RotaryTable: TypeAlias = Any  # cosines and sines of the backend
+KVCache: TypeAlias = Any  # the pages of one KV group
+IntArray: TypeAlias = NDArray[np.int32]
+
+PAGE_TOKENS = 16
+DTypeName = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One ragged step, flattened. All arrays are C-contiguous int32.
+
+    Sequence s owns rows query_starts[s] to query_starts[s + 1]; its rows are consecutive
+    positions and the last one is context_lens[s] - 1. A row sees its own sequence's positions up
+    to itself. Position p of sequence s stands in page block_tables[g][s, p // 16] at p % 16.
+
+    Attributes:
+        token_ids: [T].
+        positions: [T].
+        query_starts: [S + 1].
+        context_lens: [S], at least the sequence's rows.
+        block_tables: per KV group [S, max_blocks]; empty means no pages: every sequence stands
+            whole in this batch, from position 0.
+        logit_rows: [R], rows of the batch.
+        adapter_ids: [T] or None: which adapter each row uses.
+    """
+
+    token_ids: IntArray
+    positions: IntArray
+    query_starts: IntArray
+    context_lens: IntArray
+    block_tables: tuple[IntArray, ...]
+    logit_rows: IntArray
+    adapter_ids: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """The largest batch that a program must take."""
+
+    max_tokens: int
+    max_sequences: int
+    max_logit_rows: int
+
+
+@dataclass(frozen=True)
+class KVSpec:
+    """One layer group's KV memory. Layers of a group share one block table.
+
+    Attributes:
+        num_layers: layers in the group.
+        num_kv_heads: KV heads per layer.
+        head_dim: values per head.
+        window: how many last positions a row sees, itself included; None sees all.
+    """
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    window: int | None = None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """RMSNorm: x / rms(x) * weight. LayerNorm: (x - mean) / std * weight + bias. float32 inside."""
+
+    kind: Literal["rms", "layer"]
+    weight: Vector
+    eps: float
+    bias: Vector | None = None
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise epilogue of a linear.
+
+    Gated: the linear's output is [gate | up], each half as wide, and the result is
+    kind(gate) * up. "swiglu_clamped" (gpt-oss, always gated): gate is clamped from above and up
+    on both sides by `limit`; the result is gate * sigmoid(alpha * gate) * (up + 1).
+    """
+
+    kind: Literal["silu", "gelu", "gelu_tanh", "relu", "swiglu_clamped"]
+    gated: bool
+    limit: float = 7.0
+    alpha: float = 1.702
+
+
+@dataclass(frozen=True)
+class RotarySpec:
+    """Rotary positions: pair (i, i + dim/2) turns by position * inv_freq[i].
+
+    Lengths are fixed at load, so every scaling kind is only a choice of these numbers.
+
+    Attributes:
+        inv_freq: dim/2 values; heads turn in their first `dim` values, the rest pass through.
+        scale: factor of both cosine and sine.
+        max_positions: rows of the table.
+    """
+
+    inv_freq: tuple[float, ...]
+    scale: float
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """One layer's attention.
+
+    Attributes:
+        scale: factor of q . k.
+        window: how many last positions a row sees, itself included; None sees all.
+        softcap: scores become softcap * tanh(score / softcap), before the mask.
+        kv_group: which KV group holds its pages.
+        kv_layer: its place within the group.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    kv_group: int = 0
+    kv_layer: int = 0
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of expert MLPs.
+
+    Probabilities are softmax(router(x)) in float32; the `top_k` likeliest experts run (ties: the
+    lower index), weighted by their probability, renormalised to sum 1 where `renormalize`.
+
+    Attributes:
+        up: per expert, [gate | up] for a gated activation.
+        down: per expert.
+    """
+
+    router: Linear
+    up: tuple[Linear, ...]
+    down: tuple[Linear, ...]
+    activation: Activation
+    top_k: int
+    renormalize: bool
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Where a block's output goes: residual + multiplier * post_norm(output)."""
+
+    into: Tensor
+    post_norm: Norm | None = None
+    multiplier: float = 1.0
+
+
+class Ops(Protocol):
+    """The ops of one step. The batch is implied; `Tensor`s are [T, width]."""
+
+    def embed(
+        self, tokens: Embedding, multiplier: float = 1.0, positions: Embedding | None = None
+    ) -> Tensor:
+        """multiplier * tokens[token_id] (+ positions[position])."""
+        ...
+
+    def norm(self, x: Tensor, norm: Norm) -> Tensor: ...
+
+    def norm_linear(
+        self, x: Tensor, norm: Norm | None, linear: Linear, activation: Activation | None = None
+    ) -> Tensor:
+        """activation(linear(norm(x)))."""
+        ...
+
+    def rotary_write(
+        self,
+        qkv: Tensor,
+        spec: AttentionSpec,
+        rotary: RotaryTable | None,
+        q_norm: Norm | None = None,
+        k_norm: Norm | None = None,
+    ) -> Tensor:
+        """Split [q | k | v], norm and turn q and k, write k and v to pages; the result is for
+        `attention` alone. A norm as long as a head works per head, a longer one on the whole."""
+        ...
+
+    def attention(
+        self, queries: Tensor, spec: AttentionSpec, sinks: Vector | None = None
+    ) -> Tensor:
+        """Causal attention over pages: [T, heads * head_dim]. `sinks` [heads] are extra logits
+        per head that take probability and give no value."""
+        ...
+
+    def linear_residual(self, x: Tensor, linear: Linear, residual: Residual) -> Tensor:
+        """residual.into + multiplier * post_norm(linear(x))."""
+        ...
+
+    def experts_residual(
+        self, x: Tensor, norm: Norm | None, experts: Experts, residual: Residual
+    ) -> Tensor:
+        """residual.into + multiplier * post_norm(experts(norm(x)))."""
+        ...
+
+    def logits(
+        self, hidden: Tensor, head: Linear, multiplier: float = 1.0, softcap: float | None = None
+    ) -> Tensor:
+        """float32 [R, vocab] of the batch's logit rows: multiplier * head(hidden), then capped."""
+        ...
+
+
+Forward: TypeAlias = Callable[[Ops], Tensor]
+
+
+class Program(Protocol):
+    """A forward pass, ready to run step by step."""
+
+    def run(self, batch: Batch) -> Tensor:
+        """What the forward returned, for this batch. It may be overwritten by the next run."""
+        ...
+
+
+class Backend(Protocol):
+    """One kind of machine. Weights enter once, as handles; packing happens here alone."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> DTypeName:
+        """What weights, matmul inputs and KV pages are kept in."""
+        ...
+
+    def vector(self, tensor: QTensor, offset: float = 0.0) -> Vector:
+        """tensor + offset, as float32."""
+        ...
+
+    def embedding(self, tensor: QTensor) -> Embedding: ...
+
+    def linear(
+        self,
+        parts: Sequence[QTensor],
+        bias: Sequence[QTensor] = (),
+        collective: Collective | None = None,
+    ) -> Linear:
+        """Weights [out_i, in] stacked along their outputs, with biases [out_i] or none. With a
+        collective, the outputs are partial sums, reduced before bias and residual."""
+        ...
+
+    def rotary(self, spec: RotarySpec) -> RotaryTable: ...
+
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> KVCache:
+        """Pages for one group; page 0 is a page like any other."""
+        ...
+
+    def kv_page_bytes(self, spec: KVSpec) -> int:
+        """Bytes of one page over all layers of the group."""
+        ...
+
+    def copy_pages(self, cache: KVCache, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy whole pages (copy on write)."""
+        ...
+
+    def compile(self, forward: Forward, caches: Sequence[KVCache], limits: BatchLimits) -> Program:
+        """Make a forward runnable. No caches means batches without pages."""
+        ...
+
+    def numpy(self, tensor: Tensor) -> NDArray[np.float32]:
+        """A result as a float32 array; it may share memory with the program's buffers."""
+        ...

@@ -1,0 +1,35 @@
+"""Errors that a user may see: one sentence each, saying what to do."""
+
+from __future__ import annotations
+
+
+class VivaceError(Exception):
+    """Base of every error whose text is meant for a user."""
+
+
+class UsageError(VivaceError):
+    """The call or the command line is wrong (exit code 2)."""
+
+
+class CheckpointError(VivaceError):
+    """A checkpoint is unknown, incomplete or damaged; nothing was loaded."""
+
+
+class CapacityError(VivaceError):
+    """The machine, or the limits given, cannot hold what was asked for."""
+
+
+class BackendError(VivaceError):
+    """A backend is not available here, or does not support what was asked."""
+
+
+class RequestError(VivaceError):
+    """One request is invalid; the engine and other requests are unaffected.
+
+    Attributes:
+        param: the name of the offending parameter, when there is one.
+    """
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param

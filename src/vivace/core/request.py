@@ -1,0 +1,91 @@
+"""A request as the engine takes it, and what comes back: plain data, names as in vLLM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vivace.core.sampling import SamplingParams
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to continue once. A caller's `n` completions are n requests (see `index`).
+
+    Attributes:
+        request_id: unique among the requests alive in the engine.
+        prompt_token_ids: at least one token.
+        arrival: seconds on the engine's clock.
+        priority: lower runs earlier, as in vLLM.
+        deadline: seconds on the engine's clock, or None.
+        index: which of the caller's n completions this is.
+        cache_salt: prefixes are shared only among equal salts.
+    """
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    arrival: float = 0.0
+    priority: int = 0
+    deadline: float | None = None
+    index: int = 0
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """One token's log-probability under the model, its rank (1 is likeliest) and its text."""
+
+    logprob: float
+    rank: int
+    decoded_token: str = ""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one step adds to one request. `finish_reason` is set on the last one only.
+
+    Attributes:
+        token_ids: new tokens (none on an abort or an error).
+        text: new text, whole characters only; text that may become a stop string is held back.
+        logprobs: per new token a map from token id to `Logprob`, when asked for.
+        stop_reason: the stop string or stop token id that ended it, as in vLLM.
+        num_cached_tokens: prompt tokens found in the prefix cache.
+        error: one sentence, when `finish_reason` is "error".
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    logprobs: tuple[dict[int, Logprob], ...] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+    num_cached_tokens: int = 0
+    error: str | None = None
+
+
+@dataclass
+class CompletionOutput:
+    """One finished completion, with vLLM's field names."""
+
+    index: int
+    text: str
+    token_ids: list[int]
+    cumulative_logprob: float | None
+    logprobs: list[dict[int, Logprob]] | None
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+
+
+@dataclass
+class RequestOutput:
+    """What `LLM.generate` returns for one prompt, with vLLM's field names."""
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: list[int]
+    outputs: list[CompletionOutput]
+    finished: bool
+    num_cached_tokens: int = 0

@@ -1,0 +1,103 @@
+"""What a caller may ask of decoding: `SamplingParams`, with vLLM's names and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vivace.core.errors import RequestError
+
+MAX_LOGPROBS = 20
+MAX_CHOICES = 128
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to turn logits into tokens, and when to stop.
+
+    Attributes:
+        n: completions to return.
+        temperature: 0 is greedy.
+        top_k: keep the k likeliest tokens; 0 or -1 keeps all.
+        top_p: keep the smallest set whose probability reaches it, in (0, 1].
+        min_p: keep tokens at least this fraction as likely as the likeliest, in [0, 1].
+        repetition_penalty: >1 discourages tokens of prompt and output (1 is off).
+        presence_penalty: subtracted once from tokens already in the output, in [-2, 2].
+        frequency_penalty: subtracted per occurrence in the output, in [-2, 2].
+        logit_bias: token id to a bias in [-100, 100], added to its logit.
+        seed: fixes the random stream: the same answer whatever else runs.
+        stop: strings that end the answer; they are not part of it.
+        stop_token_ids: tokens that end the answer.
+        include_stop_str_in_output: keep the stop string in the text.
+        ignore_eos: go on after an end token.
+        max_tokens: at most this many new tokens; None means up to the context's end.
+        min_tokens: no stop before this many new tokens.
+        logprobs: for each new token its log-probability and that many likeliest others.
+        skip_special_tokens: leave special tokens out of the text.
+
+    Raises:
+        RequestError: a value is out of range; `param` names it.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    logprobs: int | None = None
+    skip_special_tokens: bool = True
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
+        for param, holds, rule in self._rules():
+            if not holds:
+                got = getattr(self, param)
+                raise RequestError(f"{param} must be {rule}, got {got!r}.", param)
+
+    def _rules(self) -> list[tuple[str, bool, str]]:
+        """Each rule: the parameter, whether it holds (False for NaN too), and its wording."""
+        top = self.max_tokens
+        return [
+            ("n", 1 <= self.n <= MAX_CHOICES, f"from 1 to {MAX_CHOICES}"),
+            ("temperature", 0 <= self.temperature <= 100, "from 0 to 100"),
+            ("top_k", self.top_k >= -1, "0 or -1 (all), or a positive count"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("repetition_penalty", 0 < self.repetition_penalty <= 100, "above 0 and at most 100"),
+            ("presence_penalty", -2 <= self.presence_penalty <= 2, "from -2 to 2"),
+            ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "from -2 to 2"),
+            (
+                "logit_bias",
+                all(-100 <= bias <= 100 for bias in self.logit_bias.values()),
+                "a map of token ids to values from -100 to 100",
+            ),
+            ("stop", all(self.stop), "free of empty strings"),
+            ("max_tokens", top is None or top >= 1, "at least 1"),
+            (
+                "min_tokens",
+                0 <= self.min_tokens <= (top or self.min_tokens),
+                "from 0 to max_tokens",
+            ),
+            (
+                "logprobs",
+                self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
+                f"from 0 to {MAX_LOGPROBS}",
+            ),
+        ]
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0

@@ -1,0 +1,68 @@
+"""One engine step as plain data: what the scheduler chose, and what decoding picked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vivace.core.request import Logprob, Request
+
+
+@dataclass(frozen=True)
+class ScheduledSequence:
+    """One request's share of a step: tokens known minus tokens computed, cut to the budget.
+
+    Attributes:
+        request: as it was added.
+        token_ids: every known token, prompt then output. Read only; it grows after the step.
+        start: tokens computed before this step; this step computes [start, start + count).
+        count: tokens to compute now, at least 1.
+        block_tables: page ids by block, one table per KV group; block i holds positions
+            [16 i, 16 i + 16). Entries of a window group that it has passed are 0 and unread.
+        samples: whether the last known token is computed now, so that a new one is drawn.
+    """
+
+    request: Request
+    token_ids: Sequence[int]
+    start: int
+    count: int
+    block_tables: tuple[Sequence[int], ...]
+    samples: bool
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.request.prompt_token_ids)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to compute now. Logits are wanted for the last row of each sampling sequence."""
+
+    sequences: tuple[ScheduledSequence, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(sequence.count for sequence in self.sequences)
+
+    @property
+    def sampling(self) -> tuple[ScheduledSequence, ...]:
+        return tuple(sequence for sequence in self.sequences if sequence.samples)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The token drawn for one sampling sequence."""
+
+    request_id: str
+    token_id: int
+    logprobs: dict[int, Logprob] | None = None
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What a picked token means as text, and whether it ends the answer."""
+
+    request_id: str
+    text: str = ""
+    stop_reason: int | str | None = None
+    stopped: bool = False
