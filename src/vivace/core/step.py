@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vivace.core.request import Logprob, Request
+from vivace.core.request import FinishReason, Logprob, Request
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,12 @@ class Picked:
 
 @dataclass(frozen=True)
 class Advance:
-    """What a picked token means as text, and whether it ends the answer."""
+    """What a picked token adds as text, and whether the answer ends with it.
+
+    `text` on the last one includes all that was held back and is not part of a stop string.
+    """
 
     request_id: str
     text: str = ""
+    finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
-    stopped: bool = False

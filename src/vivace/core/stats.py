@@ -1,0 +1,54 @@
+"""What an engine says of itself: facts fixed at load, and counters that grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vivace.core.sampling import SamplingParams
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Facts fixed at load.
+
+    Attributes:
+        model_name: as given by the user ("vivace-mini" for the bundled model).
+        folder: the checkpoint's folder on this machine.
+        default_params: sampling defaults from generation_config.json.
+        summary: one printable line of the limits chosen for this machine.
+    """
+
+    model_name: str
+    folder: str
+    family: str
+    backend: str
+    dtype: str
+    vocab_size: int
+    max_model_len: int
+    eos_token_ids: tuple[int, ...]
+    num_pages: int
+    page_tokens: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    threads: int
+    load_seconds: float
+    default_params: SamplingParams = field(default_factory=SamplingParams)
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Gauges, and counters since start. Token counts leave out what is recomputed."""
+
+    running: int = 0
+    waiting: int = 0
+    pages_used: int = 0
+    pages_total: int = 0
+    prefix_query_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+    native_seconds: float = 0.0
