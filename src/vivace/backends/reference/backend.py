@@ -1,0 +1,103 @@
+"""Weights, pages and programs of the reference backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.backends.protocol import (
+    PAGE_TOKENS,
+    Batch,
+    BatchLimits,
+    DTypeName,
+    Forward,
+    KVSpec,
+    RotarySpec,
+)
+from vivace.backends.reference.handles import (
+    ReferenceLinear,
+    ReferencePages,
+    ReferenceRotary,
+)
+from vivace.backends.reference.ops import ReferenceOps
+from vivace.backends.reference.steps import Floats
+from vivace.core.collective import Collective
+from vivace.formats.qtensor import QTensor
+
+
+@dataclass(frozen=True)
+class ReferenceProgram:
+    """Runs the forward op by op."""
+
+    backend: ReferenceBackend
+    forward: Forward
+    caches: tuple[ReferencePages, ...]
+
+    def run(self, batch: Batch) -> Floats:
+        result: Floats = self.forward(ReferenceOps(self.backend.round, batch, self.caches))
+        return result
+
+
+class ReferenceBackend:
+    """numpy in float32. With bfloat16, what a machine would keep in it is rounded to it: weights,
+    matmul inputs and KV pages; sums stay float32."""
+
+    name = "reference"
+
+    def __init__(self, dtype: DTypeName = "float32") -> None:
+        self.dtype = dtype
+
+    def round(self, x: Floats) -> Floats:
+        """x as this backend's dtype can hold it."""
+        if self.dtype == "float32":
+            return x
+        rounded: Floats = x.astype(ml_dtypes.bfloat16).astype(np.float32)
+        return rounded
+
+    def vector(self, tensor: QTensor, offset: float = 0.0) -> Floats:
+        vector: Floats = tensor.to_float32() + np.float32(offset)
+        return vector
+
+    def embedding(self, tensor: QTensor) -> Floats:
+        return self.round(tensor.to_float32())
+
+    def linear(
+        self,
+        parts: Sequence[QTensor],
+        bias: Sequence[QTensor] = (),
+        collective: Collective | None = None,
+    ) -> ReferenceLinear:
+        weight = self.round(np.concatenate([part.to_float32() for part in parts]))
+        biases = np.concatenate([part.to_float32() for part in bias]) if bias else None
+        return ReferenceLinear(weight, biases, collective)
+
+    def rotary(self, spec: RotarySpec) -> ReferenceRotary:
+        positions = np.arange(spec.max_positions, dtype=np.float32)
+        angles = positions[:, None] * np.asarray(spec.inv_freq, dtype=np.float32)
+        scale = np.float32(spec.scale)
+        return ReferenceRotary(np.cos(angles) * scale, np.sin(angles) * scale)
+
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> ReferencePages:
+        shape = (spec.num_layers, num_pages, PAGE_TOKENS, spec.num_kv_heads, spec.head_dim)
+        return ReferencePages(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+
+    def kv_page_bytes(self, spec: KVSpec) -> int:
+        return 2 * 4 * spec.num_layers * PAGE_TOKENS * spec.num_kv_heads * spec.head_dim
+
+    def copy_pages(
+        self, cache: ReferencePages, sources: Sequence[int], targets: Sequence[int]
+    ) -> None:
+        for stored in (cache.keys, cache.values):
+            stored[:, list(targets)] = stored[:, list(sources)]
+
+    def compile(
+        self, forward: Forward, caches: Sequence[ReferencePages], limits: BatchLimits
+    ) -> ReferenceProgram:
+        return ReferenceProgram(self, forward, tuple(caches))
+
+    def numpy(self, tensor: Floats) -> NDArray[np.float32]:
+        return tensor
