@@ -45,7 +45,8 @@ def _erf(x: Floats) -> Floats:
 
 
 def _gelu(x: Floats) -> Floats:
-    return x / 2 * (1 + _erf(x / np.float32(np.sqrt(2))))
+    result: Floats = x / 2 * (1 + _erf(x * np.float32(0.5**0.5)))
+    return result
 
 
 def _gelu_tanh(x: Floats) -> Floats:

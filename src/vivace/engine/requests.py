@@ -1,0 +1,79 @@
+"""From what a caller asks to the requests an engine takes: checked, with nothing left open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from secrets import randbits
+
+from vivace.core.errors import RequestError
+from vivace.core.request import Request
+from vivace.core.sampling import SamplingParams
+from vivace.core.stats import EngineInfo
+
+SEED_BITS = 63
+
+
+def fresh_seed() -> int:
+    """A seed for a request that brings none."""
+    return randbits(SEED_BITS)
+
+
+def fan_out(
+    info: EngineInfo,
+    request_id: str,
+    prompt_token_ids: Sequence[int],
+    params: SamplingParams,
+    draw_seed: Callable[[], int] = fresh_seed,
+) -> list[Request]:
+    """The `params.n` requests for one prompt, each with its own seed and a definite max_tokens.
+
+    Raises:
+        RequestError: the prompt is empty, too long or holds unknown token ids, or the sampling
+            parameters do not fit the model; `param` names the offender.
+    """
+    prompt = tuple(prompt_token_ids)
+    _check_prompt(info, prompt)
+    _check_params(info, params)
+    room = info.max_model_len - len(prompt)
+    max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
+    base = draw_seed() if params.seed is None else params.seed
+    arrival = time.monotonic()
+    return [
+        Request(
+            request_id=f"{request_id}-{index}" if params.n > 1 else request_id,
+            prompt_token_ids=prompt,
+            params=replace(
+                params,
+                n=1,
+                seed=base + index,
+                max_tokens=max_tokens,
+                min_tokens=min(params.min_tokens, max_tokens),
+            ),
+            arrival=arrival,
+            index=index,
+        )
+        for index in range(params.n)
+    ]
+
+
+def _check_prompt(info: EngineInfo, prompt: tuple[int, ...]) -> None:
+    if not prompt:
+        raise RequestError("The prompt is empty; give at least one token.", "prompt")
+    if len(prompt) >= info.max_model_len:
+        raise RequestError(
+            f"The prompt has {len(prompt)} tokens, but the model's context of "
+            f"{info.max_model_len} must hold it and at least one new token; shorten it.",
+            "prompt",
+        )
+    if min(prompt) < 0 or max(prompt) >= info.vocab_size:
+        raise RequestError(
+            f"The prompt has a token id outside 0 to {info.vocab_size - 1}.", "prompt"
+        )
+
+
+def _check_params(info: EngineInfo, params: SamplingParams) -> None:
+    for param in ("stop_token_ids", "logit_bias"):
+        if any(not 0 <= token < info.vocab_size for token in getattr(params, param)):
+            raise RequestError(f"{param} has a token id outside 0 to {info.vocab_size - 1}.", param)

@@ -1,0 +1,86 @@
+"""Runs a step on a backend: one ragged batch, one program call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.backends.protocol import (
+    PAGE_TOKENS,
+    Backend,
+    Batch,
+    BatchLimits,
+    IntArray,
+    KVCache,
+)
+from vivace.core.step import ScheduledSequence, Step
+from vivace.models.decoder import Decoder
+
+LOGIT_ROWS = 64  # rows of logits computed at once when every row is wanted
+
+
+class Runner:
+    """Owns the compiled program and the step's input buffers, which every step reuses.
+
+    Attributes:
+        seconds: time spent in the program, in total.
+    """
+
+    def __init__(
+        self, decoder: Decoder, backend: Backend, caches: Sequence[KVCache], limits: BatchLimits
+    ) -> None:
+        self.seconds = 0.0
+        self._backend = backend
+        self._program = backend.compile(decoder.logits, caches, limits)
+        blocks = -(-decoder.spec.max_model_len // PAGE_TOKENS)
+        self._token_ids = np.zeros(limits.max_tokens, np.int32)
+        self._positions = np.zeros(limits.max_tokens, np.int32)
+        self._query_starts = np.zeros(limits.max_sequences + 1, np.int32)
+        self._context_lens = np.zeros(limits.max_sequences, np.int32)
+        self._logit_rows = np.zeros(limits.max_logit_rows, np.int32)
+        self._tables = tuple(np.zeros((limits.max_sequences, blocks), np.int32) for _ in caches)
+
+    def run(self, step: Step) -> NDArray[np.float32]:
+        """Logits [R, vocab] of the step's sampling sequences; valid until the next run."""
+        rows = 0
+        for s, sequence in enumerate(step.sequences):
+            self._fill(s, sequence)
+            if sequence.samples:
+                self._logit_rows[rows] = self._query_starts[s + 1] - 1
+                rows += 1
+        return self._run(len(step.sequences), self._logit_rows[:rows])
+
+    def run_all_rows(self, sequence: ScheduledSequence) -> NDArray[np.float32]:
+        """Logits [count, vocab] of every row of one sequence; count is at most LOGIT_ROWS."""
+        self._fill(0, sequence)
+        return self._run(1, np.arange(sequence.count, dtype=np.int32))
+
+    def _fill(self, s: int, sequence: ScheduledSequence) -> None:
+        start, end = sequence.start, sequence.start + sequence.count
+        row = int(self._query_starts[s])
+        rows = slice(row, row + sequence.count)
+        self._token_ids[rows] = sequence.token_ids[start:end]
+        self._positions[rows] = range(start, end) if sequence.count > 1 else start
+        self._query_starts[s + 1] = row + sequence.count
+        self._context_lens[s] = end
+        blocks = -(-end // PAGE_TOKENS)
+        for table, pages in zip(self._tables, sequence.block_tables, strict=True):
+            table[s, :blocks] = pages[:blocks]
+
+    def _run(self, num_sequences: int, logit_rows: IntArray) -> NDArray[np.float32]:
+        tokens = int(self._query_starts[num_sequences])
+        batch = Batch(
+            self._token_ids[:tokens],
+            self._positions[:tokens],
+            self._query_starts[: num_sequences + 1],
+            self._context_lens[:num_sequences],
+            tuple(table[:num_sequences] for table in self._tables),
+            logit_rows,
+        )
+        started = time.perf_counter()
+        result = self._program.run(batch)
+        self.seconds += time.perf_counter() - started
+        return self._backend.numpy(result)
