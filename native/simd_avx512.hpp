@@ -1,0 +1,83 @@
+// Sixteen floats in one register: the avx512 and amx levels. See simd.hpp for the contract.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace vivace::VIVACE_ISA {
+
+struct V16 {
+  __m512 v;
+};
+using Mask = __mmask16;
+
+#define VIVACE_INLINE static inline __attribute__((always_inline))
+
+VIVACE_INLINE V16 zero() { return {_mm512_setzero_ps()}; }
+VIVACE_INLINE V16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
+VIVACE_INLINE Mask first_lanes(int n) { return static_cast<Mask>((1u << n) - 1u); }
+
+VIVACE_INLINE V16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+VIVACE_INLINE V16 load_partial(const float* p, int n) {
+  return {_mm512_maskz_loadu_ps(first_lanes(n), p)};
+}
+VIVACE_INLINE void store(float* p, V16 a) { _mm512_storeu_ps(p, a.v); }
+VIVACE_INLINE void store_partial(float* p, V16 a, int n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n), a.v);
+}
+
+VIVACE_INLINE V16 operator+(V16 a, V16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+VIVACE_INLINE V16 operator-(V16 a, V16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+VIVACE_INLINE V16 operator*(V16 a, V16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+VIVACE_INLINE V16 operator/(V16 a, V16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+VIVACE_INLINE V16 fma(V16 a, V16 b, V16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+VIVACE_INLINE V16 min(V16 a, V16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+VIVACE_INLINE V16 max(V16 a, V16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+VIVACE_INLINE V16 sqrt(V16 a) { return {_mm512_sqrt_ps(a.v)}; }
+VIVACE_INLINE V16 abs(V16 a) { return {_mm512_abs_ps(a.v)}; }
+VIVACE_INLINE V16 round(V16 a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+
+VIVACE_INLINE Mask less(V16 a, V16 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+VIVACE_INLINE V16 select(Mask m, V16 a, V16 b) { return {_mm512_mask_blend_ps(m, b.v, a.v)}; }
+
+// a * 2^n for whole n; overflow gives infinity, underflow a subnormal or zero.
+VIVACE_INLINE V16 scale_exponent(V16 a, V16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+
+VIVACE_INLINE V16 load_bf16(const std::uint16_t* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+VIVACE_INLINE V16 load_bf16_partial(const std::uint16_t* p, int n) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+VIVACE_INLINE __m256i to_bf16(V16 a) { return (__m256i)_mm512_cvtneps_pbh(a.v); }
+VIVACE_INLINE void store_bf16(std::uint16_t* p, V16 a) {
+  _mm256_storeu_si256((__m256i*)p, to_bf16(a));
+}
+VIVACE_INLINE void store_bf16_partial(std::uint16_t* p, V16 a, int n) {
+  _mm256_mask_storeu_epi16(p, first_lanes(n), to_bf16(a));
+}
+
+VIVACE_INLINE V16 load_f16(const std::uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))};
+}
+VIVACE_INLINE V16 load_f16_partial(const std::uint16_t* p, int n) {
+  return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))};
+}
+
+// Sixteen pairs of bfloat16 as their even and odd members.
+VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) {
+  const __m512i pairs = _mm512_loadu_si512(p);
+  even.v = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+  odd.v = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(int(0xffff0000u))));
+}
+
+VIVACE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+
+}  // namespace vivace::VIVACE_ISA
+
+#include "simd_math.hpp"
