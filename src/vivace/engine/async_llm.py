@@ -1,0 +1,126 @@
+"""An engine in a thread of this process, for asyncio callers."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from vivace.core.config import EngineConfig
+from vivace.core.request import Delta, Request, RequestOutput
+from vivace.core.sampling import SamplingParams
+from vivace.core.stats import EngineStats
+from vivace.engine import loop
+from vivace.engine.build import build_engine
+from vivace.engine.frontend import Frontend
+from vivace.engine.outputs import Collector
+from vivace.engine.streams import Streams
+
+
+class AsyncLLM:
+    """Requests from many tasks of one event loop share one engine.
+
+    Takes the fields of `EngineConfig` as keywords.
+
+    Raises:
+        VivaceError: the model could not be loaded.
+    """
+
+    def __init__(self, model: str | None = None, **options: Any) -> None:
+        self._core = build_engine(EngineConfig(model, **options))
+        self._frontend = Frontend(self._core.info, options.get("seed"))
+        self.info = self._core.info
+        self.tokenizer = self._frontend.tokenizer
+        self._inbox: queue.SimpleQueue[loop.Message] = queue.SimpleQueue()
+        self._streams = Streams(self._inbox.put)
+        self._thread: threading.Thread | None = None
+
+    async def generate(
+        self,
+        prompt: str | Sequence[int],
+        sampling_params: SamplingParams | None = None,
+        request_id: str | None = None,
+    ) -> AsyncIterator[RequestOutput]:
+        """The growing result, yielded after every step that adds to it.
+
+        Closing the iterator aborts the request. The same object is yielded each time.
+        """
+        request_id = request_id or uuid4().hex
+        text, requests = self._frontend.requests(request_id, prompt, sampling_params)
+        collector = Collector(request_id, text, requests)
+        async with aclosing(self._merged(requests)) as deltas:
+            async for delta in deltas:
+                yield collector.take(delta)
+
+    async def abort(self, request_id: str) -> None:
+        """End a request from outside; its stream ends with the finish reason "abort"."""
+        self._streams.abort(request_id)
+
+    async def stats(self) -> EngineStats:
+        self._start()
+        return await self._streams.stats()
+
+    async def close(self) -> None:
+        """Stop the thread; open streams are abandoned."""
+        if self._thread is not None:
+            self._inbox.put(loop.Stop())
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    async def _merged(self, requests: Sequence[Request]) -> AsyncIterator[Delta]:
+        """Deltas of all requests as they come."""
+        self._start()
+        merged: asyncio.Queue[Delta] = asyncio.Queue()
+
+        async def pump(request: Request) -> None:
+            async with aclosing(self._streams.stream(request)) as deltas:
+                async for delta in deltas:
+                    merged.put_nowait(delta)
+
+        tasks = [asyncio.create_task(pump(request)) for request in requests]
+        try:
+            running = len(tasks)
+            while running:
+                delta = await merged.get()
+                running -= delta.finish_reason is not None
+                yield delta
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self) -> None:
+        """The first call fixes the event loop that all others must come from."""
+        if self._thread is None:
+            channel = _ThreadChannel(self._inbox, asyncio.get_running_loop(), self._streams)
+            self._thread = threading.Thread(
+                target=loop.run, args=(self._core, channel), daemon=True, name="engine"
+            )
+            self._thread.start()
+
+
+class _ThreadChannel:
+    """A `Channel` between the engine's thread and an event loop."""
+
+    def __init__(
+        self,
+        inbox: queue.SimpleQueue[loop.Message],
+        event_loop: asyncio.AbstractEventLoop,
+        streams: Streams,
+    ) -> None:
+        self._inbox = inbox
+        self._event_loop = event_loop
+        self._streams = streams
+
+    def receive(self, wait: bool) -> Iterator[loop.Message]:
+        if wait:
+            yield self._inbox.get()
+        while not self._inbox.empty():
+            yield self._inbox.get()
+
+    def send(self, reply: loop.Reply) -> None:
+        self._event_loop.call_soon_threadsafe(self._streams.deliver, reply)

@@ -1,0 +1,173 @@
+"""`LLM`: an engine in this process, for scripts and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.core.config import EngineConfig
+from vivace.core.request import Delta, Request, RequestOutput
+from vivace.core.sampling import SamplingParams
+from vivace.core.stats import EngineStats
+from vivace.engine.build import build_engine
+from vivace.engine.frontend import Frontend, Messages, Prompt
+from vivace.engine.outputs import Collector
+
+
+class LLM:
+    """A loaded model. Names and defaults follow vLLM's where both have the thing.
+
+    Args:
+        model: a folder or a hub id; None is the bundled vivace-mini.
+        notify: called with lines about the progress of loading and the limits chosen.
+        options: the other fields of `EngineConfig`.
+
+    Raises:
+        VivaceError: the model could not be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        notify: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> None:
+        self._core = build_engine(EngineConfig(model, **options), notify)
+        self._frontend = Frontend(self._core.info, options.get("seed"))
+        self.info = self._core.info
+        self.tokenizer = self._frontend.tokenizer
+        self._count = 0
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[RequestOutput]:
+        """Continue prompts (texts, or lists of token ids), in their order.
+
+        Args:
+            sampling_params: for all, or one for each; None takes the model's defaults.
+            progress: called with (finished prompts, prompts).
+
+        Raises:
+            RequestError: a prompt or a parameter does not fit; nothing was started.
+        """
+        return self._collect(_as_list(prompts), sampling_params, progress)
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[RequestOutput]:
+        """Answer one conversation, or several."""
+        single = not messages or isinstance(messages[0], dict)
+        conversations: Any = [messages] if single else messages
+        prompts = [self._frontend.chat_prompt(conversation) for conversation in conversations]
+        return self._collect(prompts, sampling_params, None)
+
+    def stream(
+        self, prompt: Prompt, sampling_params: SamplingParams | None = None
+    ) -> Iterator[Delta]:
+        """Deltas of one prompt's continuation as they come; closing it ends the request."""
+        _, requests = self._frontend.requests(self._next_id(), prompt, sampling_params)
+        try:
+            yield from self._run(requests)
+        finally:
+            self._abort(requests)
+
+    def stream_chat(
+        self, messages: Messages, sampling_params: SamplingParams | None = None
+    ) -> Iterator[Delta]:
+        """Deltas of the answer to a conversation."""
+        return self.stream(self._frontend.chat_prompt(messages), sampling_params)
+
+    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """float32 [len, vocab]: row i is the model's prediction after token i.
+
+        Raises:
+            RequestError: there are no tokens, unknown ones, or more than the context holds.
+        """
+        return self._core.logits(token_ids)
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """What `generate` uses when given none, from the model's generation_config.json."""
+        return self.info.default_params
+
+    def stats(self) -> EngineStats:
+        return self._core.stats()
+
+    def close(self) -> None:
+        """Abort what runs. The memory goes with the object."""
+        self._core.abort_all()
+
+    def _collect(
+        self,
+        prompts: Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> list[RequestOutput]:
+        collectors = [
+            self._collector(prompt, params)
+            for prompt, params in zip(
+                prompts, _one_each(sampling_params, len(prompts)), strict=True
+            )
+        ]
+        owners = {
+            request.request_id: collector
+            for collector, requests in collectors
+            for request in requests
+        }
+        everything = [request for _, requests in collectors for request in requests]
+        done = 0
+        try:
+            for delta in self._run(everything):
+                done += owners[delta.request_id].take(delta).finished
+                if progress is not None and delta.finish_reason is not None:
+                    progress(done, len(prompts))
+        finally:
+            self._abort(everything)
+        return [collector.output for collector, _ in collectors]
+
+    def _collector(
+        self, prompt: Prompt, params: SamplingParams | None
+    ) -> tuple[Collector, list[Request]]:
+        request_id = self._next_id()
+        text, requests = self._frontend.requests(request_id, prompt, params)
+        return Collector(request_id, text, requests), requests
+
+    def _run(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        for request in requests:
+            self._core.add(request)
+        while self._core.has_work:
+            yield from self._core.step()
+
+    def _abort(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._core.abort(request.request_id)
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return str(self._count - 1)
+
+
+def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """One prompt (a text, or token ids) or several, as several."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if prompts and isinstance(prompts[0], int | np.integer):
+        return [[int(token) for token in prompts]]  # type: ignore[arg-type]
+    return list(prompts)  # type: ignore[arg-type]
+
+
+def _one_each(
+    params: SamplingParams | Sequence[SamplingParams] | None, count: int
+) -> list[SamplingParams | None]:
+    if params is None or isinstance(params, SamplingParams):
+        return [params] * count
+    return list(params)

@@ -1,0 +1,75 @@
+"""What an engine will hold in memory, decided before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vivace.backends.protocol import Backend
+from vivace.cache.pool import (
+    PageDemand,
+    PagePlan,
+    longest_that_fits,
+    page_bytes,
+    plan_pages,
+)
+from vivace.core.config import EngineConfig
+from vivace.core.errors import CapacityError, UsageError
+from vivace.models.spec import ModelSpec
+
+KV_SHARE = 0.5  # of the memory that is free once the weights are loaded
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Attributes:
+    max_model_len: the longest sequence.
+    weight_bytes: what the weights take on the backend.
+    pages: KV pages per group.
+    """
+
+    max_model_len: int
+    weight_bytes: int
+    pages: PagePlan
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weight_bytes + self.pages.total_bytes
+
+
+def plan_memory(
+    config: EngineConfig, spec: ModelSpec, backend: Backend, weight_bytes: int, available: int
+) -> MemoryPlan:
+    """Fit weights and KV pages into `available` bytes.
+
+    Args:
+        spec: the model at its own longest length.
+
+    Raises:
+        UsageError: `max_model_len` is beyond what the model can do.
+        CapacityError: the weights, or one sequence of the wanted length, do not fit.
+    """
+    if weight_bytes >= available:
+        raise CapacityError(
+            f"The weights need {weight_bytes / 2**30:.1f} GiB, but only "
+            f"{available / 2**30:.1f} GiB of memory are free; choose a smaller model or dtype."
+        )
+    budget = config.kv_memory_bytes or int(KV_SHARE * (available - weight_bytes))
+    sizes = page_bytes(backend, spec.kv_groups)
+    demand = PageDemand(
+        _wanted_length(config, spec), config.max_num_seqs, config.max_num_batched_tokens
+    )
+    if config.max_model_len is None:
+        fits = longest_that_fits(spec.kv_groups, sizes, demand, budget)
+        demand = replace(demand, max_model_len=max(fits, 1))
+    pages = plan_pages(spec.kv_groups, sizes, demand, budget)
+    return MemoryPlan(demand.max_model_len, weight_bytes, pages)
+
+
+def _wanted_length(config: EngineConfig, spec: ModelSpec) -> int:
+    wanted = config.max_model_len or spec.max_model_len
+    learned = spec.learned_positions
+    if wanted < 1 or (learned is not None and wanted > learned):
+        raise UsageError(
+            f"max_model_len must be from 1 to {learned or spec.max_model_len}, got {wanted}."
+        )
+    return wanted

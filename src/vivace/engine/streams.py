@@ -1,0 +1,78 @@
+"""The callers' end: one asyncio queue per request, fed by the engine's replies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from vivace.core.request import Delta, Request
+from vivace.core.stats import EngineStats
+from vivace.engine.loop import Abort, Add, AskStats, Message, Reply, failed
+
+
+class Streams:
+    """Belongs to one event loop; `deliver` must be called on it.
+
+    Args:
+        send: hands a message to the engine; must not block.
+    """
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send = send
+        self._queues: dict[str, asyncio.Queue[Delta]] = {}
+        self._asking: list[asyncio.Future[EngineStats]] = []
+
+    @property
+    def num_open(self) -> int:
+        return len(self._queues)
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        """A request's deltas. Closing the iterator early aborts the request."""
+        queue: asyncio.Queue[Delta] = asyncio.Queue()
+        self._queues[request.request_id] = queue
+        finished = False
+        self._send(Add(request))
+        try:
+            while not finished:
+                delta = await queue.get()
+                finished = delta.finish_reason is not None
+                yield delta
+        finally:
+            del self._queues[request.request_id]
+            if not finished:
+                self._send(Abort(request.request_id))
+
+    def abort(self, request_id: str) -> None:
+        """End a request from outside; its stream sees a last delta."""
+        self._send(Abort(request_id))
+        self._put(Delta(request_id, finish_reason="abort"))
+
+    async def stats(self) -> EngineStats:
+        future: asyncio.Future[EngineStats] = asyncio.get_running_loop().create_future()
+        self._asking.append(future)
+        self._send(AskStats())
+        return await future
+
+    def deliver(self, reply: Reply) -> None:
+        """Hand a reply to whoever waits for it. Deltas of ended streams are dropped."""
+        if isinstance(reply, EngineStats):
+            future = self._asking.pop(0)
+            if not future.done():
+                future.set_result(reply)
+            return
+        for delta in reply:
+            self._put(delta)
+
+    def fail(self, error: Exception) -> None:
+        """The engine is gone: end every stream and question."""
+        for request_id in self._queues:
+            self._put(failed(request_id, str(error)))
+        for future in self._asking:
+            if not future.done():
+                future.set_exception(error)
+        self._asking.clear()
+
+    def _put(self, delta: Delta) -> None:
+        queue = self._queues.get(delta.request_id)
+        if queue is not None:
+            queue.put_nowait(delta)
