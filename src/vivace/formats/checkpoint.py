@@ -1,0 +1,159 @@
+"""A Hugging Face-style model folder: config.json, safetensors, generation_config.json."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vivace.core.errors import CheckpointError
+from vivace.formats.qtensor import QTensor
+from vivace.formats.safetensors import SafetensorsFile
+
+StoredDType = Literal["float32", "bfloat16", "float16"]
+
+_SINGLE_FILE = "model.safetensors"
+_INDEX_FILE = "model.safetensors.index.json"
+_DTYPE_NAMES: dict[str, StoredDType] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_SAMPLING_KEYS = ("repetition_penalty", "temperature", "top_k", "top_p", "min_p")
+
+
+class Tensors:
+    """Every tensor of a checkpoint by name, memory-mapped."""
+
+    def __init__(self, files: Mapping[str, SafetensorsFile]) -> None:
+        self._files = files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._files[name].entry(name).shape
+
+    def dtype(self, name: str) -> str:
+        """The stored dtype, in safetensors' words: "F32", "BF16"."""
+        return self._files[name].entry(name).dtype
+
+    def nbytes(self, name: str) -> int:
+        return self._files[name].entry(name).nbytes
+
+    def get(self, name: str) -> QTensor:
+        return self._files[name].tensor(name)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model folder.
+
+    Attributes:
+        config: config.json.
+        generation_config: generation_config.json, or empty.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    generation_config: Mapping[str, Any]
+    tensors: Tensors
+
+    @property
+    def dtype(self) -> StoredDType:
+        """The float type that most of its bytes are in."""
+        sizes: Counter[str] = Counter()
+        for name in self.tensors:
+            sizes[self.tensors.dtype(name)] += self.tensors.nbytes(name)
+        floats = {dtype: sizes[dtype] for dtype in _DTYPE_NAMES}
+        return _DTYPE_NAMES[max(floats, key=lambda dtype: floats[dtype])]
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read the configurations and the tensors' headers; no weight is read.
+
+    Raises:
+        CheckpointError: the folder is not a checkpoint, or a file is missing or damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give the folder of a checkpoint.")
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        raise CheckpointError(f"{folder} has no config.json; it is not a Hugging Face checkpoint.")
+    generation_path = folder / "generation_config.json"
+    generation = _read_json(generation_path) if generation_path.is_file() else {}
+    return Checkpoint(folder, _read_json(config_path), generation, Tensors(_open_files(folder)))
+
+
+def end_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
+    """The tokens that end an answer: generation_config.json's, else config.json's."""
+    config = checkpoint.config
+    text_config = config.get("text_config") or {}
+    for source in (checkpoint.generation_config, config, text_config):
+        ids = source.get("eos_token_id")
+        if ids is not None:
+            return (ids,) if isinstance(ids, int) else tuple(ids)
+    return ()
+
+
+def sampling_defaults(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What generation_config.json suggests, as `SamplingParams` fields (as vLLM takes them)."""
+    generation = checkpoint.generation_config
+    defaults = {key: generation[key] for key in _SAMPLING_KEYS if generation.get(key) is not None}
+    if generation.get("max_new_tokens") is not None:
+        defaults["max_tokens"] = generation["max_new_tokens"]
+    return defaults
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object.")
+    return value
+
+
+def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
+    if (folder / _SINGLE_FILE).is_file():
+        file = SafetensorsFile(folder / _SINGLE_FILE)
+        return dict.fromkeys(file, file)
+    if (folder / _INDEX_FILE).is_file():
+        return _open_shards(folder)
+    if any(folder.glob("*.bin")):
+        raise CheckpointError(
+            f"{folder} holds only pickled .bin weights; convert them with Transformers: "
+            "from_pretrained, then save_pretrained."
+        )
+    raise CheckpointError(f"{folder} has neither {_SINGLE_FILE} nor {_INDEX_FILE}.")
+
+
+def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
+    index = folder / _INDEX_FILE
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(shard, str) for shard in weight_map.values()
+    ):
+        raise CheckpointError(f"{index} has no weight_map of names to files.")
+    shards = sorted(set(weight_map.values()))
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of {len(shards)} shards, first {missing[0]}; "
+            "download them."
+        )
+    files = {shard: SafetensorsFile(folder / shard) for shard in shards}
+    absent = [name for name, shard in weight_map.items() if name not in files[shard]]
+    if absent:
+        raise CheckpointError(
+            f"{folder / weight_map[absent[0]]} lacks tensor {absent[0]}, which {index.name} "
+            "places there; download it again."
+        )
+    return {name: files[shard] for name, shard in weight_map.items()}

@@ -1,0 +1,78 @@
+"""Typed reading of config.json, with one clear sentence for what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vivace.core.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Config:
+    """A family's config.json over the family's defaults.
+
+    Attributes:
+        values: an explicit null counts as given; an absent key takes the default.
+        max_model_len: the longest sequence to load for.
+    """
+
+    values: Mapping[str, Any]
+    max_model_len: int
+
+    def integer(self, key: str) -> int:
+        value = self.optional_integer(key)
+        if value is None:
+            raise CheckpointError(f"config.json lacks {key}.")
+        return value
+
+    def optional_integer(self, key: str) -> int | None:
+        value = self.values.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise _wrong(key, "an integer", value)
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.optional_number(key)
+        if value is None:
+            raise CheckpointError(f"config.json lacks {key}.")
+        return value
+
+    def optional_number(self, key: str) -> float | None:
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _wrong(key, "a number", value)
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        """False where the key is absent or null."""
+        value = self.values.get(key)
+        if value not in (None, True, False):
+            raise _wrong(key, "true or false", value)
+        return bool(value)
+
+    def text(self, key: str) -> str:
+        value = self.values.get(key)
+        if not isinstance(value, str):
+            raise _wrong(key, "a string", value)
+        return value
+
+    def optional_list(self, key: str) -> list[Any] | None:
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, list):
+            raise _wrong(key, "a list", value)
+        return value
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """Empty where the key is absent or null."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise _wrong(key, "an object", value)
+        return value or {}
+
+
+def _wrong(key: str, expected: str, value: object) -> CheckpointError:
+    return CheckpointError(f"{key} in config.json must be {expected}, got {value!r}.")
