@@ -1,0 +1,89 @@
+"""Logits to tokens: one per sampling sequence of a step, each from its own row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.core.errors import VivaceError
+from vivace.core.step import Picked, ScheduledSequence, Step
+from vivace.decoding.adjust import Row, adjusted
+from vivace.decoding.draw import draw
+from vivace.decoding.logprobs import raw_logprobs
+from vivace.decoding.random_stream import uniform
+
+
+class InvalidLogitsError(VivaceError):
+    """The model gave no usable logits for some requests; the others' rows are sound.
+
+    Attributes:
+        request_ids: the requests to fail.
+    """
+
+    def __init__(self, request_ids: Sequence[str]) -> None:
+        super().__init__(
+            "The model's output is not a number for this request; try dtype float32, "
+            "or check the checkpoint."
+        )
+        self.request_ids = tuple(request_ids)
+
+
+class Sampler:
+    """Picks tokens. It keeps no state: a pick depends on its row, its request and its position.
+
+    Args:
+        eos_token_ids: tokens that end an answer.
+        default_seed: for requests without a seed.
+        decode: a token's own text, for logprobs.
+    """
+
+    def __init__(
+        self,
+        eos_token_ids: tuple[int, ...],
+        default_seed: int = 0,
+        decode: Callable[[int], str] | None = None,
+    ) -> None:
+        self._eos_token_ids = eos_token_ids
+        self._default_seed = default_seed
+        self._decode = decode
+
+    def pick(self, logits: NDArray[np.float32], step: Step) -> list[Picked]:
+        """One token for each of `step.sampling`, in order.
+
+        Args:
+            logits: [R, vocab], a row for each of `step.sampling`.
+
+        Raises:
+            InvalidLogitsError: some rows hold NaN, +inf, or no token that may be picked. Nothing
+                was changed: the step can be picked again without them.
+        """
+        sequences = step.sampling
+        greedy = logits.argmax(axis=1)  # NaN counts as the largest, so `best` shows it
+        best = logits[np.arange(len(sequences)), greedy]
+        if not np.isfinite(best).all():
+            bad = np.flatnonzero(~np.isfinite(best))
+            raise InvalidLogitsError([sequences[row].request.request_id for row in bad])
+        rows = zip(logits, sequences, greedy.tolist(), strict=True)
+        return [self._pick(row, sequence, token_id) for row, sequence, token_id in rows]
+
+    def _pick(self, row: Row, sequence: ScheduledSequence, greedy: int) -> Picked:
+        request = sequence.request
+        token_id = self._choose(row, sequence, greedy)
+        if request.params.logprobs is None:
+            return Picked(request.request_id, token_id)
+        logprobs = raw_logprobs(row, token_id, request.params.logprobs, self._decode)
+        return Picked(request.request_id, token_id, logprobs)
+
+    def _choose(self, row: Row, sequence: ScheduledSequence, greedy: int) -> int:
+        params = sequence.request.params
+        logits = adjusted(row, sequence, self._eos_token_ids)
+        if logits is not row:
+            greedy = int(logits.argmax())
+            if not np.isfinite(logits[greedy]):
+                raise InvalidLogitsError([sequence.request.request_id])
+        if params.greedy:
+            return greedy
+        position = len(sequence.token_ids)
+        return draw(logits, params, uniform(sequence.request, position, self._default_seed))
