@@ -11,13 +11,14 @@ from vivace.models.config import Config
 from vivace.models.rope import rope_parameters, rotary_spec
 from vivace.models.spec import ExpertsSpec, LayerSpec, MLPSpec, ModelSpec, NormSpec
 
+_GELU_TANH = Activation("gelu_tanh", gated=True)
 _ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
+    "silu": Activation("silu", gated=True),
+    "swish": Activation("silu", gated=True),
+    "gelu": Activation("gelu", gated=True),
+    "gelu_new": _GELU_TANH,
+    "gelu_pytorch_tanh": _GELU_TANH,
+    "relu": Activation("relu", gated=True),
 }
 
 
@@ -80,13 +81,14 @@ def attention(config: Config, window: int | None = None) -> AttentionSpec:
     return AttentionSpec(heads, kv_heads, size, scale=size**-0.5, window=window)
 
 
-def activation(config: Config, key: str = "hidden_act", gated: bool = True) -> Activation:
+def activation(config: Config, key: str = "hidden_act") -> Activation:
+    """A gated activation, by its name in Transformers."""
     name = config.text(key)
     if name not in _ACTIVATIONS:
         raise CheckpointError(
             f"Activation {name!r} is unknown; known are {', '.join(_ACTIVATIONS)}."
         )
-    return Activation(_ACTIVATIONS[name], gated)  # type: ignore[arg-type]
+    return _ACTIVATIONS[name]
 
 
 def dense_mlp(config: Config, bias: bool = False) -> MLPSpec:

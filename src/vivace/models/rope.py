@@ -98,11 +98,11 @@ def rotary_spec(config: Config, parameters: Mapping[str, Any], head_dim: int) ->
 def _wavelength_bases(theta: float, dim: int) -> Frequencies:
     """theta ** (2i / dim): how many positions pair i takes for one radian."""
     exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    return np.float32(theta) ** exponents
+    return np.power(theta, exponents, dtype=np.float32)
 
 
 def _default(rope: Rope) -> _Scaled:
-    return 1 / _wavelength_bases(rope.theta, rope.dim), 1.0
+    return np.reciprocal(_wavelength_bases(rope.theta, rope.dim)), 1.0
 
 
 def _linear(rope: Rope) -> _Scaled:
@@ -116,7 +116,7 @@ def _dynamic(rope: Rope) -> _Scaled:
     factor = rope.number("factor")
     ratio = max(rope.max_model_len, rope.trained_len) / rope.trained_len
     growth = (factor * ratio - (factor - 1)) ** (rope.dim / (rope.dim - 2))
-    return 1 / _wavelength_bases(rope.theta * growth, rope.dim), 1.0
+    return np.reciprocal(_wavelength_bases(rope.theta * growth, rope.dim)), 1.0
 
 
 def _llama3(rope: Rope) -> _Scaled:
@@ -174,7 +174,7 @@ def _longrope(rope: Rope) -> _Scaled:
     factors = rope.parameters.get(key)
     if not isinstance(factors, list) or len(factors) != len(bases):
         raise CheckpointError(f"{key} of the rotary scaling must list {len(bases)} numbers.")
-    return 1 / (np.asarray(factors, dtype=np.float32) * bases), _longrope_scale(rope)
+    return np.reciprocal(np.asarray(factors, dtype=np.float32) * bases), _longrope_scale(rope)
 
 
 def _longrope_scale(rope: Rope) -> float:

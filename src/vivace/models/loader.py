@@ -1,0 +1,212 @@
+"""From a checkpoint to a decoder on a backend: everything is checked before a weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vivace.backends.protocol import Backend, Experts, Linear, Norm, RotaryTable, Vector
+from vivace.core.errors import CheckpointError, UsageError
+from vivace.formats.checkpoint import Checkpoint, Tensors
+from vivace.formats.qtensor import QTensor
+from vivace.formats.safetensors import FLOAT_DTYPES
+from vivace.models.config import Config
+from vivace.models.decoder import (
+    AttentionWeights,
+    Decoder,
+    DecoderWeights,
+    DenseWeights,
+    LayerWeights,
+    MLPWeights,
+)
+from vivace.models.families import FAMILIES
+from vivace.models.family import Family
+from vivace.models.spec import ExpertsSpec, LayerSpec, MLPSpec, ModelSpec
+from vivace.models.weights import Plan, Root, weight_plan
+
+Progress = Callable[[int, int], None]
+
+
+def model_spec(config: Mapping[str, Any], max_model_len: int | None = None) -> ModelSpec:
+    """What a config.json describes. Without `max_model_len`, the model's own limit.
+
+    Raises:
+        CheckpointError: the model is unknown, or its config lacks or mistakes something.
+        UsageError: `max_model_len` is not positive, or past a table of learned positions.
+    """
+    family = _family(config)
+    values = {**family.defaults, **family.normalize(config)}
+    for quantized in (config, values):
+        if quantized.get("quantization_config"):
+            method = quantized["quantization_config"].get("quant_method", "unknown")
+            raise CheckpointError(
+                f"The checkpoint is quantized ({method}), which is not supported; "
+                "use the original weights."
+            )
+    length = max_model_len or Config(values, 0).integer("max_position_embeddings")
+    if length < 1:
+        raise UsageError(f"max_model_len must be at least 1, got {length}.")
+    return family.spec(Config(values, length))
+
+
+def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """The stored shape of every tensor of such a checkpoint, under its usual name."""
+    layout = FAMILIES[spec.family].layout
+    plan = weight_plan(spec, layout, layout.roots[0])
+    return {source.name: source.shape for sources in plan.values() for source in sources}
+
+
+def load_decoder(
+    checkpoint: Checkpoint,
+    backend: Backend,
+    max_model_len: int | None = None,
+    progress: Progress | None = None,
+) -> Decoder:
+    """Check every name, shape and dtype, then hand the weights to the backend one by one.
+
+    `progress` is told how many of the tensors are done.
+
+    Raises:
+        CheckpointError: as `model_spec`, or a tensor is missing, misshapen or of a wrong dtype.
+    """
+    spec = model_spec(checkpoint.config, max_model_len)
+    plan = _checked_plan(spec, checkpoint)
+    reader = _Reader(plan, checkpoint.tensors, backend, spec, progress)
+    return Decoder(spec, reader.decoder())
+
+
+def _family(config: Mapping[str, Any]) -> Family:
+    model_type = config.get("model_type")
+    if model_type not in FAMILIES:
+        raise CheckpointError(
+            f"model_type {model_type!r} in config.json is not supported; "
+            f"known are {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[model_type]
+
+
+def _checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
+    layout, tensors = FAMILIES[spec.family].layout, checkpoint.tensors
+    roots = [root for root in layout.roots if _has_embedding(root, layout.embedding, tensors)]
+    plan = weight_plan(spec, layout, (roots or layout.roots)[0])
+    sources = [source for sources in plan.values() for source in sources]
+    missing = dict.fromkeys(source.name for source in sources if source.name not in tensors)
+    if missing:
+        raise CheckpointError(
+            f"{checkpoint.folder} lacks {len(missing)} of {len(sources)} tensors, "
+            f"first {next(iter(missing))}."
+        )
+    for source in sources:
+        shape, dtype = tensors.shape(source.name), tensors.dtype(source.name)
+        if shape != source.shape:
+            raise CheckpointError(
+                f"Tensor {source.name} has shape {list(shape)} where config.json asks for "
+                f"{list(source.shape)}."
+            )
+        if dtype not in FLOAT_DTYPES:
+            raise CheckpointError(
+                f"Tensor {source.name} has dtype {dtype}; supported are {', '.join(FLOAT_DTYPES)}."
+            )
+    return plan
+
+
+def _has_embedding(root: Root, embedding: str, tensors: Tensors) -> bool:
+    return f"{root.body}{embedding}.weight" in tensors
+
+
+@dataclass
+class _Reader:
+    """Makes a backend's handles, role by role."""
+
+    plan: Plan
+    tensors: Tensors
+    backend: Backend
+    spec: ModelSpec
+    progress: Progress | None
+    done: int = 0
+    total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = sum(len(sources) for sources in self.plan.values())
+
+    def decoder(self) -> DecoderWeights:
+        rotaries = [self.backend.rotary(rotary) for rotary in self.spec.rotaries]
+        layers = tuple(
+            LayerWeights(
+                self._attention(f"layers.{i}.attention", layer, rotaries),
+                self._mlp(f"layers.{i}.mlp", layer.mlp),
+            )
+            for i, layer in enumerate(self.spec.layers)
+        )
+        (table,) = self._read("embedding")
+        positions = self._read("positions")
+        return DecoderWeights(
+            embedding=self.backend.embedding(table),
+            layers=layers,
+            norm=self._norm("norm"),
+            head=self.backend.linear(self._read("head") or [table]),
+            positions=self.backend.embedding(positions[0]) if positions else None,
+        )
+
+    def _attention(
+        self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]
+    ) -> AttentionWeights:
+        return AttentionWeights(
+            norm=self._optional_norm(f"{role}.norm"),
+            qkv=self._linear(f"{role}.qkv"),
+            out=self._linear(f"{role}.out"),
+            q_norm=self._optional_norm(f"{role}.q_norm"),
+            k_norm=self._optional_norm(f"{role}.k_norm"),
+            post_norm=self._optional_norm(f"{role}.post_norm"),
+            sinks=self._vector(f"{role}.sinks"),
+            rotary=None if layer.rotary is None else rotaries[layer.rotary],
+        )
+
+    def _mlp(self, role: str, mlp: MLPSpec | ExpertsSpec) -> MLPWeights:
+        return MLPWeights(
+            norm=self._optional_norm(f"{role}.norm"),
+            body=self._experts(role, mlp)
+            if isinstance(mlp, ExpertsSpec)
+            else self._dense(role, mlp),
+            post_norm=self._optional_norm(f"{role}.post_norm"),
+        )
+
+    def _dense(self, role: str, mlp: MLPSpec) -> DenseWeights:
+        return DenseWeights(
+            self._linear(f"{role}.up"), self._linear(f"{role}.down"), mlp.activation
+        )
+
+    def _experts(self, role: str, mlp: ExpertsSpec) -> Experts:
+        experts = [f"{role}.experts.{e}" for e in range(mlp.num_experts)]
+        return Experts(
+            router=self._linear(f"{role}.router"),
+            up=tuple(self._linear(f"{expert}.up") for expert in experts),
+            down=tuple(self._linear(f"{expert}.down") for expert in experts),
+            activation=mlp.activation,
+            top_k=mlp.top_k,
+            renormalize=mlp.renormalize,
+        )
+
+    def _linear(self, role: str) -> Linear:
+        return self.backend.linear(self._read(role), self._read(f"{role}.bias"))
+
+    def _optional_norm(self, role: str) -> Norm | None:
+        return self._norm(role) if role in self.plan else None
+
+    def _norm(self, role: str) -> Norm:
+        norm = self.spec.norm
+        weight, bias = self._vector(role, norm.offset), self._vector(f"{role}.bias")
+        return Norm(norm.kind, weight, norm.eps, bias)
+
+    def _vector(self, role: str, offset: float = 0.0) -> Vector | None:
+        tensors = self._read(role)
+        return self.backend.vector(tensors[0], offset) if tensors else None
+
+    def _read(self, role: str) -> list[QTensor]:
+        """The role's tensors, mapped but not read; empty where the plan has none."""
+        sources = self.plan.get(role, ())
+        self.done += len(sources)
+        if self.progress and sources:
+            self.progress(self.done, self.total)
+        return [source.view(self.tensors.get(source.name)) for source in sources]
