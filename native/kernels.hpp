@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "elementwise.hpp"
 #include "kv_layout.hpp"
 
 namespace vivace {
@@ -15,8 +16,6 @@ namespace vivace {
 // Each level includes the ones before it. avx2 means AVX2, FMA and F16C; avx512 means F, BW, VL,
 // DQ and BF16; amx adds AMX-TILE and AMX-BF16.
 enum class Isa { portable, avx2, avx512, amx };
-
-enum class SourceType { float32, float16, bfloat16 };
 
 // A panel is 32 output columns over the whole depth k, one sequential stream of bytes.
 constexpr int kPanelColumns = 32;
@@ -121,6 +120,9 @@ struct KernelTable {
   // Scratch of one thread for items of up to `num_rows` rows, aligned to kAlignment.
   std::size_t (*attention_scratch_bytes)(const AttentionLayer& layer, int num_rows);
   void (*attention)(const AttentionLayer& layer, const AttentionItem& item, void* scratch);
+
+  // --- single rows ---
+  RowKernels rows;
 };
 
 std::string_view isa_name(Isa isa);

@@ -1,0 +1,242 @@
+// The row kernels on V16: see elementwise.hpp for what each does.
+#pragma once
+
+#include "elementwise.hpp"
+#include "simd.hpp"
+
+namespace vivace::VIVACE_ISA {
+
+// Calls body(begin, lanes) for each 16 values of a row; lanes is less than 16 at the end alone.
+template <typename Body>
+VIVACE_INLINE void for_lanes(int width, Body body) {
+  int i = 0;
+  for (; i + 16 <= width; i += 16) body(i, 16);
+  if (i < width) body(i, width - i);
+}
+
+VIVACE_INLINE V16 load_lanes(const float* p, int lanes) {
+  return lanes == 16 ? load(p) : load_partial(p, lanes);
+}
+
+VIVACE_INLINE void store_lanes(float* p, V16 a, int lanes) {
+  if (lanes == 16) return store(p, a);
+  store_partial(p, a, lanes);
+}
+
+VIVACE_INLINE V16 load_source(const void* p, SourceType type, int i, int lanes) {
+  if (type == SourceType::float32) return load_lanes(static_cast<const float*>(p) + i, lanes);
+  const std::uint16_t* half = static_cast<const std::uint16_t*>(p) + i;
+  if (type == SourceType::bfloat16) return load_bf16_partial(half, lanes);
+  return load_f16_partial(half, lanes);
+}
+
+VIVACE_INLINE V16 load_stored(const void* p, DType dtype, int i, int lanes) {
+  const bool half = dtype == DType::bfloat16;
+  return load_source(p, half ? SourceType::bfloat16 : SourceType::float32, i, lanes);
+}
+
+static void convert(const void* source, SourceType type, int width, DType dtype, void* out) {
+  for_lanes(width, [&](int i, int lanes) {
+    const V16 a = load_source(source, type, i, lanes);
+    if (dtype == DType::float32) return store_lanes(static_cast<float*>(out) + i, a, lanes);
+    store_bf16_partial(static_cast<std::uint16_t*>(out) + i, a, lanes);
+  });
+}
+
+static void embed(const void* token, const void* position, DType dtype, float multiplier,
+                  int width, float* out) {
+  for_lanes(width, [&](int i, int lanes) {
+    V16 a = load_stored(token, dtype, i, lanes) * broadcast(multiplier);
+    if (position != nullptr) a = a + load_stored(position, dtype, i, lanes);
+    store_lanes(out + i, a, lanes);
+  });
+}
+
+// --- norms ---
+
+static float mean_of(const float* x, int width) {
+  V16 sum = zero();
+  for_lanes(width, [&](int i, int lanes) { sum = sum + load_lanes(x + i, lanes); });
+  return reduce_add(sum) / static_cast<float>(width);
+}
+
+// The mean of (x - center)^2.
+static float power_of(const float* x, float center, int width) {
+  V16 sum = zero();
+  for_lanes(width, [&](int i, int lanes) {
+    const V16 centered = load_lanes(x + i, lanes) - broadcast(center);
+    const V16 a = select(first_lanes(lanes), centered, zero());
+    sum = fma(a, a, sum);
+  });
+  return reduce_add(sum) / static_cast<float>(width);
+}
+
+static void normalize(const float* x, const NormTask& norm, float* out) {
+  const float center = norm.kind == NormKind::layer ? mean_of(x, norm.width) : 0.0f;
+  const float power = power_of(x, center, norm.width);
+  const V16 factor = broadcast(1.0f / __builtin_sqrtf(power + norm.eps));
+  for_lanes(norm.width, [&](int i, int lanes) {
+    const V16 centered = load_lanes(x + i, lanes) - broadcast(center);
+    V16 y = centered * factor * load_lanes(norm.weight + i, lanes);
+    if (norm.bias != nullptr) y = y + load_lanes(norm.bias + i, lanes);
+    store_lanes(out + i, y, lanes);
+  });
+}
+
+// --- activations ---
+
+VIVACE_INLINE V16 activation_of(ActivationKind kind, V16 x) {
+  switch (kind) {
+    case ActivationKind::gelu:
+      return gelu(x);
+    case ActivationKind::gelu_tanh:
+      return gelu_tanh(x);
+    case ActivationKind::relu:
+      return max(x, zero());
+    default:
+      return silu(x);
+  }
+}
+
+VIVACE_INLINE V16 clamped_swiglu(V16 gate, V16 up, const ActivationTask& activation) {
+  const V16 limit = broadcast(activation.limit);
+  gate = min(gate, limit);
+  up = max(min(up, limit), negate(limit));
+  return gate * sigmoid(broadcast(activation.alpha) * gate) * (up + broadcast(1.0f));
+}
+
+static void activate(const float* in, const ActivationTask& activation, int width, float* out) {
+  for_lanes(width, [&](int i, int lanes) {
+    const V16 x = load_lanes(in + i, lanes);
+    const V16 up = activation.gated ? load_lanes(in + width + i, lanes) : broadcast(1.0f);
+    const bool clamped = activation.kind == ActivationKind::swiglu_clamped;
+    const V16 y = clamped ? clamped_swiglu(x, up, activation)
+                          : activation_of(activation.kind, x) * up;
+    store_lanes(out + i, y, lanes);
+  });
+}
+
+// --- sums ---
+
+static void add(const float* residual, const float* y, float multiplier, int width, float* out) {
+  for_lanes(width, [&](int i, int lanes) {
+    const V16 product = load_lanes(y + i, lanes) * broadcast(multiplier);
+    store_lanes(out + i, load_lanes(residual + i, lanes) + product, lanes);
+  });
+}
+
+static void accumulate(float* sum, const float* y, float weight, int width) {
+  for_lanes(width, [&](int i, int lanes) {
+    const V16 total = fma(load_lanes(y + i, lanes), broadcast(weight), load_lanes(sum + i, lanes));
+    store_lanes(sum + i, total, lanes);
+  });
+}
+
+static void cap(float* x, float multiplier, float softcap, int width) {
+  for_lanes(width, [&](int i, int lanes) {
+    V16 a = load_lanes(x + i, lanes) * broadcast(multiplier);
+    if (softcap != 0.0f) a = broadcast(softcap) * tanh(a / broadcast(softcap));
+    store_lanes(x + i, a, lanes);
+  });
+}
+
+// --- rotary positions and pages ---
+
+static void turn(float* head, const float* cos, const float* sin, int half) {
+  for_lanes(half, [&](int i, int lanes) {
+    const V16 a = load_lanes(head + i, lanes), b = load_lanes(head + half + i, lanes);
+    const V16 c = load_lanes(cos + i, lanes), s = load_lanes(sin + i, lanes);
+    store_lanes(head + i, a * c - b * s, lanes);
+    store_lanes(head + half + i, b * c + a * s, lanes);
+  });
+}
+
+// Stores a head's values at index(dim) of a page's part that begins at `offset`.
+template <typename Index>
+VIVACE_INLINE void scatter(const float* head, const PageSlot& at, std::size_t offset, Index index) {
+  char* const part = static_cast<char*>(at.page) + offset;
+  if (at.kv.dtype == DType::float32) {
+    float* const to = reinterpret_cast<float*>(part);
+    for (int dim = 0; dim < at.kv.head_dim; ++dim) to[index(dim)] = head[dim];
+    return;
+  }
+  std::uint16_t* const to = reinterpret_cast<std::uint16_t*>(part);
+  for_lanes(at.kv.head_dim, [&](int i, int lanes) {
+    std::uint16_t rounded[16];
+    store_bf16(rounded, load_lanes(head + i, lanes));
+    for (int lane = 0; lane < lanes; ++lane) to[index(i + lane)] = rounded[lane];
+  });
+}
+
+static void write_key(const float* head, const PageSlot& at) {
+  scatter(head, at, key_offset(at.kv, at.head),
+          [&](int dim) { return key_index(at.kv, at.slot, dim); });
+}
+
+static void write_value(const float* head, const PageSlot& at) {
+  scatter(head, at, value_offset(at.kv, at.head),
+          [&](int dim) { return value_index(at.kv, at.slot, dim); });
+}
+
+static void clear_values_after(const PageSlot& at) {
+  char* const values = static_cast<char*>(at.page) + value_offset(at.kv, at.head);
+  const std::size_t bytes = element_bytes(at.kv.dtype);
+  for (int slot = at.slot + 1; slot < kPageTokens; ++slot) {
+    for (int dim = 0; dim < at.kv.head_dim; ++dim) {
+      __builtin_memset(values + bytes * value_index(at.kv, slot, dim), 0, bytes);
+    }
+  }
+}
+
+// --- experts ---
+
+// Logits to probabilities, in place.
+static void softmax(float* x, int width) {
+  float top = x[0];
+  for (int i = 1; i < width; ++i) top = x[i] > top ? x[i] : top;
+  float sum = 0.0f;
+  for_lanes(width, [&](int i, int lanes) {
+    store_lanes(x + i, exp(load_lanes(x + i, lanes) - broadcast(top)), lanes);
+  });
+  for (int i = 0; i < width; ++i) sum += x[i];
+  for (int i = 0; i < width; ++i) x[i] /= sum;
+}
+
+static int likeliest(const float* probabilities, int num_experts) {
+  int best = 0;
+  for (int expert = 1; expert < num_experts; ++expert) {
+    if (probabilities[expert] > probabilities[best]) best = expert;
+  }
+  return best;
+}
+
+static void route(float* logits, int num_experts, int top_k, bool renormalize,
+                  std::int32_t* chosen, float* weights) {
+  softmax(logits, num_experts);
+  float sum = 0.0f;
+  for (int rank = 0; rank < top_k; ++rank) {
+    chosen[rank] = likeliest(logits, num_experts);
+    weights[rank] = logits[chosen[rank]];
+    logits[chosen[rank]] = -1.0f;
+    sum += weights[rank];
+  }
+  if (!renormalize) return;
+  for (int rank = 0; rank < top_k; ++rank) weights[rank] /= sum;
+}
+
+constexpr RowKernels kRowKernels = {
+    .convert = convert,
+    .embed = embed,
+    .normalize = normalize,
+    .activate = activate,
+    .add = add,
+    .accumulate = accumulate,
+    .cap = cap,
+    .turn = turn,
+    .write_key = write_key,
+    .write_value = write_value,
+    .clear_values_after = clear_values_after,
+    .route = route,
+};
+
+}  // namespace vivace::VIVACE_ISA
