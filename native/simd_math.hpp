@@ -22,6 +22,12 @@ VIVACE_INLINE float reduce_max(V16 a) {
   return lane[0];
 }
 
+VIVACE_INLINE float first_lane(V16 a) {
+  float lane;
+  store_partial(&lane, a, 1);
+  return lane;
+}
+
 VIVACE_INLINE V16 negate(V16 a) { return zero() - a; }
 
 // Polynomial with coefficients from the highest power down (Horner).

@@ -1,0 +1,144 @@
+// The choice of kernels at run time. VIVACE_HAVE_<LEVEL> says which levels this build contains.
+#include "kernels.hpp"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(VIVACE_HAVE_AMX)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace vivace {
+
+namespace portable {
+extern const KernelTable kTable;
+}
+#if defined(VIVACE_HAVE_AVX2)
+namespace avx2 {
+extern const KernelTable kTable;
+}
+#endif
+#if defined(VIVACE_HAVE_AVX512)
+namespace avx512 {
+extern const KernelTable kTable;
+}
+#endif
+#if defined(VIVACE_HAVE_AMX)
+namespace amx {
+extern const KernelTable kTable;
+}
+#endif
+
+namespace {
+
+constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx};
+
+#if defined(__x86_64__)
+
+struct CpuId {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+CpuId cpuid(unsigned leaf, unsigned subleaf) {
+  CpuId id;
+  __get_cpuid_count(leaf, subleaf, &id.eax, &id.ebx, &id.ecx, &id.edx);
+  return id;
+}
+
+bool bit(unsigned word, int index) { return (word >> index & 1u) != 0; }
+
+// Whether the system saves these register states (bits of XCR0) across context switches.
+bool system_saves(unsigned states) {
+  if (!bit(cpuid(1, 0).ecx, 27)) return false;
+  unsigned low = 0, high = 0;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & states) == states;
+}
+
+bool has_avx2() {
+  const unsigned basic = cpuid(1, 0).ecx;
+  const bool fma_f16c = bit(basic, 12) && bit(basic, 29);
+  return fma_f16c && bit(cpuid(7, 0).ebx, 5) && system_saves(0x6);
+}
+
+bool has_avx512() {
+  const unsigned ebx = cpuid(7, 0).ebx;
+  const bool f_dq_bw_vl = bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31);
+  return has_avx2() && f_dq_bw_vl && bit(cpuid(7, 1).eax, 5) && system_saves(0xe6);
+}
+
+#if defined(VIVACE_HAVE_AMX)
+// Linux gives tile registers to a process that asks for them (arch_prctl ARCH_REQ_XCOMP_PERM).
+bool request_tiles() {
+  constexpr long kRequestPermission = 0x1023;
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+bool has_amx() {
+  const unsigned edx = cpuid(7, 0).edx;
+  return has_avx512() && bit(edx, 22) && bit(edx, 24) && system_saves(0x60000) && request_tiles();
+}
+#endif
+
+#endif
+
+Isa detect() {
+#if defined(VIVACE_HAVE_AMX)
+  if (has_amx()) return Isa::amx;
+#endif
+#if defined(VIVACE_HAVE_AVX512)
+  if (has_avx512()) return Isa::avx512;
+#endif
+#if defined(VIVACE_HAVE_AVX2)
+  if (has_avx2()) return Isa::avx2;
+#endif
+  return Isa::portable;
+}
+
+}  // namespace
+
+std::string_view isa_name(Isa isa) {
+  constexpr std::string_view names[] = {"portable", "avx2", "avx512", "amx"};
+  return names[static_cast<int>(isa)];
+}
+
+Isa best_isa() {
+  static const Isa best = detect();
+  return best;
+}
+
+Isa choose_isa() {
+  const char* forced = std::getenv("VIVACE_ISA");
+  if (forced == nullptr || *forced == '\0') return best_isa();
+  for (const Isa isa : kLevels) {
+    if (isa_name(isa) != forced) continue;
+    if (isa <= best_isa()) return isa;
+    throw std::runtime_error("VIVACE_ISA=" + std::string(forced) +
+                             " is not available here; the highest level is " +
+                             std::string(isa_name(best_isa())) + ".");
+  }
+  throw std::runtime_error("VIVACE_ISA must be portable, avx2, avx512 or amx, not '" +
+                           std::string(forced) + "'.");
+}
+
+const KernelTable& kernels(Isa isa) {
+#if defined(VIVACE_HAVE_AMX)
+  if (isa == Isa::amx) return amx::kTable;
+#endif
+#if defined(VIVACE_HAVE_AVX512)
+  if (isa == Isa::avx512) return avx512::kTable;
+#endif
+#if defined(VIVACE_HAVE_AVX2)
+  if (isa == Isa::avx2) return avx2::kTable;
+#endif
+  (void)isa;
+  return portable::kTable;
+}
+
+}  // namespace vivace
