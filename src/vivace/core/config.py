@@ -20,7 +20,7 @@ class EngineConfig:
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     enable_prefix_caching: share pages of equal prefixes.
-    seed: makes the seeds drawn for requests that bring none repeatable; None draws fresh ones.
+    seed: the base of the random streams of requests that bring no seed.
     """
 
     model: str | None = None
@@ -32,4 +32,4 @@ class EngineConfig:
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     enable_prefix_caching: bool = True
-    seed: int | None = None
+    seed: int = 0

@@ -65,6 +65,11 @@ class Delta:
     num_cached_tokens: int = 0
     error: str | None = None
 
+    @staticmethod
+    def failed(request_id: str, error: str) -> Delta:
+        """The last delta of a request that ends by an error."""
+        return Delta(request_id, finish_reason="error", error=error)
+
 
 @dataclass
 class CompletionOutput:

@@ -32,7 +32,7 @@ class AsyncLLM:
 
     def __init__(self, model: str | None = None, **options: Any) -> None:
         self._core = build_engine(EngineConfig(model, **options))
-        self._frontend = Frontend(self._core.info, options.get("seed"))
+        self._frontend = Frontend(self._core.info)
         self.info = self._core.info
         self.tokenizer = self._frontend.tokenizer
         self._inbox: queue.SimpleQueue[loop.Message] = queue.SimpleQueue()

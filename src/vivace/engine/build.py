@@ -70,22 +70,72 @@ def _assemble(
     decoder: Decoder,
     plan: MemoryPlan,
 ) -> EngineCore:
-    limits = BatchLimits(
-        max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
-        max_sequences=config.max_num_seqs,
-        max_logit_rows=max(config.max_num_seqs, LOGIT_ROWS),
-    )
     groups = decoder.spec.kv_groups
     caches = [
         backend.kv_cache(spec, count)
         for spec, count in zip(groups, plan.pages.num_pages, strict=True)
     ]
+    kv = KVManager(
+        [
+            KVGroup(count, spec.window)
+            for spec, count in zip(groups, plan.pages.num_pages, strict=True)
+        ],
+        PAGE_TOKENS,
+        config.enable_prefix_caching,
+    )
     end_tokens = end_token_ids(checkpoint)
     tokenizer = load_tokenizer(checkpoint.folder)
     return EngineCore(
         info=_info(config, checkpoint, backend, decoder, plan),
-        scheduler=Scheduler(...),
-        runner=Runner(decoder, backend, caches, limits),
-        sampler=Sampler(end_tokens),
+        scheduler=Scheduler(_scheduler_config(config), kv),
+        runner=Runner(decoder, backend, caches, _limits(config)),
+        sampler=Sampler(end_tokens, config.seed, tokenizer and tokenizer.token_text),
         text=OutputText(tokenizer, end_tokens),
+    )
+
+
+def _limits(config: EngineConfig) -> BatchLimits:
+    return BatchLimits(
+        max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
+        max_sequences=config.max_num_seqs,
+        max_logit_rows=max(config.max_num_seqs, LOGIT_ROWS),
+    )
+
+
+def _info(
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    backend: Backend,
+    decoder: Decoder,
+    plan: MemoryPlan,
+    threads: int,
+) -> EngineInfo:
+    spec = decoder.spec
+    return EngineInfo(
+        model_name=config.model or BUNDLED_MODEL,
+        folder=str(checkpoint.folder),
+        family=spec.family,
+        backend=backend.name,
+        dtype=backend.dtype,
+        vocab_size=spec.vocab_size,
+        max_model_len=plan.max_model_len,
+        eos_token_ids=end_token_ids(checkpoint),
+        num_pages=sum(plan.pages.num_pages),
+        page_tokens=PAGE_TOKENS,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        threads=config.threads or detect().cores,
+        load_seconds=0.0,
+        default_params=SamplingParams(**sampling_defaults(checkpoint)),
+    )
+
+
+def summary(info: EngineInfo, plan: MemoryPlan) -> str:
+    """One line: what was loaded, and the limits chosen for this machine."""
+    return (
+        f"{info.model_name}: {info.family}, {info.dtype} on {info.backend}, "
+        f"{info.threads} threads; {plan.weight_bytes / 2**20:.0f} MiB of weights, "
+        f"{plan.pages.total_bytes / 2**20:.0f} MiB of KV pages; context {info.max_model_len}, "
+        f"{info.max_num_seqs} sequences, {info.max_num_batched_tokens} tokens a step; "
+        f"loaded in {info.load_seconds:.2f} s"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +10,7 @@ from vivace.core.errors import RequestError
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
-from vivace.engine.requests import SEED_BITS, fan_out, fresh_seed
+from vivace.engine.requests import fan_out
 from vivace.text.chat import ChatTemplate, load_chat_template
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -22,15 +21,11 @@ Messages: TypeAlias = Sequence[Mapping[str, Any]]
 class Frontend:
     """Turns prompts into requests for one model."""
 
-    def __init__(self, info: EngineInfo, seed: int | None = None) -> None:
+    def __init__(self, info: EngineInfo) -> None:
         folder = Path(info.folder)
         self.info = info
         self.tokenizer: Tokenizer | None = load_tokenizer(folder)
         self.chat_template: ChatTemplate | None = load_chat_template(folder)
-        source = random.Random(seed)
-        self._draw_seed = (
-            fresh_seed if seed is None else lambda: source.getrandbits(SEED_BITS)
-        )
 
     def requests(
         self, request_id: str, prompt: Prompt, params: SamplingParams | None
@@ -43,7 +38,7 @@ class Frontend:
         text = prompt if isinstance(prompt, str) else None
         token_ids = self.encode(prompt) if isinstance(prompt, str) else prompt
         params = params or self.info.default_params
-        return text, fan_out(self.info, request_id, token_ids, params, self._draw_seed)
+        return text, fan_out(self.info, request_id, token_ids, params)
 
     def encode(self, text: str) -> list[int]:
         """Raises RequestError where the model has no tokenizer."""

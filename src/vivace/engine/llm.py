@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.config import EngineConfig
+from vivace.core.errors import UsageError
 from vivace.core.request import Delta, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
@@ -37,7 +38,7 @@ class LLM:
         **options: Any,
     ) -> None:
         self._core = build_engine(EngineConfig(model, **options), notify)
-        self._frontend = Frontend(self._core.info, options.get("seed"))
+        self._frontend = Frontend(self._core.info)
         self.info = self._core.info
         self.tokenizer = self._frontend.tokenizer
         self._count = 0
@@ -142,6 +143,8 @@ class LLM:
         return Collector(request_id, text, requests), requests
 
     def _run(self, requests: Sequence[Request]) -> Iterator[Delta]:
+        if self._core.has_work:
+            raise UsageError("LLM serves one call at a time; use AsyncLLM for several.")
         for request in requests:
             self._core.add(request)
         while self._core.has_work:

@@ -62,13 +62,9 @@ def _handle(core: EngineCore, message: Add | Abort | AskStats, channel: Channel)
         try:
             core.add(message.request)
         except RequestError as error:
-            channel.send([failed(message.request.request_id, str(error))])
+            channel.send([Delta.failed(message.request.request_id, str(error))])
     elif isinstance(message, Abort):
         core.abort(message.request_id)
     else:
         channel.send(core.stats())
 
-
-def failed(request_id: str, error: str) -> Delta:
-    """The last delta of a request that ends by an error."""
-    return Delta(request_id, finish_reason="error", error=error)

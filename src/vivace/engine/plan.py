@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-from vivace.backends.protocol import Backend
+from vivace.backends.protocol import Backend, DTypeName
 from vivace.cache.pool import (
     PageDemand,
     PagePlan,
@@ -14,8 +15,10 @@ from vivace.cache.pool import (
 )
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError, UsageError
+from vivace.formats.checkpoint import Checkpoint
 from vivace.models.spec import ModelSpec
 
+_VALUE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2}
 KV_SHARE = 0.5  # of the memory that is free once the weights are loaded
 
 
@@ -63,6 +66,13 @@ def plan_memory(
         demand = replace(demand, max_model_len=max(fits, 1))
     pages = plan_pages(spec.kv_groups, sizes, demand, budget)
     return MemoryPlan(demand.max_model_len, weight_bytes, pages)
+
+
+def weight_bytes(checkpoint: Checkpoint, dtype: DTypeName) -> int:
+    """What a checkpoint's weights take in a backend's dtype."""
+    tensors = checkpoint.tensors
+    values = sum(math.prod(tensors.shape(name)) for name in tensors)
+    return values * _VALUE_BYTES[dtype]
 
 
 def _wanted_length(config: EngineConfig, spec: ModelSpec) -> int:

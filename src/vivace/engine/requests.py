@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from secrets import randbits
 
 from vivace.core.errors import RequestError
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
-
-SEED_BITS = 63
-
-
-def fresh_seed() -> int:
-    """A seed for a request that brings none."""
-    return randbits(SEED_BITS)
 
 
 def fan_out(
@@ -25,9 +17,8 @@ def fan_out(
     request_id: str,
     prompt_token_ids: Sequence[int],
     params: SamplingParams,
-    draw_seed: Callable[[], int] = fresh_seed,
 ) -> list[Request]:
-    """The `params.n` requests for one prompt, each with its own seed and a definite max_tokens.
+    """The `params.n` requests for one prompt, each with a definite max_tokens.
 
     Raises:
         RequestError: the prompt is empty, too long or holds unknown token ids, or the sampling
@@ -38,19 +29,15 @@ def fan_out(
     _check_params(info, params)
     room = info.max_model_len - len(prompt)
     max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
-    base = draw_seed() if params.seed is None else params.seed
+    settled = replace(
+        params, n=1, max_tokens=max_tokens, min_tokens=min(params.min_tokens, max_tokens)
+    )
     arrival = time.monotonic()
     return [
         Request(
             request_id=f"{request_id}-{index}" if params.n > 1 else request_id,
             prompt_token_ids=prompt,
-            params=replace(
-                params,
-                n=1,
-                seed=base + index,
-                max_tokens=max_tokens,
-                min_tokens=min(params.min_tokens, max_tokens),
-            ),
+            params=settled,
             arrival=arrival,
             index=index,
         )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineStats
-from vivace.engine.loop import Abort, Add, AskStats, Message, Reply, failed
+from vivace.engine.loop import Abort, Add, AskStats, Message, Reply
 
 
 class Streams:
@@ -66,7 +66,7 @@ class Streams:
     def fail(self, error: Exception) -> None:
         """The engine is gone: end every stream and question."""
         for request_id in self._queues:
-            self._put(failed(request_id, str(error)))
+            self._put(Delta.failed(request_id, str(error)))
         for future in self._asking:
             if not future.done():
                 future.set_exception(error)
