@@ -93,6 +93,21 @@ VIVACE_INLINE V16 scale_exponent(V16 a, V16 n) {
   return {scale_exponent8(a.lo, n.lo), scale_exponent8(a.hi, n.hi)};
 }
 
+// Sums and maxima as trees over halves: lanes i and i + 8, then + 4, + 2, + 1, at every level.
+VIVACE_INLINE float first_lane(V16 a) { return _mm256_cvtss_f32(a.lo); }
+VIVACE_INLINE float reduce_add(V16 a) {
+  const __m256 eight = _mm256_add_ps(a.lo, a.hi);
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+VIVACE_INLINE float reduce_max(V16 a) {
+  const __m256 eight = _mm256_max_ps(a.lo, a.hi);
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
 VIVACE_INLINE __m256 widen_bf16(__m128i half) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }

@@ -46,6 +46,21 @@ VIVACE_INLINE V16 select(Mask m, V16 a, V16 b) { return {_mm512_mask_blend_ps(m,
 // a * 2^n for whole n; overflow gives infinity, underflow a subnormal or zero.
 VIVACE_INLINE V16 scale_exponent(V16 a, V16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
+// Sums and maxima as trees over halves: lanes i and i + 8, then + 4, + 2, + 1, at every level.
+VIVACE_INLINE float first_lane(V16 a) { return _mm512_cvtss_f32(a.v); }
+VIVACE_INLINE float reduce_add(V16 a) {
+  a = a + V16{_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+  a = a + V16{_mm512_shuffle_f32x4(a.v, a.v, 0xb1)};
+  a = a + V16{_mm512_permute_ps(a.v, 0x4e)};
+  return first_lane(a + V16{_mm512_permute_ps(a.v, 0xb1)});
+}
+VIVACE_INLINE float reduce_max(V16 a) {
+  a = max(a, V16{_mm512_shuffle_f32x4(a.v, a.v, 0x4e)});
+  a = max(a, V16{_mm512_shuffle_f32x4(a.v, a.v, 0xb1)});
+  a = max(a, V16{_mm512_permute_ps(a.v, 0x4e)});
+  return first_lane(max(a, V16{_mm512_permute_ps(a.v, 0xb1)}));
+}
+
 VIVACE_INLINE V16 load_bf16(const std::uint16_t* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};

@@ -1,32 +1,7 @@
-// Reductions in a fixed order, and elementary functions, on V16: one text for every level.
+// Elementary functions on V16: one text for every level.
 #pragma once
 
 namespace vivace::VIVACE_ISA {
-
-// A tree over halves: lanes i and i + 8, then + 4, + 2, + 1. The same at every level.
-VIVACE_INLINE float reduce_add(V16 a) {
-  float lane[16];
-  store(lane, a);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-  }
-  return lane[0];
-}
-
-VIVACE_INLINE float reduce_max(V16 a) {
-  float lane[16];
-  store(lane, a);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
-  }
-  return lane[0];
-}
-
-VIVACE_INLINE float first_lane(V16 a) {
-  float lane;
-  store_partial(&lane, a, 1);
-  return lane;
-}
 
 VIVACE_INLINE V16 negate(V16 a) { return zero() - a; }
 

@@ -79,6 +79,19 @@ VIVACE_INLINE Quad scale_exponent4(Quad a, Quad n) {
 }
 VIVACE_INLINE V16 scale_exponent(V16 a, V16 n) { VIVACE_QUADS(scale_exponent4(a.q[i], n.q[i])); }
 
+// Sums and maxima as trees over halves: lanes i and i + 8, then + 4, + 2, + 1, at every level.
+VIVACE_INLINE float first_lane(V16 a) { return a.q[0][0]; }
+VIVACE_INLINE float reduce_add(V16 a) {
+  const Quad x = (a.q[0] + a.q[2]) + (a.q[1] + a.q[3]);
+  return (x[0] + x[2]) + (x[1] + x[3]);
+}
+VIVACE_INLINE float greater(float a, float b) { return a > b ? a : b; }
+VIVACE_INLINE float reduce_max(V16 a) {
+  const V16 pairs = max(a, {{a.q[2], a.q[3], a.q[2], a.q[3]}});
+  const Quad x = pairs.q[0] > pairs.q[1] ? pairs.q[0] : pairs.q[1];
+  return greater(greater(x[0], x[2]), greater(x[1], x[3]));
+}
+
 VIVACE_INLINE V16 load_bf16(const std::uint16_t* p) {
   QuadBits bits[4];
   for (int i = 0; i < 16; ++i) bits[i / 4][i % 4] = std::uint32_t(p[i]) << 16;
