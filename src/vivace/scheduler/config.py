@@ -1,0 +1,57 @@
+"""The limits of a step, and what the scheduler counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vivace.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """Attributes:
+    max_num_seqs: sequences running at once.
+    max_num_batched_tokens: tokens computed in one step.
+    max_prefill_chunk: tokens of one sequence computed in one step; None is no limit of its own.
+
+    Raises:
+        UsageError: a limit is below 1.
+    """
+
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 512
+    max_prefill_chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_seqs", "max_num_batched_tokens", "max_prefill_chunk"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}.")
+
+    @property
+    def max_running(self) -> int:
+        """A step has at least one token for every running sequence."""
+        return min(self.max_num_seqs, self.max_num_batched_tokens)
+
+    @property
+    def max_chunk(self) -> int:
+        return min(
+            self.max_prefill_chunk or self.max_num_batched_tokens, self.max_num_batched_tokens
+        )
+
+
+@dataclass
+class SchedulerCounters:
+    """Counts since start. What is computed again after a preemption counts once.
+
+    Attributes:
+        prompt_tokens: of requests that drew a first token.
+        prefix_query_tokens: prompt tokens looked up in the prefix cache.
+        prefix_hit_tokens: those of them found there.
+    """
+
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    prefix_query_tokens: int = 0
+    prefix_hit_tokens: int = 0
