@@ -45,7 +45,7 @@ def _rope(kind: str, theta: float = 5000.0, **parameters: Any) -> dict[str, Any]
 def _family(model: str, **variants: dict[str, Any]) -> list[Case]:
     family = _FAMILY_NAMES[model]
     return [
-        Case(f"{family}-{name}", model, options, name in _LENGTH_DEPENDENT)
+        Case(f"{family}-{name}", model, options, name.startswith(_LENGTH_DEPENDENT))
         for name, options in variants.items()
     ]
 
@@ -67,7 +67,7 @@ _FAMILY_NAMES = {
     "GPT2LMHeadModel": "gpt2",
     "GptOssForCausalLM": "gpt_oss",
 }
-_LENGTH_DEPENDENT = {"dynamic", "longrope_long"}
+_LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 _SLIDING = "sliding_attention"
 _FULL = "full_attention"

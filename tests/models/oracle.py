@@ -80,19 +80,21 @@ def rewrite_config(folder: Path) -> None:
 
 
 class Oracle:
-    """Transformers, eager, float32, on a saved checkpoint."""
+    """Transformers, eager, on a saved checkpoint."""
 
-    def __init__(self, case: Case, folder: Path) -> None:
+    def __init__(
+        self, case: Case, folder: Path, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.model = getattr(transformers, case.model).from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=dtype,
             attn_implementation="eager",
             experts_implementation="eager",
         )
 
     def logits(self, token_ids: list[int]) -> NDArray[np.float32]:
         with torch.no_grad():
-            return self.model(torch.tensor([token_ids])).logits[0].numpy()
+            return self.model(torch.tensor([token_ids])).logits[0].float().numpy()
 
     def continuation(self, token_ids: list[int], count: int) -> list[int]:
         """Greedy, whatever end tokens come."""

@@ -26,7 +26,7 @@ def decoder_spec(
     config: Config, layers: Sequence[LayerSpec], rotaries: tuple[RotarySpec, ...] | None = None
 ) -> ModelSpec:
     """A pre-norm RMSNorm decoder with one rotary table; families replace what differs."""
-    grouped, kv_groups = group_layers(layers, config.max_model_len)
+    grouped, kv_groups = group_layers(layers)
     return ModelSpec(
         family=config.text("model_type"),
         vocab_size=config.integer("vocab_size"),
@@ -41,23 +41,18 @@ def decoder_spec(
 
 
 def group_layers(
-    layers: Sequence[LayerSpec], max_model_len: int
+    layers: Sequence[LayerSpec],
 ) -> tuple[tuple[LayerSpec, ...], tuple[KVSpec, ...]]:
-    """Layers of equal KV shape and window share one group. A window that no sequence can pass
-    is none."""
+    """Layers of equal KV shape and window share one group."""
     counts: dict[tuple[int, int, int | None], int] = {}
     placed = []
     for layer in layers:
         attention = layer.attention
-        window = attention.window
-        if window is not None and window >= max_model_len:
-            window = None
-        key = (attention.num_kv_heads, attention.head_dim, window)
-        place = counts.setdefault(key, 0)
-        counts[key] += 1
+        key = (attention.num_kv_heads, attention.head_dim, attention.window)
+        place = counts.get(key, 0)
+        counts[key] = place + 1
         group = list(counts).index(key)
-        attention = replace(attention, window=window, kv_group=group, kv_layer=place)
-        placed.append(replace(layer, attention=attention))
+        placed.append(replace(layer, attention=replace(attention, kv_group=group, kv_layer=place)))
     groups = tuple(KVSpec(count, *key) for key, count in counts.items())
     return tuple(placed), groups
 

@@ -98,7 +98,8 @@ def rotary_spec(config: Config, parameters: Mapping[str, Any], head_dim: int) ->
 def _wavelength_bases(theta: float, dim: int) -> Frequencies:
     """theta ** (2i / dim): how many positions pair i takes for one radian."""
     exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    return np.power(theta, exponents, dtype=np.float32)
+    bases: Frequencies = np.power(theta, exponents, dtype=np.float32)
+    return bases
 
 
 def _default(rope: Rope) -> _Scaled:
