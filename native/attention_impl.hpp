@@ -6,6 +6,9 @@
 #pragma once
 
 #include "attention_products.hpp"
+#if defined(VIVACE_TILES)
+#include "attention_tiles.hpp"
+#endif
 
 namespace vivace::VIVACE_ISA {
 
@@ -124,12 +127,14 @@ struct Work {
   int head(int query) const { return item.kv_head * group + query % group; }
 };
 
+template <class Products>
 VIVACE_INLINE void begin_rows(const Work& work) {
   const KVLayout& kv = work.layer.kv;
   const PackedRows rows{kv.dtype, work.queries, kv.head_dim, work.scratch.queries};
   for (int q = 0; q < work.queries; ++q) {
     const std::int64_t row = q / work.group * work.item.query_stride;
-    pack_row(work.item.queries + row + std::int64_t(work.head(q)) * kv.head_dim, rows, q);
+    const float* query = work.item.queries + row + std::int64_t(work.head(q)) * kv.head_dim;
+    pack_row_as(Products::kQueryLayout, query, rows, q);
     const float* sinks = work.layer.sinks;
     // A sink is a logit seen before all others, with no value.
     work.scratch.states[q] = sinks ? RowState{sinks[work.head(q)], 1.0f} : RowState{kLowest, 0.0f};
@@ -153,8 +158,7 @@ VIVACE_INLINE void end_rows(const Work& work) {
 
 // What follows the last position in its page is unwritten or stale: a probability of zero must
 // not meet a NaN there.
-template <class Step>
-void copy_tail(const Work& work) {
+static void copy_tail(const Work& work) {
   const KVLayout& kv = work.layer.kv;
   const int last = work.last_position();
   const char* page = (const char*)work.layer.pages +
@@ -198,7 +202,8 @@ VIVACE_INLINE void attend_block(const Work& work, int begin, int end, int start,
   if (range.begin >= range.end) return;
   const AttentionScratch& scratch = work.scratch;
   const KVLayout& kv = work.layer.kv;
-  Products::score(kv, scratch.queries, work.queries, begin, end, pages, range, scratch.scores);
+  Products::begin_block(end - begin);
+  Products::score(kv, scratch.queries, begin, end, pages, range, scratch.scores);
   float factors[kMaxBlockRows];
   for (int q = begin; q < end; ++q) {
     const Visible seen = visible(work.layer, work.position(q), start);
@@ -212,8 +217,8 @@ VIVACE_INLINE void attend_block(const Work& work, int begin, int end, int start,
 
 template <class Products>
 void attend(const Work& work) {
-  begin_rows(work);
-  copy_tail<typename Products::Step>(work);
+  begin_rows<Products>(work);
+  copy_tail(work);
   const RowBlocks blocks = row_blocks(work.queries, Products::kMaxRows);
   int start = first_visible(work.layer, work.item.first_position) / kBlockTokens * kBlockTokens;
   for (; start <= work.last_position(); start += kBlockTokens) {
@@ -222,6 +227,7 @@ void attend(const Work& work) {
       attend_block<Products>(work, blocks.begin(b), blocks.begin(b + 1), start, pages);
     }
   }
+  Products::end_item();
   end_rows(work);
 }
 
@@ -240,6 +246,9 @@ static void attention(const AttentionLayer& layer, const AttentionItem& item, vo
   Work work{layer, item, {}, group, item.num_rows * group};
   lay_out(layer, work.queries, (char*)scratch, work.scratch);
   if (layer.kv.dtype == DType::float32) return attend<VectorProducts<Float32Step>>(work);
+#if defined(VIVACE_TILES)
+  if (TileProducts::fits(layer.kv)) return attend<TileProducts>(work);
+#endif
   attend<VectorProducts<BFloat16Step>>(work);
 }
 

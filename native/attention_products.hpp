@@ -28,9 +28,13 @@ template <class StepType>
 struct VectorProducts {
   using Step = StepType;
   static constexpr int kMaxRows = Step::kMaxRows;
+  static constexpr RowLayout kQueryLayout{Step::kDepth, Step::kRowBytes, kMaxRows};
+
+  static void begin_block(int) {}
+  static void end_item() {}
 
   // scores[r][16 p + t] = query r . key of token t of page p, for queries [begin, end).
-  static void score(const KVLayout& kv, const char* queries, int, int begin, int end,
+  static void score(const KVLayout& kv, const char* queries, int begin, int end,
                     const BlockPages& pages, PageRange range, float* scores) {
     const int steps = units(kv.head_dim, Step::kDepth);
     const char* rows = queries + std::int64_t(begin) * steps * Step::kRowBytes;

@@ -45,6 +45,12 @@ static std::size_t rows_bytes(DType dtype, int m, int k) {
   return std::size_t(m) * units(k, layout.depth) * layout.unit_bytes;
 }
 
+// The first n values at p, or sixteen if there are more; none if n is not positive.
+VIVACE_INLINE V16 load_upto(const float* p, int n) {
+  if (n >= 16) return load(p);
+  return n > 0 ? load_partial(p, n) : zero();
+}
+
 VIVACE_INLINE void put_row(DType dtype, char* row, int k, V16 values) {
   dtype == DType::float32 ? Float32Step::put(row, k, values) : BFloat16Step::put(row, k, values);
 }
@@ -55,33 +61,33 @@ VIVACE_INLINE void scatter_units(const char* from, char* to, int count, std::int
   for (int u = 0; u < count; ++u) std::memcpy(to + u * stride, from + u * UnitBytes, UnitBytes);
 }
 
-static void pack_row(const float* values, const PackedRows& rows, int row) {
+// Packs row `row` of m rows of k values, laid out as `layout` says.
+VIVACE_INLINE void pack_row_as(const RowLayout& layout, const float* values,
+                               const PackedRows& rows, int row) {
   constexpr int kChunk = 32;
-  const RowLayout layout = row_layout(rows.dtype);
   const RowBlocks blocks = row_blocks(rows.m, layout.max_rows);
   const int block = blocks.of_row(row);
   const int begin = blocks.begin(block);
-  const int count = blocks.begin(block + 1) - begin;
   const int total = units(rows.k, layout.depth);
-  const std::int64_t stride = std::int64_t(count) * layout.unit_bytes;
-  char* to = (char*)rows.data + std::int64_t(begin) * total * layout.unit_bytes +
-             std::int64_t(row - begin) * layout.unit_bytes;
-  for (int k = 0; k < rows.k; k += kChunk) {
+  const int whole = kChunk / layout.depth;
+  const std::int64_t stride = std::int64_t(blocks.begin(block + 1) - begin) * layout.unit_bytes;
+  char* to = (char*)rows.data + (std::int64_t(begin) * total + row - begin) * layout.unit_bytes;
+  for (int first = 0; first < total; first += whole) {
     alignas(kAlignment) char chunk[kChunk * 4];
     for (int half = 0; half < kChunk; half += 16) {
-      const int left = rows.k - k - half;
-      const V16 v = left >= 16 ? load(values + k + half)
-                               : load_partial(values + k + half, left > 0 ? left : 0);
-      put_row(rows.dtype, chunk, half, v);
+      const int k = first * layout.depth + half;
+      put_row(rows.dtype, chunk, half, load_upto(values + k, rows.k - k));
     }
-    const int first = k / layout.depth;
-    const int whole = kChunk / layout.depth;
     const int n = total - first < whole ? total - first : whole;
     char* target = to + first * stride;
     if (layout.unit_bytes == 4) scatter_units<4>(chunk, target, n, stride);
     if (layout.unit_bytes == 8) scatter_units<8>(chunk, target, n, stride);
     if (layout.unit_bytes == 64) scatter_units<64>(chunk, target, n, stride);
   }
+}
+
+static void pack_row(const float* values, const PackedRows& rows, int row) {
+  pack_row_as(row_layout(rows.dtype), values, rows, row);
 }
 
 // Depth of a panel in units of one word (4 bytes) per column.
