@@ -47,7 +47,7 @@ def resolve_model(model: str | None, notify: Callable[[str], None] | None = None
             f"{name} is a GGUF file, which is not supported yet; "
             "give the folder of the same model's safetensors."
         )
-    if model is not None and path.is_dir():
+    if model and path.is_dir():
         return path
     bundled = Path(str(files("vivace"))) / "assets" / name
     if _HUB_ID.fullmatch(name) and bundled.is_dir():
@@ -57,7 +57,7 @@ def resolve_model(model: str | None, notify: Callable[[str], None] | None = None
             f"The bundled model {name} is missing from this installation; "
             "install vivace again, or name a model."
         )
-    if path.exists():
+    if path.is_file():
         raise CheckpointError(f"{name} is a file; give the folder that holds config.json.")
     if not _HUB_ID.fullmatch(name):
         raise CheckpointError(f"There is no folder {name}.")
