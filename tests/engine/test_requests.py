@@ -36,6 +36,7 @@ INFO = EngineInfo(
     [
         ([], {}, "prompt", "empty"),
         (range(20), {}, "prompt", "context of 20"),
+        (range(21), {}, "prompt", "context is 20"),
         ([100], {}, "prompt", "0 to 99"),
         ([-1], {}, "prompt", "0 to 99"),
         ([1], {"stop_token_ids": [100]}, "stop_token_ids", "0 to 99"),

@@ -14,12 +14,10 @@ class PagePlan:
     """Attributes:
     num_pages: pages per KV group.
     total_bytes: what all of them take.
-    max_model_len: the longest sequence that fits.
     """
 
     num_pages: tuple[int, ...]
     total_bytes: int
-    max_model_len: int
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,6 @@ def plan_pages(
         CapacityError: not even one sequence of `max_model_len` tokens fits.
     """
     single = [blocks_per_sequence(spec, demand) for spec in groups]
-    wanted = sum(
-        count * size * demand.max_num_seqs for count, size in zip(single, page_bytes, strict=True)
-    )
     needed = sum(count * size for count, size in zip(single, page_bytes, strict=True))
     if needed > budget:
         raise CapacityError(
@@ -60,10 +55,10 @@ def plan_pages(
             f"pages, but only {budget / 2**20:.0f} MiB are set aside; lower max_model_len or "
             "raise the KV memory."
         )
-    share = min(1.0, budget / wanted)
-    num_pages = tuple(max(count, int(count * demand.max_num_seqs * share)) for count in single)
+    sequences = min(demand.max_num_seqs, budget / needed)
+    num_pages = tuple(int(count * sequences) for count in single)
     total = sum(count * size for count, size in zip(num_pages, page_bytes, strict=True))
-    return PagePlan(num_pages, total, demand.max_model_len)
+    return PagePlan(num_pages, total)
 
 
 def longest_that_fits(

@@ -19,6 +19,7 @@ class EngineConfig:
     kv_memory_bytes: memory for KV pages; None is a share of what is free.
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
+    max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.
     """
@@ -31,5 +32,6 @@ class EngineConfig:
     kv_memory_bytes: int | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
+    max_prefill_chunk: int | None = None
     enable_prefix_caching: bool = True
     seed: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
@@ -71,7 +71,7 @@ class AsyncLLM:
             await asyncio.to_thread(self._thread.join)
             self._thread = None
 
-    async def _merged(self, requests: Sequence[Request]) -> AsyncIterator[Delta]:
+    async def _merged(self, requests: Sequence[Request]) -> AsyncGenerator[Delta, None]:
         """Deltas of all requests as they come."""
         self._start()
         merged: asyncio.Queue[Delta] = asyncio.Queue()

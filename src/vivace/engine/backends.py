@@ -7,7 +7,6 @@ from collections.abc import Callable
 from vivace.backends.protocol import Backend, DTypeName
 from vivace.core.config import EngineConfig
 from vivace.core.errors import BackendError, UsageError
-from vivace.hardware.machine import Machine
 
 
 def _cpu(dtype: DTypeName, threads: int) -> Backend:
@@ -37,7 +36,7 @@ BACKENDS: dict[str, Callable[[DTypeName, int], Backend]] = {
 
 
 def choose_backend(
-    config: EngineConfig, stored_dtype: str, machine: Machine, notify: Callable[[str], None]
+    config: EngineConfig, stored_dtype: str, threads: int, notify: Callable[[str], None]
 ) -> Backend:
     """The backend asked for; "auto" is cpu, or reference with a notice where cpu was not built.
 
@@ -45,7 +44,6 @@ def choose_backend(
         UsageError: no such backend.
         BackendError: it cannot run here.
     """
-    threads = config.threads or machine.cores
     if config.backend != "auto":
         if config.backend not in BACKENDS:
             raise UsageError(f"backend must be one of auto, {', '.join(BACKENDS)}.")

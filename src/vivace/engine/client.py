@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
@@ -32,9 +32,7 @@ class EngineClient:
 
     info: EngineInfo
 
-    def __init__(
-        self, config: EngineConfig, notify: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, config: EngineConfig, notify: Callable[[str], None] | None = None) -> None:
         self._config = config
         self._notify = notify or (lambda line: None)
         self._streams = Streams(self._send)
@@ -60,7 +58,7 @@ class EngineClient:
         self.info = await asyncio.to_thread(self._await_info)
         asyncio.get_running_loop().add_reader(self._connection.fileno(), self._receive)
 
-    def stream(self, request: Request) -> AsyncIterator[Delta]:
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """A request's deltas. Closing the iterator early aborts it within one step."""
         return self._streams.stream(request)
 

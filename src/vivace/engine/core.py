@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.cache.blocks import KVManager
-from vivace.core.errors import VivaceError
+from vivace.cache.blocks import KVManager, SequencePages
+from vivace.core.errors import CapacityError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
 from vivace.core.step import ScheduledSequence, Step
 from vivace.decoding.sampler import InvalidLogitsError, Sampler
 from vivace.decoding.stops import OutputText
-from vivace.engine.requests import check_prompt
+from vivace.engine.requests import check_token_ids
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.scheduler.scheduler import Scheduler
 
@@ -26,12 +26,14 @@ class EngineCore:
     def __init__(
         self,
         info: EngineInfo,
+        kv: KVManager,
         scheduler: Scheduler,
         runner: Runner,
         sampler: Sampler,
         text: OutputText,
     ) -> None:
         self.info = info
+        self._kv = kv
         self.scheduler = scheduler
         self._runner = runner
         self._sampler = sampler
@@ -90,6 +92,49 @@ class EngineCore:
             self.abort(request_id)
         return [Delta.failed(request_id, str(error)) for request_id in request_ids]
 
-    def stats(self) -> EngineStats:
-        raise NotImplementedError
+    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """float32 [len, vocab] of a sequence of its own, computed apart from all requests.
 
+        Raises:
+            RequestError: there are no tokens, unknown ones, or more than the context holds.
+            CapacityError: running requests hold the pages it needs.
+        """
+        check_token_ids(self.info, token_ids)
+        tokens = list(token_ids)
+        pages = self._kv.allocate(tokens, salt=f"logits {self._steps}")
+        if pages is None:
+            raise CapacityError("Running requests hold the KV pages that this needs; wait.")
+        try:
+            return np.concatenate([*self._logit_chunks(tokens, pages)])
+        finally:
+            self._kv.release(pages)
+
+    def _logit_chunks(
+        self, tokens: list[int], pages: SequencePages
+    ) -> Iterator[NDArray[np.float32]]:
+        request = Request("logits", tuple(tokens))
+        while pages.computed < len(tokens):
+            start = pages.computed
+            end = self._kv.extend(pages, min(start + LOGIT_ROWS, len(tokens)))
+            chunk = ScheduledSequence(
+                request, tokens, start, end - start, pages.tables, samples=False
+            )
+            yield self._runner.run_all_rows(chunk).copy()
+            self._kv.commit(pages, end)
+
+    def stats(self) -> EngineStats:
+        counters = self.scheduler.counters
+        return EngineStats(
+            running=self.scheduler.num_running,
+            waiting=self.scheduler.num_waiting,
+            pages_used=self._kv.pages_used,
+            pages_total=self._kv.pages_total,
+            prefix_query_tokens=counters.prefix_query_tokens,
+            prefix_hit_tokens=counters.prefix_hit_tokens,
+            preemptions=counters.preemptions,
+            prompt_tokens=counters.prompt_tokens,
+            generation_tokens=counters.generation_tokens,
+            steps=self._steps,
+            step_seconds=self._step_seconds,
+            native_seconds=self._runner.seconds,
+        )

@@ -104,8 +104,8 @@ class LLM:
         return self._core.stats()
 
     def close(self) -> None:
-        """Abort what runs. The memory goes with the object."""
-        self._core.abort_all()
+        """Give back the model's memory now; nothing else may be called afterwards."""
+        del self._core
 
     def _collect(
         self,

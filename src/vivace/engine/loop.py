@@ -67,4 +67,3 @@ def _handle(core: EngineCore, message: Add | Abort | AskStats, channel: Channel)
         core.abort(message.request_id)
     else:
         channel.send(core.stats())
-

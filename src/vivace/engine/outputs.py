@@ -10,9 +10,7 @@ from vivace.core.request import CompletionOutput, Delta, Request, RequestOutput
 class Collector:
     """The growing result of one prompt: its n requests' deltas become one `RequestOutput`."""
 
-    def __init__(
-        self, request_id: str, prompt: str | None, requests: Sequence[Request]
-    ) -> None:
+    def __init__(self, request_id: str, prompt: str | None, requests: Sequence[Request]) -> None:
         wants_logprobs = requests[0].params.logprobs is not None
         outputs = [_empty(request.index, wants_logprobs) for request in requests]
         self._by_id = {

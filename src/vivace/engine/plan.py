@@ -14,7 +14,7 @@ from vivace.cache.pool import (
     plan_pages,
 )
 from vivace.core.config import EngineConfig
-from vivace.core.errors import CapacityError, UsageError
+from vivace.core.errors import CapacityError
 from vivace.formats.checkpoint import Checkpoint
 from vivace.models.spec import ModelSpec
 
@@ -45,11 +45,10 @@ def plan_memory(
     """Fit weights and KV pages into `available` bytes.
 
     Args:
-        spec: the model at its own longest length.
+        spec: the model at the length asked for, or at its own longest.
 
     Raises:
-        UsageError: `max_model_len` is beyond what the model can do.
-        CapacityError: the weights, or one sequence of the wanted length, do not fit.
+        CapacityError: the weights, or one sequence of the length asked for, do not fit.
     """
     if weight_bytes >= available:
         raise CapacityError(
@@ -58,9 +57,7 @@ def plan_memory(
         )
     budget = config.kv_memory_bytes or int(KV_SHARE * (available - weight_bytes))
     sizes = page_bytes(backend, spec.kv_groups)
-    demand = PageDemand(
-        _wanted_length(config, spec), config.max_num_seqs, config.max_num_batched_tokens
-    )
+    demand = PageDemand(spec.max_model_len, config.max_num_seqs, config.max_num_batched_tokens)
     if config.max_model_len is None:
         fits = longest_that_fits(spec.kv_groups, sizes, demand, budget)
         demand = replace(demand, max_model_len=max(fits, 1))
@@ -73,13 +70,3 @@ def weight_bytes(checkpoint: Checkpoint, dtype: DTypeName) -> int:
     tensors = checkpoint.tensors
     values = sum(math.prod(tensors.shape(name)) for name in tensors)
     return values * _VALUE_BYTES[dtype]
-
-
-def _wanted_length(config: EngineConfig, spec: ModelSpec) -> int:
-    wanted = config.max_model_len or spec.max_model_len
-    learned = spec.learned_positions
-    if wanted < 1 or (learned is not None and wanted > learned):
-        raise UsageError(
-            f"max_model_len must be from 1 to {learned or spec.max_model_len}, got {wanted}."
-        )
-    return wanted

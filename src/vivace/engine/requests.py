@@ -25,9 +25,15 @@ def fan_out(
             parameters do not fit the model; `param` names the offender.
     """
     prompt = tuple(prompt_token_ids)
-    _check_prompt(info, prompt)
+    check_token_ids(info, prompt)
     _check_params(info, params)
     room = info.max_model_len - len(prompt)
+    if room == 0:
+        raise RequestError(
+            f"The prompt fills the model's context of {info.max_model_len} tokens; shorten it by "
+            "at least one.",
+            "prompt",
+        )
     max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
     settled = replace(
         params, n=1, max_tokens=max_tokens, min_tokens=min(params.min_tokens, max_tokens)
@@ -45,16 +51,17 @@ def fan_out(
     ]
 
 
-def _check_prompt(info: EngineInfo, prompt: tuple[int, ...]) -> None:
-    if not prompt:
+def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
+    """Raises RequestError for no tokens, unknown ones, or more than the context holds."""
+    if not token_ids:
         raise RequestError("The prompt is empty; give at least one token.", "prompt")
-    if len(prompt) >= info.max_model_len:
+    if len(token_ids) > info.max_model_len:
         raise RequestError(
-            f"The prompt has {len(prompt)} tokens, but the model's context of "
-            f"{info.max_model_len} must hold it and at least one new token; shorten it.",
+            f"The prompt has {len(token_ids)} tokens, but the model's context is "
+            f"{info.max_model_len}; shorten it.",
             "prompt",
         )
-    if min(prompt) < 0 or max(prompt) >= info.vocab_size:
+    if min(token_ids) < 0 or max(token_ids) >= info.vocab_size:
         raise RequestError(
             f"The prompt has a token id outside 0 to {info.vocab_size - 1}.", "prompt"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineStats
@@ -26,7 +26,7 @@ class Streams:
     def num_open(self) -> int:
         return len(self._queues)
 
-    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """A request's deltas. Closing the iterator early aborts the request."""
         queue: asyncio.Queue[Delta] = asyncio.Queue()
         self._queues[request.request_id] = queue

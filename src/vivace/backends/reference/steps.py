@@ -45,7 +45,8 @@ def _erf(x: Floats) -> Floats:
 
 
 def _gelu(x: Floats) -> Floats:
-    result: Floats = x / 2 * (1 + _erf(x * np.float32(0.5**0.5)))
+    one = np.float32(1)
+    result: Floats = x / 2 * (one + _erf(x * np.float32(np.sqrt(0.5))))
     return result
 
 
