@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ class LLM:
 
     def stream(
         self, prompt: Prompt, sampling_params: SamplingParams | None = None
-    ) -> Iterator[Delta]:
+    ) -> Generator[Delta, None, None]:
         """Deltas of one prompt's continuation as they come; closing it ends the request."""
         _, requests = self._frontend.requests(self._next_id(), prompt, sampling_params)
         try:
@@ -84,7 +84,7 @@ class LLM:
 
     def stream_chat(
         self, messages: Messages, sampling_params: SamplingParams | None = None
-    ) -> Iterator[Delta]:
+    ) -> Generator[Delta, None, None]:
         """Deltas of the answer to a conversation."""
         return self.stream(self._frontend.chat_prompt(messages), sampling_params)
 
