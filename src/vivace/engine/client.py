@@ -78,6 +78,10 @@ class EngineClient:
         if self._streams.num_open and silent > HANG_SECONDS:
             raise BackendError(f"The engine has made no progress for {silent:.0f} seconds.")
 
+    def kill(self) -> None:
+        """End a process that does not answer; its streams end with an error."""
+        self._process.kill()
+
     async def close(self) -> None:
         """Stop the process; open streams end with an error."""
         if self._gone is None:

@@ -1,0 +1,225 @@
+"""The engine end to end on a tiny random model: what surrounds a request never changes it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.tiny import write_tiny_llama
+from vivace import LLM, AsyncLLM, SamplingParams
+from vivace.core.config import EngineConfig
+from vivace.core.errors import BackendError, CapacityError, RequestError, UsageError
+from vivace.core.request import Delta
+from vivace.engine.client import EngineClient
+from vivace.engine.requests import fan_out
+
+PROMPT = list(range(1, 40))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def llm(folder: Path) -> LLM:
+    return LLM(str(folder), backend="reference")
+
+
+def greedy_by_logits(llm: LLM, prompt: list[int], count: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(llm.logits(tokens)[-1].argmax()))
+    return tokens[len(prompt) :]
+
+
+def test_generation_is_the_argmax_of_the_logits(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
+    (output,) = llm.generate(PROMPT, params)
+    assert output.outputs[0].token_ids == greedy_by_logits(llm, PROMPT, 6)
+    assert output.outputs[0].finish_reason == "length"
+    assert output.prompt_token_ids == PROMPT
+
+
+def test_logits_have_a_row_per_token_and_leave_no_pages_behind(llm: LLM) -> None:
+    tokens = [token % 199 for token in range(150)]
+    logits = llm.logits(tokens)
+    assert logits.shape == (150, 199)
+    np.testing.assert_allclose(llm.logits(tokens[:70]), logits[:70], atol=1e-4)
+    assert llm.stats().pages_used == 0
+    with pytest.raises(RequestError):
+        llm.logits([])
+
+
+def test_n_completions_share_the_prompt_and_differ(llm: LLM) -> None:
+    params = SamplingParams(n=3, seed=5, max_tokens=8, ignore_eos=True, logprobs=2)
+    (output,) = llm.generate(PROMPT, params)
+    answers = {tuple(one.token_ids) for one in output.outputs}
+    assert len(answers) == 3
+    again = llm.generate(PROMPT, params)[0]
+    assert [one.token_ids for one in again.outputs] == [one.token_ids for one in output.outputs]
+    first = output.outputs[0]
+    assert first.logprobs is not None
+    assert len(first.logprobs) == 8
+    expected = llm.logits(PROMPT)[-1].astype(np.float64)
+    expected -= np.log(np.exp(expected - expected.max()).sum()) + expected.max()
+    found = first.logprobs[0][first.token_ids[0]].logprob
+    assert found == pytest.approx(expected[first.token_ids[0]], abs=1e-4)
+
+
+def test_one_call_at_a_time_and_bad_requests_start_nothing(llm: LLM) -> None:
+    stream = llm.stream(PROMPT, SamplingParams(max_tokens=50, ignore_eos=True))
+    next(stream)
+    with pytest.raises(UsageError, match="AsyncLLM"):
+        llm.generate(PROMPT)
+    stream.close()
+    assert llm.stats().pages_used == 0
+    with pytest.raises(RequestError):
+        llm.generate([PROMPT, [1000]])
+    with pytest.raises(RequestError, match="no tokenizer"):
+        llm.generate("text")
+    assert not llm.stats().waiting
+
+
+def mixed_requests(count: int) -> tuple[list[list[int]], list[SamplingParams]]:
+    """Prompts of mixed lengths, a third with a common beginning, and mixed sampling."""
+    source = random.Random(11)
+    prompts, params = [], []
+    for index in range(count):
+        tail = [source.randrange(1, 199) for _ in range(source.randrange(1, 60))]
+        prompts.append(PROMPT[:33] + tail if index % 3 == 0 else tail)
+        params.append(
+            SamplingParams(
+                temperature=source.choice([0, 0.7, 1.3]),
+                top_k=source.choice([0, 5, 40]),
+                top_p=source.choice([1.0, 0.9]),
+                min_p=source.choice([0.0, 0.05]),
+                repetition_penalty=source.choice([1.0, 1.2]),
+                presence_penalty=source.choice([0.0, 0.5]),
+                seed=index,
+                max_tokens=source.randrange(1, 12),
+                ignore_eos=source.random() < 0.5,
+            )
+        )
+    return prompts, params
+
+
+def answers(llm: LLM, prompts: list[list[int]], params: list[SamplingParams]) -> list[list[int]]:
+    return [output.outputs[0].token_ids for output in llm.generate(prompts, params)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_prefill_chunk": 1},
+        {"max_prefill_chunk": 7, "enable_prefix_caching": False},
+        {"max_num_seqs": 3, "max_num_batched_tokens": 5},
+        {"kv_memory_bytes": 9 * 2 * 4 * 2 * 16 * 24, "max_model_len": 128},
+    ],
+    ids=["chunks-of-1", "no-prefix-cache", "few-seats", "scarce-pages"],
+)
+def test_how_requests_are_scheduled_does_not_change_them(
+    folder: Path, llm: LLM, options: dict[str, int]
+) -> None:
+    """On the reference, whose BLAS promises tolerance only, sampling is spared near-ties by
+    seeds that were seen to have none; bit-exactness is the cpu backend's test."""
+    prompts, params = mixed_requests(24)
+    alone = [answers(llm, [one], [of_it])[0] for one, of_it in zip(prompts, params, strict=True)]
+    other = LLM(str(folder), backend="reference", **options)
+    assert answers(other, prompts, params) == alone
+    stats = other.stats()
+    assert stats.pages_used == 0
+    assert bool(stats.preemptions) == ("kv_memory_bytes" in options)
+
+
+def test_not_enough_memory_for_one_sequence_is_said_before_loading(folder: Path) -> None:
+    with pytest.raises(CapacityError, match="max_model_len"):
+        LLM(str(folder), backend="reference", kv_memory_bytes=1000, max_model_len=64)
+    with pytest.raises(UsageError, match="backend"):
+        LLM(str(folder), backend="abacus")  # type: ignore[arg-type]
+
+
+async def first_deltas(client: EngineClient, count: int) -> list[Delta]:
+    params = SamplingParams(max_tokens=200, ignore_eos=True)
+    (request,) = fan_out(client.info, f"r{count}", PROMPT, params)
+    found = []
+    async with aclosing(client.stream(request)) as deltas:
+        async for delta in deltas:
+            found.append(delta)
+            if len(found) == count:
+                break
+    return found
+
+
+def test_an_async_engine_serves_many_and_frees_whoever_leaves(folder: Path, llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
+    expected = llm.generate(PROMPT, params)[0].outputs[0].token_ids
+
+    async def run() -> None:
+        engine = AsyncLLM(str(folder), backend="reference")
+
+        async def ask() -> list[int]:
+            async for output in engine.generate(PROMPT, params):
+                tokens = output.outputs[0].token_ids
+            return tokens
+
+        assert await asyncio.gather(*(ask() for _ in range(8))) == [expected] * 8
+        endless = SamplingParams(max_tokens=200, ignore_eos=True)
+        async with aclosing(engine.generate(PROMPT, endless)) as outputs:  # type: ignore[type-var]
+            async for _ in outputs:
+                break
+        await asyncio.sleep(0.1)
+        stats = await engine.stats()
+        assert (stats.running, stats.waiting, stats.pages_used) == (0, 0, 0)
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_an_engine_in_its_own_process_streams_aborts_and_stops(folder: Path) -> None:
+    async def run() -> None:
+        client = EngineClient(EngineConfig(str(folder), backend="reference"))
+        await client.start()
+        found = await asyncio.gather(*(first_deltas(client, count) for count in (3, 5, 200)))
+        assert [len(deltas) for deltas in found] == [3, 5, 200]
+        assert found[2][-1].finish_reason == "length"
+        stats = await client.stats()
+        assert (stats.running, stats.pages_used) == (0, 0)
+        await client.check_health()
+        await client.close()
+        with pytest.raises(BackendError):
+            await client.check_health()
+
+    asyncio.run(run())
+
+
+def test_what_an_engine_process_could_not_do_is_said_here(tmp_path: Path) -> None:
+    async def run() -> None:
+        with pytest.raises(Exception, match=r"config\.json"):
+            await EngineClient(EngineConfig(str(tmp_path))).start()
+
+    asyncio.run(run())
+
+
+def test_a_killed_engine_ends_its_streams_with_an_error(folder: Path) -> None:
+    async def run() -> None:
+        client = EngineClient(EngineConfig(str(folder), backend="reference"))
+        await client.start()
+        params = SamplingParams(max_tokens=200, ignore_eos=True)
+        (request,) = fan_out(client.info, "r", PROMPT, params)
+        found = []
+        async for delta in client.stream(request):
+            if not found:
+                client.kill()
+            found.append(delta)
+        assert found[-1].finish_reason == "error"
+        with pytest.raises(BackendError, match="ended"):
+            await client.check_health()
+        await client.close()
+
+    asyncio.run(run())
