@@ -11,9 +11,9 @@ from vivace.core.sampling import SamplingParams
 from vivace.decoding.adjust import Row
 
 _FIRST_WIDTH = 256  # tokens ranked at first when only top-p limits them; it grows as needed
+_LEAST_TEMPERATURE = 1e-37  # a float32 that can be divided by
 
 Ids = NDArray[np.int64]
-Weights = NDArray[np.float64]
 
 
 def draw(logits: Row, params: SamplingParams, uniform: float) -> int:
@@ -24,7 +24,8 @@ def draw(logits: Row, params: SamplingParams, uniform: float) -> int:
         params: its temperature is above 0.
     """
     ids = kept(logits, params)
-    mass = np.cumsum(_weights(logits if ids is None else logits[ids], logits.max(), params))
+    weights = _weights(logits if ids is None else logits[ids], logits.max(), params)
+    mass = np.cumsum(weights, dtype=np.float64)
     target = min(uniform * mass[-1], math.nextafter(mass[-1], 0.0))
     place = int(mass.searchsorted(target, side="right"))
     return place if ids is None else int(ids[place])
@@ -68,19 +69,19 @@ def _nucleus(logits: Row, params: SamplingParams, count: int) -> Ids:
     """
     best, total, width = logits.max(), None, count
     if count == logits.size:
-        total = _weights(logits, best, params).sum()
+        total = _weights(logits, best, params).sum(dtype=np.float64)
         width = min(count, _FIRST_WIDTH)
     while True:
         ids = likeliest(logits, width)
-        mass = np.cumsum(_weights(logits[ids], best, params))
+        mass = np.cumsum(_weights(logits[ids], best, params), dtype=np.float64)
         goal = params.top_p * (mass[-1] if total is None else total)
         if mass[-1] >= goal or width == count:
             return ids[: mass.searchsorted(goal) + 1]
         width = min(count, 8 * width)
 
 
-def _weights(logits: Row, best: np.float32, params: SamplingParams) -> Weights:
+def _weights(logits: Row, best: np.float32, params: SamplingParams) -> Row:
     """Probabilities up to a common factor; the likeliest token weighs 1."""
-    below = np.subtract(logits, best, dtype=np.float64)
-    with np.errstate(over="ignore"):  # a tiny temperature: the rest weighs nothing
-        return np.exp(below / params.temperature)
+    temperature = max(params.temperature, _LEAST_TEMPERATURE)
+    with np.errstate(over="ignore", under="ignore"):  # when tiny, the rest weighs nothing
+        return np.exp((logits - best) / np.float32(temperature))
