@@ -1,0 +1,142 @@
+#include "peaks.hpp"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace vivace::bench {
+namespace {
+
+constexpr int kRounds = 20000;
+
+#define LEVEL(features) __attribute__((target(features)))
+
+LEVEL("avx512f") float fma512() {
+  __m512 sums[16];
+  for (auto& sum : sums) sum = _mm512_setzero_ps();
+  __m512 a = _mm512_set1_ps(1e-3f);
+  for (int i = 0; i < kRounds; ++i) {
+    __asm__ volatile("" : "+v"(a));
+#pragma GCC unroll 16
+    for (auto& sum : sums) sum = _mm512_fmadd_ps(a, a, sum);
+  }
+  for (int i = 1; i < 16; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+
+LEVEL("avx512f,avx512bf16") float dot512() {
+  __m512 sums[16];
+  for (auto& sum : sums) sum = _mm512_setzero_ps();
+  __m512i a = _mm512_set1_epi32(0x3c003c00);
+  for (int i = 0; i < kRounds; ++i) {
+    __asm__ volatile("" : "+v"(a));
+#pragma GCC unroll 16
+    for (auto& sum : sums) sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)a);
+  }
+  for (int i = 1; i < 16; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+
+LEVEL("avx2,fma") float fma256() {
+  __m256 sums[12];
+  for (auto& sum : sums) sum = _mm256_setzero_ps();
+  __m256 a = _mm256_set1_ps(1e-3f);
+  for (int i = 0; i < kRounds; ++i) {
+    __asm__ volatile("" : "+x"(a));
+#pragma GCC unroll 12
+    for (auto& sum : sums) sum = _mm256_fmadd_ps(a, a, sum);
+  }
+  for (int i = 1; i < 12; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
+  return _mm256_cvtss_f32(sums[0]);
+}
+
+float mul_add128() {
+  __m128 sums[12];
+  for (auto& sum : sums) sum = _mm_setzero_ps();
+  __m128 a = _mm_set1_ps(1e-3f);
+  for (int i = 0; i < kRounds; ++i) {
+    __asm__ volatile("" : "+x"(a));
+    const __m128 product = _mm_mul_ps(a, a);
+#pragma GCC unroll 12
+    for (auto& sum : sums) sum = _mm_add_ps(sum, product);
+  }
+  for (int i = 1; i < 12; ++i) sums[0] = _mm_add_ps(sums[0], sums[i]);
+  return _mm_cvtss_f32(sums[0]);
+}
+
+LEVEL("amx-tile,amx-bf16") float tiles() {
+  alignas(64) unsigned char config[64] = {1};
+  for (int tile = 0; tile < 8; ++tile) config[16 + 2 * tile] = 64, config[48 + tile] = 16;
+  __asm__ volatile("" ::"r"(config) : "memory");
+  _tile_loadconfig(config);
+  _tile_zero(4);
+  _tile_zero(6);
+  for (int i = 0; i < kRounds; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_dpbf16ps(2, 4, 6);
+    _tile_dpbf16ps(3, 4, 6);
+  }
+  _tile_release();
+  return 0;
+}
+
+struct Loop {
+  float (*run)();
+  double operations;  // per round
+};
+
+Loop loop_of(Isa isa, DType dtype) {
+  const bool half = dtype == DType::bfloat16;
+  if (isa == Isa::amx && half) return {tiles, 4.0 * 2 * 16 * 16 * 32};
+  if (isa >= Isa::avx512) return half ? Loop{dot512, 16.0 * 64} : Loop{fma512, 16.0 * 32};
+  if (isa == Isa::avx2) return {fma256, 12.0 * 16};
+  return {mul_add128, 12.0 * 4};
+}
+
+LEVEL("avx2") long read_all(const char* data, std::size_t bytes) {
+  __m256i sums[4] = {};
+  for (std::size_t i = 0; i < bytes; i += 128) {
+    _mm_prefetch(data + i + 2048, _MM_HINT_T0);
+    _mm_prefetch(data + i + 2112, _MM_HINT_T0);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      sums[j] = _mm256_xor_si256(sums[j], _mm256_load_si256((const __m256i*)(data + i) + j));
+    }
+  }
+  const __m256i sum = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]),
+                                       _mm256_xor_si256(sums[2], sums[3]));
+  return _mm256_extract_epi64(sum, 0);
+}
+
+volatile double sink;
+
+template <class Work>
+double fastest(int repetitions, Work work) {
+  double best = 1e30;
+  for (int i = 0; i < repetitions; ++i) {
+    const double start = now();
+    sink = static_cast<double>(work());
+    best = std::min(best, now() - start);
+  }
+  return best;
+}
+
+}  // namespace
+
+double now() {
+  const auto time = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(time).count();
+}
+
+double read_bandwidth(const char* data, std::size_t bytes) {
+  return bytes / fastest(3, [&] { return read_all(data, bytes / 128 * 128); });
+}
+
+double arithmetic_peak(Isa isa, DType dtype) {
+  const Loop loop = loop_of(isa, dtype);
+  return loop.operations * kRounds / fastest(5, loop.run);
+}
+
+}  // namespace vivace::bench
