@@ -1,0 +1,90 @@
+# Every target sets up what it needs: git, Python 3.10 or newer, make and a C++ compiler suffice.
+# Set-up is stamped, and done again only when what it was made from changes.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+MADE := $(VENV)/made
+NATIVE := CMakeLists.txt $(wildcard native/*)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format prove-foundation bench-transformers bench-startup clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
+
+define DEMO_PROMPT
+def read_lines(path):
+    """Return the lines of a text file, without their line ends."""
+
+endef
+export DEMO_PROMPT
+
+demo: $(MADE)/package ## complete Python code with the bundled model
+	@echo; echo "vivace-mini, a small model that ships with vivace, completes Python code:"; echo
+	@printf '%s' "$$DEMO_PROMPT"
+	@$(BIN)/vivace generate --prompt "$$DEMO_PROMPT" --max-tokens 80 --temperature 0
+	@echo; echo "To serve it over HTTP:  $(BIN)/vivace serve --port 8000"
+
+test: $(MADE)/dev oracle ## run every test
+	@$(BIN)/python -m pytest
+
+check: $(MADE)/dev ## format, lint, types and the tiny tests, in well under a minute
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -m tiny
+
+format: $(MADE)/dev ## rewrite the sources in the project's format
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+prove-foundation: $(MADE)/dev oracle ## measure every claim of the foundation (ROW=n: one of them)
+	@$(BIN)/python tools/prove_foundation.py $(if $(ROW),--row $(ROW))
+
+bench-transformers: $(MADE)/dev oracle ## decode and prefill beside Hugging Face Transformers
+	@$(BIN)/python benchmarks/transformers_cpu.py
+
+bench-startup: $(MADE)/package ## process start to first token, and to the help text
+	@$(BIN)/python benchmarks/startup.py
+
+clean: ## remove the virtual environment and what was built
+	rm -rf $(VENV) build
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+$(MADE)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "vivace needs Python 3.10 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(MADE) && touch $@
+
+$(MADE)/package: $(MADE)/venv pyproject.toml $(NATIVE)
+	@echo "Installing vivace and building its native code (a few minutes the first time) ..."
+	@$(PIP) install --editable .
+	@touch $@
+
+$(MADE)/dev: $(MADE)/package tools/extra_requirements.py
+	@echo "Installing the development tools ..."
+	@$(BIN)/python tools/extra_requirements.py dev > $@.txt
+	@$(PIP) install -r $@.txt
+	@touch $@
+
+# The tests that compare with PyTorch and Transformers are skipped where these cannot be had.
+.PHONY: oracle
+oracle: $(MADE)/dev
+	@test -e $(MADE)/oracle || $(MAKE) --no-print-directory $(MADE)/oracle || \
+	    echo "PyTorch or Transformers did not install; the tests that need them will be skipped."
+
+$(MADE)/oracle:
+	@echo "Installing PyTorch and Transformers, which tests compare with ..."
+	@$(BIN)/python tools/extra_requirements.py oracle > $@.txt
+	@$(PIP) --retries 0 install "$(TORCH)+cpu" --extra-index-url $(TORCH_CPU_INDEX) 2> /dev/null \
+	    || $(PIP) install "$(TORCH)"
+	@$(PIP) install -r $@.txt
+	@touch $@
