@@ -1,7 +1,6 @@
 // The choice of kernels at run time. VIVACE_HAVE_<LEVEL> says which levels this build contains.
 #include "kernels.hpp"
 
-#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
@@ -113,18 +112,17 @@ Isa best_isa() {
   return best;
 }
 
-Isa choose_isa() {
-  const char* forced = std::getenv("VIVACE_ISA");
-  if (forced == nullptr || *forced == '\0') return best_isa();
+Isa choose_isa(std::string_view name) {
+  if (name.empty()) return best_isa();
   for (const Isa isa : kLevels) {
-    if (isa_name(isa) != forced) continue;
+    if (isa_name(isa) != name) continue;
     if (isa <= best_isa()) return isa;
-    throw std::runtime_error("VIVACE_ISA=" + std::string(forced) +
-                             " is not available here; the highest level is " +
-                             std::string(isa_name(best_isa())) + ".");
+    throw std::invalid_argument("The ISA level " + std::string(name) +
+                                " is not available here; the highest is " +
+                                std::string(isa_name(best_isa())) + ".");
   }
-  throw std::runtime_error("VIVACE_ISA must be portable, avx2, avx512 or amx, not '" +
-                           std::string(forced) + "'.");
+  throw std::invalid_argument("The ISA level must be portable, avx2, avx512 or amx, not '" +
+                              std::string(name) + "'.");
 }
 
 const KernelTable& kernels(Isa isa) {

@@ -130,9 +130,9 @@ std::string_view isa_name(Isa isa);
 // The highest level that this machine, its system and this build support.
 Isa best_isa();
 
-// The level named by the environment's VIVACE_ISA, or the best. Raises std::runtime_error with a
-// sentence for the user where the name is unknown or the level is not available.
-Isa choose_isa();
+// The level named, or the best where the name is empty. Throws std::invalid_argument with a sentence
+// for the user where the name is unknown or the level is not available.
+Isa choose_isa(std::string_view name);
 
 // The kernels of a level that is at most best_isa().
 const KernelTable& kernels(Isa isa);

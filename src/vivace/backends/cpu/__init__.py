@@ -1,0 +1,40 @@
+"""The native backend: C++ kernels for this machine's instruction set, chosen at run time."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from vivace.backends.protocol import DTypeName
+from vivace.core.errors import BackendError
+from vivace.hardware.machine import usable_cores
+
+if TYPE_CHECKING:
+    from vivace.backends.cpu.backend import NativeBackend
+
+__all__ = ["CpuBackend"]
+
+
+def CpuBackend(  # noqa: N802 (a backend's name, as the others')
+    dtype: DTypeName = "float32", threads: int | None = None, isa: str | None = None
+) -> NativeBackend:
+    """A `Backend` on this machine's cores.
+
+    Args:
+        dtype: what weights, matmul inputs and KV pages are kept in.
+        threads: None is as many as the cores that this process may use.
+        isa: "portable", "avx2", "avx512" or "amx"; None is the environment's VIVACE_ISA, or
+            else the best there is.
+
+    Raises:
+        BackendError: the native code was not built, or the level does not exist here.
+    """
+    try:
+        from vivace.backends.cpu.backend import NativeBackend
+    except ImportError as error:
+        raise BackendError(
+            "vivace was installed without its native CPU backend: install a C++20 compiler and "
+            f"run `pip install --force-reinstall --no-deps vivace` again ({error})."
+        ) from error
+    level = isa if isa is not None else os.environ.get("VIVACE_ISA", "")
+    return NativeBackend(dtype, threads or usable_cores(), level)

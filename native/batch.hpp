@@ -1,0 +1,47 @@
+// One ragged step, as `Batch` of backends/protocol.py has it, and what it must obey.
+#pragma once
+
+#include <climits>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace vivace {
+
+using Ints = std::span<const std::int32_t>;
+
+// Page ids of one KV group: [sequences][width].
+struct BlockTable {
+  const std::int32_t* pages = nullptr;
+  int sequences = 0;
+  int width = 0;
+
+  const std::int32_t* row(int sequence) const { return pages + std::size_t(sequence) * width; }
+};
+
+struct Batch {
+  Ints token_ids;
+  Ints positions;
+  Ints query_starts;
+  Ints context_lens;
+  std::vector<BlockTable> block_tables;
+  Ints logit_rows;
+
+  int rows() const { return static_cast<int>(token_ids.size()); }
+  int sequences() const { return static_cast<int>(context_lens.size()); }
+};
+
+// What a program can take, collected from its ops.
+struct BatchBounds {
+  int max_rows = 0;
+  int max_sequences = 0;
+  int max_logit_rows = 0;
+  int vocab_size = INT_MAX;
+  int positions = INT_MAX;
+  std::vector<int> group_pages;  // per KV group; 0 where no op reads it
+};
+
+// Throws std::invalid_argument with a sentence that names what is wrong.
+void validate(const Batch& batch, const BatchBounds& bounds);
+
+}  // namespace vivace

@@ -1,0 +1,279 @@
+// The one place where native code meets Python: vivace.backends.cpu._native, typed in _native.pyi.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "program.hpp"
+
+NB_MAKE_OPAQUE(vivace::Vector)
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace vivace {
+namespace {
+
+using FloatArray = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using IntArray = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using TableArray = nb::ndarray<const std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using WeightArray = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
+using OutputArray = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+// A stored weight and its number format; 16-bit formats come as uint16.
+using Source = std::pair<WeightArray, SourceType>;
+// A value of a program: its buffer and its width.
+using Value = std::pair<int, int>;
+
+Vector vector_of(const FloatArray& array) { return Vector(array.data(), array.data() + array.size()); }
+
+Ints ints_of(const IntArray& array) { return {array.data(), array.size()}; }
+
+WeightPart part_of(const Source& source) {
+  const WeightArray& array = source.first;
+  const std::size_t bytes = source.second == SourceType::float32 ? 4 : 2;
+  require_shape(array.itemsize() == bytes, "a weight and its number format");
+  require_shape(array.stride(1) == 1 || array.shape(1) <= 1, "a weight's rows must be contiguous");
+  return {array.data(), source.second, static_cast<int>(array.shape(0)), array.stride(0)};
+}
+
+std::shared_ptr<Linear> make_linear(Runtime& runtime, DType dtype,
+                                    const std::vector<Source>& sources,
+                                    const std::optional<FloatArray>& bias) {
+  require_shape(!sources.empty(), "a linear layer needs weights");
+  const std::size_t k = sources[0].first.shape(1);
+  std::vector<WeightPart> parts;
+  std::size_t n = 0;
+  for (const Source& source : sources) {
+    require_shape(source.first.shape(1) == k, "parts of a linear layer differ in their inputs");
+    parts.push_back(part_of(source));
+    n += source.first.shape(0);
+  }
+  require_shape(!bias || bias->size() == n, "a bias and its outputs");
+  const Vector values = bias ? vector_of(*bias) : Vector();
+  const nb::gil_scoped_release released;
+  return std::make_shared<Linear>(runtime, dtype, parts, static_cast<int>(k), values);
+}
+
+std::shared_ptr<Embedding> make_embedding(Runtime& runtime, DType dtype, const Source& source) {
+  const WeightPart part = part_of(source);
+  const int width = static_cast<int>(source.first.shape(1));
+  const nb::gil_scoped_release released;
+  return std::make_shared<Embedding>(runtime, dtype, part, width);
+}
+
+std::shared_ptr<RotaryTable> make_rotary(int half, const FloatArray& cos, const FloatArray& sin) {
+  require_shape(half > 0 && cos.size() == sin.size(), "cosines and sines");
+  const int positions = static_cast<int>(cos.size()) / half;
+  return std::make_shared<RotaryTable>(positions, half, vector_of(cos), vector_of(sin));
+}
+
+void run(Program& program, const IntArray& token_ids, const IntArray& positions,
+         const IntArray& query_starts, const IntArray& context_lens,
+         const std::vector<TableArray>& block_tables, const IntArray& logit_rows) {
+  Batch batch{.token_ids = ints_of(token_ids),
+              .positions = ints_of(positions),
+              .query_starts = ints_of(query_starts),
+              .context_lens = ints_of(context_lens),
+              .block_tables = {},
+              .logit_rows = ints_of(logit_rows)};
+  for (const TableArray& table : block_tables) {
+    batch.block_tables.push_back(
+        {table.data(), static_cast<int>(table.shape(0)), static_cast<int>(table.shape(1))});
+  }
+  const nb::gil_scoped_release released;
+  program.run(batch);
+}
+
+OutputArray output(nb::handle self, Value value, std::size_t rows) {
+  const Program& program = nb::cast<const Program&>(self);
+  const Rows data = program.rows(value.first, value.second);
+  return OutputArray(data.data, {rows, static_cast<std::size_t>(value.second)}, self);
+}
+
+Residual residual_of(const Program& program, Value into, const std::optional<Norm>& post_norm,
+                     float multiplier) {
+  return {program.rows(into.first, into.second), post_norm, multiplier};
+}
+
+// --- what Python sees ---
+
+void bind_enums(nb::module_& m) {
+  nb::enum_<DType>(m, "DType")
+      .value("float32", DType::float32)
+      .value("bfloat16", DType::bfloat16);
+  nb::enum_<SourceType>(m, "SourceType")
+      .value("float32", SourceType::float32)
+      .value("float16", SourceType::float16)
+      .value("bfloat16", SourceType::bfloat16);
+  nb::enum_<NormKind>(m, "NormKind").value("rms", NormKind::rms).value("layer", NormKind::layer);
+  nb::enum_<ActivationKind>(m, "ActivationKind")
+      .value("silu", ActivationKind::silu)
+      .value("gelu", ActivationKind::gelu)
+      .value("gelu_tanh", ActivationKind::gelu_tanh)
+      .value("relu", ActivationKind::relu)
+      .value("swiglu_clamped", ActivationKind::swiglu_clamped);
+}
+
+void bind_runtime(nb::module_& m) {
+  m.def("best_isa", [] { return std::string(isa_name(best_isa())); });
+  nb::class_<Runtime>(m, "Runtime")
+      .def("__init__",
+           [](Runtime* self, unsigned threads, const std::string& isa) {
+             new (self) Runtime(threads, choose_isa(isa));
+           })
+      .def_prop_ro("isa", [](const Runtime& self) { return std::string(isa_name(self.kernels.isa)); });
+}
+
+void bind_weights(nb::module_& m) {
+  nb::class_<Vector>(m, "Vector").def("__init__", [](Vector* self, const FloatArray& array) {
+    new (self) Vector(vector_of(array));
+  });
+  nb::class_<Embedding>(m, "Embedding")
+      .def(nb::new_(&make_embedding))
+      .def_ro("width", &Embedding::width);
+  nb::class_<Linear>(m, "Linear")
+      .def(nb::new_(&make_linear), "runtime"_a, "dtype"_a, "parts"_a, "bias"_a.none())
+      .def_prop_ro("n", &Linear::n)
+      .def_prop_ro("k", &Linear::k);
+  nb::class_<RotaryTable>(m, "RotaryTable").def(nb::new_(&make_rotary));
+  nb::class_<KVCache>(m, "KVCache")
+      .def("__init__",
+           [](KVCache* self, DType dtype, std::pair<int, int> heads, int num_layers, int num_pages) {
+             new (self) KVCache({dtype, heads.first, heads.second}, num_layers, num_pages);
+           })
+      .def("copy_pages", &KVCache::copy_pages);
+  m.def("page_bytes", [](DType dtype, int num_kv_heads, int head_dim) {
+    return page_bytes(KVLayout{dtype, num_kv_heads, head_dim});
+  });
+}
+
+void bind_parts_of_ops(nb::module_& m) {
+  nb::class_<Norm>(m, "Norm").def(
+      nb::new_([](NormKind kind, std::shared_ptr<Vector> weight, std::shared_ptr<Vector> bias,
+                  float eps) { return Norm{kind, weight, bias, eps}; }),
+      "kind"_a, "weight"_a, "bias"_a.none(), "eps"_a);
+  nb::class_<ActivationTask>(m, "Activation")
+      .def(nb::new_([](ActivationKind kind, bool gated, float limit, float alpha) {
+        return ActivationTask{kind, gated, limit, alpha};
+      }));
+  nb::class_<AttentionOp>(m, "Attention")
+      .def(nb::new_([](const Program& program, std::pair<int, int> place,
+                       const std::array<int, 3>& heads, float scale, int window, float softcap) {
+        const auto& cache = program.cache(place.first);
+        require_shape(cache->layout.num_kv_heads == heads[1] && cache->layout.head_dim == heads[2],
+                      "attention's heads and its KV group");
+        return AttentionOp{cache, place.first, place.second, heads[0], scale, window, softcap,
+                           nullptr};
+      }));
+  nb::class_<ExpertsOp>(m, "Experts")
+      .def(nb::new_([](std::shared_ptr<Linear> router, std::vector<std::shared_ptr<Linear>> up,
+                       std::vector<std::shared_ptr<Linear>> down, const ActivationTask& activation,
+                       int top_k, bool renormalize) {
+        return ExpertsOp{router,     {up.begin(), up.end()}, {down.begin(), down.end()},
+                         activation, top_k,                  renormalize};
+      }));
+}
+
+void bind_dense_ops(nb::class_<Program>& program) {
+  program
+      .def("embed",
+           [](Program& self, Value out, std::shared_ptr<Embedding> tokens, float multiplier,
+              std::shared_ptr<Embedding> positions) {
+             self.add(make_embed({tokens, positions, multiplier},
+                                 self.rows(out.first, out.second)));
+           },
+           "out"_a, "tokens"_a, "multiplier"_a, "positions"_a.none())
+      .def("norm",
+           [](Program& self, Value out, Value x, const Norm& norm) {
+             self.add(make_norm(self.rows(x.first, x.second), norm,
+                                self.rows(out.first, out.second)));
+           })
+      .def("norm_linear",
+           [](Program& self, Value out, Value x, const std::optional<Norm>& norm,
+              std::shared_ptr<Linear> linear, const std::optional<ActivationTask>& activation) {
+             self.add(make_norm_linear(self.context(), self.rows(x.first, x.second), norm, linear,
+                                       activation, self.rows(out.first, out.second)));
+           },
+           "out"_a, "x"_a, "norm"_a.none(), "linear"_a, "activation"_a.none())
+      .def("linear_residual",
+           [](Program& self, Value out, Value x, std::shared_ptr<Linear> linear, Value into,
+              const std::optional<Norm>& post_norm, float multiplier) {
+             self.add(make_linear_residual(self.context(), self.rows(x.first, x.second), linear,
+                                           residual_of(self, into, post_norm, multiplier),
+                                           self.rows(out.first, out.second)));
+           },
+           "out"_a, "x"_a, "linear"_a, "into"_a, "post_norm"_a.none(), "multiplier"_a)
+      .def("experts_residual",
+           [](Program& self, Value out, Value x, const std::optional<Norm>& norm,
+              const ExpertsOp& experts, Value into, const std::optional<Norm>& post_norm,
+              float multiplier) {
+             self.add(make_experts_residual(self.context(), self.rows(x.first, x.second), norm,
+                                            experts, residual_of(self, into, post_norm, multiplier),
+                                            self.rows(out.first, out.second)));
+           },
+           "out"_a, "x"_a, "norm"_a.none(), "experts"_a, "into"_a, "post_norm"_a.none(),
+           "multiplier"_a)
+      .def("logits",
+           [](Program& self, Value out, Value hidden, std::shared_ptr<Linear> head,
+              float multiplier, float softcap) {
+             self.add(make_logits(self.context(), self.rows(hidden.first, hidden.second), head,
+                                  multiplier, softcap, self.rows(out.first, out.second)));
+           });
+}
+
+void bind_attention_ops(nb::class_<Program>& program) {
+  program
+      .def("rotary_write",
+           [](Program& self, Value out, Value qkv, const AttentionOp& attention,
+              std::shared_ptr<RotaryTable> rotary, const std::optional<Norm>& q_norm,
+              const std::optional<Norm>& k_norm) {
+             self.add(make_rotary_write(self.context(), self.rows(qkv.first, qkv.second), attention,
+                                        {rotary, q_norm, k_norm},
+                                        self.rows(out.first, out.second)));
+           },
+           "out"_a, "qkv"_a, "attention"_a, "rotary"_a.none(), "q_norm"_a.none(),
+           "k_norm"_a.none())
+      .def("attention",
+           [](Program& self, Value out, Value queries, AttentionOp attention,
+              std::shared_ptr<Vector> sinks) {
+             attention.sinks = sinks;
+             self.add(make_attention(self.context(), self.rows(queries.first, queries.second),
+                                     attention, self.rows(out.first, out.second)));
+           },
+           "out"_a, "queries"_a, "attention"_a, "sinks"_a.none());
+}
+
+void bind_program(nb::module_& m) {
+  nb::class_<Program> program(m, "Program");
+  program
+      .def("__init__",
+           [](Program* self, std::shared_ptr<Runtime> runtime, DType dtype,
+              std::vector<std::shared_ptr<KVCache>> caches, const std::array<int, 3>& limits,
+              const std::vector<std::size_t>& buffer_sizes) {
+             new (self) Program(runtime, dtype, caches,
+                                {limits[0], limits[1], limits[2]}, buffer_sizes);
+           })
+      .def("run", &run)
+      .def("output", &output)
+      .def_prop_ro("runs", &Program::runs);
+  bind_dense_ops(program);
+  bind_attention_ops(program);
+}
+
+}  // namespace
+}  // namespace vivace
+
+NB_MODULE(_native, m) {
+  vivace::bind_enums(m);
+  vivace::bind_runtime(m);
+  vivace::bind_weights(m);
+  vivace::bind_parts_of_ops(m);
+  vivace::bind_program(m);
+}

@@ -1,0 +1,39 @@
+#include "matmul.hpp"
+
+#include <stdexcept>
+#include <string>
+
+namespace vivace {
+
+void require_shape(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(std::string("Shapes do not fit: ") + what + ".");
+}
+
+RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, int width,
+                     std::optional<Norm> norm, int max_rows)
+    : dtype_(context.dtype), width_(width), stride_(aligned(width * 4) / 4), norm_(std::move(norm)) {
+  require_shape(!norm_ || norm_->width() == width, "a norm's gain and the rows it norms");
+  packed_ = layout.take<char>(context.runtime.kernels.rows_bytes(dtype_, max_rows, width));
+  if (norm_) normed_ = layout.take<float>(stride_ * context.runtime.pool.threads());
+}
+
+int panels_per_item(const Runtime& runtime, int panels) {
+  constexpr int kMost = 8, kItemsPerThread = 4;
+  const int items = kItemsPerThread * static_cast<int>(runtime.pool.threads());
+  return std::clamp(panels / items, 1, kMost);
+}
+
+void multiply(Runtime& runtime, const GemmTask& task) {
+  // Below this many products the threads' news would take longer than the work.
+  constexpr double kSmall = 1 << 15;
+  const int panels = num_panels(task.weights.n);
+  const double products = double(task.weights.n) * task.weights.k * task.rows.m;
+  const int step = products < kSmall ? panels : panels_per_item(runtime, panels);
+  const int items = (panels + step - 1) / step;
+  runtime.pool.parallel_for(items, [&](std::size_t item, unsigned) {
+    const int begin = static_cast<int>(item) * step;
+    runtime.kernels.gemm(task, begin, std::min(begin + step, panels));
+  });
+}
+
+}  // namespace vivace

@@ -1,0 +1,49 @@
+// Linear layers within an op: rows are normed and packed, then multiplied panel by panel.
+#pragma once
+
+#include <optional>
+
+#include "op.hpp"
+
+namespace vivace {
+
+// Packs up to `max_rows` rows of one width, normed on the way where there is a norm.
+class RowPacker {
+ public:
+  RowPacker() = default;
+  RowPacker(const OpContext& context, ScratchLayout& layout, int width, std::optional<Norm> norm,
+            int max_rows);
+
+  // row(i) is the i-th row's values.
+  template <typename Row>
+  PackedRows pack(const Frame& frame, int rows, Row row) const {
+    const PackedRows packed{dtype_, rows, width_, packed_.in(frame.scratch)};
+    const KernelTable& kernels = frame.runtime.kernels;
+    for_rows(frame.runtime, rows, width_, [&](int i, unsigned thread) {
+      const float* values = row(i);
+      if (norm_) {
+        float* const normed = normed_.in(frame.scratch) + thread * stride_;
+        kernels.rows.normalize(values, norm_->task(), normed);
+        values = normed;
+      }
+      kernels.pack_row(values, packed, i);
+    });
+    return packed;
+  }
+
+ private:
+  DType dtype_ = DType::float32;
+  int width_ = 0;
+  std::size_t stride_ = 0;
+  std::optional<Norm> norm_;
+  Scratch<char> packed_;
+  Scratch<float> normed_;  // a row per thread
+};
+
+// How many panels a thread claims at once: enough items for balance, panels in order for prefetch.
+int panels_per_item(const Runtime& runtime, int panels);
+
+// Runs one matmul, its panels shared among the threads.
+void multiply(Runtime& runtime, const GemmTask& task);
+
+}  // namespace vivace

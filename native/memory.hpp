@@ -1,0 +1,39 @@
+// Large zeroed memory that costs nothing until it is touched.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+namespace vivace {
+
+// An aligned, zeroed block. Memory is taken as it is first touched, in huge pages where the system
+// has them, and may be read a little past its end (prefetches). Movable, not copyable.
+class Memory {
+ public:
+  Memory() = default;
+  // Throws std::bad_alloc.
+  explicit Memory(std::size_t bytes);
+  ~Memory();
+  Memory(Memory&& other) noexcept { *this = std::move(other); }
+  Memory& operator=(Memory&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+
+  std::size_t bytes() const { return bytes_; }
+
+  template <typename T = char>
+  T* at(std::size_t byte_offset = 0) const {
+    return reinterpret_cast<T*>(static_cast<char*>(data_) + byte_offset);
+  }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+// `bytes` rounded up so that what follows is aligned for every kernel.
+constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace vivace

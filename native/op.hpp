@@ -1,0 +1,106 @@
+// What an op of a program is, and what it works with during one step.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+
+#include "batch.hpp"
+#include "memory.hpp"
+#include "runtime.hpp"
+#include "weights.hpp"
+
+namespace vivace {
+
+// An activation of the step: float32 [rows][width] in one of the program's buffers.
+struct Rows {
+  float* data = nullptr;
+  int width = 0;
+
+  float* row(std::size_t index) const { return data + index * width; }
+};
+
+// A place in the scratch memory that a program's ops share, each for the time it runs.
+template <typename T>
+struct Scratch {
+  std::size_t offset = 0;
+
+  T* in(char* scratch) const { return reinterpret_cast<T*>(scratch + offset); }
+};
+
+// Lays out one op's scratch memory.
+class ScratchLayout {
+ public:
+  template <typename T>
+  Scratch<T> take(std::size_t count) {
+    const std::size_t offset = bytes_;
+    bytes_ += aligned(count * sizeof(T));
+    return {offset};
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::size_t bytes_ = 0;
+};
+
+// What an op is built for.
+struct OpContext {
+  const Runtime& runtime;
+  DType dtype;
+  int max_rows;
+  int max_logit_rows;
+};
+
+// One step, as ops see it.
+//   sequence_of: the sequence of each row.
+struct Frame {
+  Runtime& runtime;
+  const Batch& batch;
+  const std::int32_t* sequence_of;
+  char* scratch;
+};
+
+class Op {
+ public:
+  virtual ~Op() = default;
+  virtual void run(const Frame& frame) const = 0;
+  // Narrows what a batch may hold to what this op can take.
+  virtual void narrow(BatchBounds&) const {}
+  std::size_t scratch_bytes() const { return layout_.bytes(); }
+
+ protected:
+  ScratchLayout layout_;
+};
+
+using OpPtr = std::unique_ptr<Op>;
+
+// A norm and the gain and bias it holds on to.
+struct Norm {
+  NormKind kind;
+  std::shared_ptr<const Vector> weight;
+  std::shared_ptr<const Vector> bias;  // or null
+  float eps;
+
+  int width() const { return static_cast<int>(weight->size()); }
+  NormTask task() const {
+    return {kind, width(), weight->data(), bias ? bias->data() : nullptr, eps};
+  }
+};
+
+// Throws std::invalid_argument where an op's parts do not fit together.
+void require_shape(bool holds, const char* what);
+
+// body(row, thread) for each row; small batches of narrow rows stay on this thread.
+template <typename Body>
+void for_rows(Runtime& runtime, int rows, int width, Body body) {
+  constexpr int kValuesPerItem = 8192;
+  const int per_item = std::max(1, kValuesPerItem / std::max(1, width));
+  const int items = (rows + per_item - 1) / per_item;
+  runtime.pool.parallel_for(items, [&](std::size_t item, unsigned thread) {
+    const int begin = static_cast<int>(item) * per_item;
+    const int end = std::min(begin + per_item, rows);
+    for (int row = begin; row < end; ++row) body(row, thread);
+  });
+}
+
+}  // namespace vivace

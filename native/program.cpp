@@ -1,0 +1,57 @@
+#include "program.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace vivace {
+
+Program::Program(std::shared_ptr<Runtime> runtime, DType dtype,
+                 std::vector<std::shared_ptr<KVCache>> caches, const ProgramLimits& limits,
+                 const std::vector<std::size_t>& buffer_sizes)
+    : runtime_(std::move(runtime)),
+      dtype_(dtype),
+      caches_(std::move(caches)),
+      limits_(limits),
+      sequence_of_(limits.max_tokens) {
+  for (const std::size_t size : buffer_sizes) buffers_.emplace_back(size * sizeof(float));
+  bounds_.max_rows = limits.max_tokens;
+  bounds_.max_sequences = limits.max_sequences;
+  bounds_.max_logit_rows = limits.max_logit_rows;
+  bounds_.group_pages.resize(caches_.size());
+}
+
+OpContext Program::context() const {
+  return {*runtime_, dtype_, limits_.max_tokens, limits_.max_logit_rows};
+}
+
+const std::shared_ptr<KVCache>& Program::cache(int group) const {
+  if (group < 0 || std::size_t(group) >= caches_.size()) {
+    throw std::invalid_argument(
+        "The cpu backend's attention works on pages: compile with a KV cache for each KV group.");
+  }
+  return caches_[group];
+}
+
+Rows Program::rows(int buffer, int width) const {
+  return {buffers_.at(buffer).at<float>(), width};
+}
+
+void Program::add(OpPtr op) {
+  op->narrow(bounds_);
+  if (op->scratch_bytes() > scratch_.bytes()) scratch_ = Memory(op->scratch_bytes());
+  ops_.push_back(std::move(op));
+}
+
+void Program::run(const Batch& batch) {
+  validate(batch, bounds_);
+  const std::lock_guard lock(runtime_->busy);
+  for (int s = 0; s < batch.sequences(); ++s) {
+    const int begin = batch.query_starts[s], end = batch.query_starts[s + 1];
+    std::fill(sequence_of_.begin() + begin, sequence_of_.begin() + end, s);
+  }
+  const Frame frame{*runtime_, batch, sequence_of_.data(), scratch_.at()};
+  for (const OpPtr& op : ops_) op->run(frame);
+  ++runs_;
+}
+
+}  // namespace vivace

@@ -1,0 +1,165 @@
+"""The extension module built from native/bindings.cpp."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+class DType(Enum):
+    float32 = ...
+    bfloat16 = ...
+
+class SourceType(Enum):
+    float32 = ...
+    float16 = ...
+    bfloat16 = ...
+
+class NormKind(Enum):
+    rms = ...
+    layer = ...
+
+class ActivationKind(Enum):
+    silu = ...
+    gelu = ...
+    gelu_tanh = ...
+    relu = ...
+    swiglu_clamped = ...
+
+# A stored weight and its number format; 16-bit formats come as uint16.
+_Source = tuple[NDArray[Any], SourceType]
+# A value of a program: its buffer and its width.
+_Value = tuple[int, int]
+_Ints = NDArray[np.int32]
+_Floats = NDArray[np.float32]
+
+def best_isa() -> str: ...
+def page_bytes(dtype: DType, num_kv_heads: int, head_dim: int) -> int: ...
+
+class Runtime:
+    def __init__(self, threads: int, isa: str) -> None: ...
+    @property
+    def isa(self) -> str: ...
+
+class Vector:
+    def __init__(self, values: _Floats) -> None: ...
+
+class Embedding:
+    def __init__(self, runtime: Runtime, dtype: DType, source: _Source) -> None: ...
+    @property
+    def width(self) -> int: ...
+
+class Linear:
+    def __init__(
+        self, runtime: Runtime, dtype: DType, parts: Sequence[_Source], bias: _Floats | None
+    ) -> None: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def k(self) -> int: ...
+
+class RotaryTable:
+    def __init__(self, half: int, cos: _Floats, sin: _Floats) -> None: ...
+
+class KVCache:
+    def __init__(
+        self, dtype: DType, heads: tuple[int, int], num_layers: int, num_pages: int
+    ) -> None: ...
+    def copy_pages(self, sources: list[int], targets: list[int]) -> None: ...
+
+class Norm:
+    def __init__(self, kind: NormKind, weight: Vector, bias: Vector | None, eps: float) -> None: ...
+
+class Activation:
+    def __init__(self, kind: ActivationKind, gated: bool, limit: float, alpha: float) -> None: ...
+
+class Attention:
+    def __init__(
+        self,
+        program: Program,
+        place: tuple[int, int],
+        heads: tuple[int, int, int],
+        scale: float,
+        window: int,
+        softcap: float,
+    ) -> None: ...
+
+class Experts:
+    def __init__(
+        self,
+        router: Linear,
+        up: list[Linear],
+        down: list[Linear],
+        activation: Activation,
+        top_k: int,
+        renormalize: bool,
+    ) -> None: ...
+
+class Program:
+    def __init__(
+        self,
+        runtime: Runtime,
+        dtype: DType,
+        caches: list[KVCache],
+        limits: tuple[int, int, int],
+        buffer_sizes: Sequence[int],
+    ) -> None: ...
+    def embed(
+        self, out: _Value, tokens: Embedding, multiplier: float, positions: Embedding | None
+    ) -> None: ...
+    def norm(self, out: _Value, x: _Value, norm: Norm) -> None: ...
+    def norm_linear(
+        self,
+        out: _Value,
+        x: _Value,
+        norm: Norm | None,
+        linear: Linear,
+        activation: Activation | None,
+    ) -> None: ...
+    def rotary_write(
+        self,
+        out: _Value,
+        qkv: _Value,
+        attention: Attention,
+        rotary: RotaryTable | None,
+        q_norm: Norm | None,
+        k_norm: Norm | None,
+    ) -> None: ...
+    def attention(
+        self, out: _Value, queries: _Value, attention: Attention, sinks: Vector | None
+    ) -> None: ...
+    def linear_residual(
+        self,
+        out: _Value,
+        x: _Value,
+        linear: Linear,
+        into: _Value,
+        post_norm: Norm | None,
+        multiplier: float,
+    ) -> None: ...
+    def experts_residual(
+        self,
+        out: _Value,
+        x: _Value,
+        norm: Norm | None,
+        experts: Experts,
+        into: _Value,
+        post_norm: Norm | None,
+        multiplier: float,
+    ) -> None: ...
+    def logits(
+        self, out: _Value, hidden: _Value, head: Linear, multiplier: float, softcap: float
+    ) -> None: ...
+    def run(
+        self,
+        token_ids: _Ints,
+        positions: _Ints,
+        query_starts: _Ints,
+        context_lens: _Ints,
+        block_tables: Sequence[_Ints],
+        logit_rows: _Ints,
+    ) -> None: ...
+    def output(self, value: _Value, rows: int) -> _Floats: ...
+    @property
+    def runs(self) -> int: ...

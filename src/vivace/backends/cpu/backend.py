@@ -1,0 +1,115 @@
+"""Weights and pages of the cpu backend, in native memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.backends.cpu import _native
+from vivace.backends.cpu.program import CpuProgram, Result, compile_program
+from vivace.backends.protocol import (
+    PAGE_TOKENS,
+    BatchLimits,
+    DTypeName,
+    Forward,
+    KVSpec,
+    RotarySpec,
+)
+from vivace.core.collective import Collective
+from vivace.core.errors import BackendError, CapacityError
+from vivace.formats.qtensor import QTensor
+
+Source = tuple[NDArray[Any], _native.SourceType]
+
+
+class NativeBackend:
+    """A backend on native threads; see `CpuBackend`."""
+
+    name = "cpu"
+
+    def __init__(self, dtype: DTypeName, threads: int, isa: str) -> None:
+        self.dtype = dtype
+        self.threads = threads
+        self._dtype = _native.DType[dtype]
+        try:
+            self._runtime = _native.Runtime(threads, isa)
+        except ValueError as error:
+            raise BackendError(str(error)) from None
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use: portable, avx2, avx512 or amx."""
+        return self._runtime.isa
+
+    def vector(self, tensor: QTensor, offset: float = 0.0) -> _native.Vector:
+        return _native.Vector(_flat(tensor.to_float32() + np.float32(offset)))
+
+    def embedding(self, tensor: QTensor) -> _native.Embedding:
+        return _native.Embedding(self._runtime, self._dtype, _source(tensor))
+
+    def linear(
+        self,
+        parts: Sequence[QTensor],
+        bias: Sequence[QTensor] = (),
+        collective: Collective | None = None,
+    ) -> _native.Linear:
+        if collective is not None and collective.size > 1:
+            raise BackendError("The cpu backend runs whole models: leave tensor parallelism off.")
+        biases = _flat(np.concatenate([part.to_float32() for part in bias])) if bias else None
+        sources = [_source(part) for part in parts]
+        return _native.Linear(self._runtime, self._dtype, sources, biases)
+
+    def rotary(self, spec: RotarySpec) -> _native.RotaryTable:
+        positions = np.arange(spec.max_positions, dtype=np.float32)
+        angles = positions[:, None] * np.asarray(spec.inv_freq, dtype=np.float32)
+        scale = np.float32(spec.scale)
+        cos, sin = np.cos(angles) * scale, np.sin(angles) * scale
+        return _native.RotaryTable(len(spec.inv_freq), _flat(cos), _flat(sin))
+
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> _native.KVCache:
+        heads = (spec.num_kv_heads, spec.head_dim)
+        try:
+            return _native.KVCache(self._dtype, heads, spec.num_layers, num_pages)
+        except MemoryError:
+            size = num_pages * self.kv_page_bytes(spec)
+            raise CapacityError(
+                f"There is no room for {num_pages} KV pages of {PAGE_TOKENS} tokens "
+                f"({size / 2**30:.1f} GiB): give less KV memory."
+            ) from None
+
+    def kv_page_bytes(self, spec: KVSpec) -> int:
+        page = _native.page_bytes(self._dtype, spec.num_kv_heads, spec.head_dim)
+        return spec.num_layers * page
+
+    def copy_pages(
+        self, cache: _native.KVCache, sources: Sequence[int], targets: Sequence[int]
+    ) -> None:
+        try:
+            cache.copy_pages(list(sources), list(targets))
+        except IndexError as error:
+            raise BackendError(str(error)) from None
+
+    def compile(
+        self, forward: Forward, caches: Sequence[_native.KVCache], limits: BatchLimits
+    ) -> CpuProgram:
+        return compile_program(self._runtime, self._dtype, forward, list(caches), limits)
+
+    def numpy(self, tensor: Result) -> NDArray[np.float32]:
+        return tensor.numpy()
+
+
+def _flat(values: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+
+
+def _source(tensor: QTensor) -> Source:
+    """The stored rows as native code reads them; copied only where they are not in order."""
+    name = tensor.scheme.name
+    if name not in ("float32", "float16", "bfloat16"):
+        raise BackendError(f"The cpu backend cannot store {tensor.name} as {name} yet.")
+    rows = np.require(tensor.buffers["weight"], requirements=("C", "A"))
+    bits = rows if name == "float32" else rows.view(np.uint16)
+    return bits, _native.SourceType[name]

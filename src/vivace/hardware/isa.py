@@ -1,0 +1,31 @@
+"""The levels of the native kernels, and which of them a processor has."""
+
+from __future__ import annotations
+
+import re
+
+LEVELS = ("portable", "avx2", "avx512", "amx")
+
+# Flags as /proc/cpuinfo names them; each level needs those before it too.
+_FLAGS = {
+    "avx2": {"avx2", "fma", "f16c"},
+    "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"},
+    "amx": {"amx_tile", "amx_bf16"},
+}
+
+
+def isa_level(cpuinfo: str) -> str:
+    """The highest level whose flags /proc/cpuinfo lists."""
+    line = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
+    flags = set(line[1].split()) if line else set()
+    highest = "portable"
+    for level in LEVELS[1:]:
+        if not flags >= _FLAGS[level]:
+            break
+        highest = level
+    return highest
+
+
+def levels_up_to(highest: str) -> tuple[str, ...]:
+    """A level and all below it."""
+    return LEVELS[: LEVELS.index(highest) + 1]
