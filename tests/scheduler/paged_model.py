@@ -1,0 +1,159 @@
+"""A model of integers that sees only what the pages hold, and a loop that drives a scheduler.
+
+The state at a position is a hash of its token and of the states that it sees in each KV group; it
+is written to that position's page slot. So a page wrongly shared, freed too early or passed by the
+wrong window changes every later token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from vivace.cache.blocks import KVGroup, KVManager
+from vivace.core.request import Delta, FinishReason, Request
+from vivace.core.step import Advance, Picked, ScheduledSequence, Step
+from vivace.scheduler.scheduler import Scheduler, SchedulerConfig
+
+PAGE = 16
+VOCAB = 50
+END = 0
+Windows = Sequence[int | None]
+
+
+def _first_seen(window: int | None, position: int) -> int:
+    return 0 if window is None else max(0, position - window + 1)
+
+
+def pick(state: int) -> int:
+    return state % VOCAB
+
+
+def ending(request: Request, num_output: int, token: int) -> FinishReason | None:
+    if token == END and not request.params.ignore_eos:
+        return "stop"
+    return "length" if num_output == request.params.max_tokens else None
+
+
+def alone(request: Request, windows: Windows) -> list[int]:
+    """What the request generates, computed without pages, chunks or company."""
+    tokens = list(request.prompt_token_ids)
+    states: list[int] = []
+    prompt = len(tokens)
+    while True:
+        for position in range(len(states), len(tokens)):
+            seen = [tuple(states[_first_seen(window, position) :]) for window in windows]
+            states.append(hash((tokens[position], *seen)))
+        tokens.append(pick(states[-1]))
+        if ending(request, len(tokens) - prompt, tokens[-1]):
+            return tokens[prompt:]
+
+
+class PagedModel:
+    """Runs steps against page memory, as a backend would."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self._slots: dict[tuple[int, int, int], int] = {}
+
+    def run(self, step: Step) -> list[int]:
+        """A token for each sampling sequence."""
+        last = [self._compute(sequence) for sequence in step.sequences]
+        return [
+            pick(state)
+            for state, sequence in zip(last, step.sequences, strict=True)
+            if sequence.samples
+        ]
+
+    def _compute(self, sequence: ScheduledSequence) -> int:
+        state = 0
+        for position in range(sequence.start, sequence.start + sequence.count):
+            seen = [
+                tuple(
+                    self._slots[group, table[before // PAGE], before % PAGE]
+                    for before in range(_first_seen(window, position), position)
+                )
+                for group, (window, table) in enumerate(
+                    zip(self._windows, sequence.block_tables, strict=True)
+                )
+            ]
+            state = hash((sequence.token_ids[position], *seen))
+            for group, table in enumerate(sequence.block_tables):
+                self._slots[group, table[position // PAGE], position % PAGE] = state
+        return state
+
+
+class Engine:
+    """A scheduler, its pages and a `PagedModel`; checks what must hold in every step.
+
+    Args:
+        groups: the KV groups.
+        config: the limits of a step.
+        sharing: whether prefixes are shared.
+    """
+
+    def __init__(
+        self, groups: Sequence[KVGroup], config: SchedulerConfig, sharing: bool = True
+    ) -> None:
+        self.kv = KVManager(groups, PAGE, sharing)
+        self.scheduler = Scheduler(config, self.kv)
+        self.output: dict[str, list[int]] = {}
+        self.last: dict[str, Delta] = {}
+        self.steps = 0
+        self.computed = 0
+        self._config = config
+        self._model = PagedModel([group.window for group in groups])
+
+    def add(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self.scheduler.add(request)
+            self.output[request.request_id] = []
+
+    def schedule(self) -> Step:
+        step = self.scheduler.schedule()
+        assert step.sequences
+        assert step.num_tokens <= self._config.max_num_batched_tokens
+        assert len(step.sequences) <= self._config.max_num_seqs
+        for sequence in step.sequences:
+            assert 1 <= sequence.count <= (self._config.max_prefill_chunk or sequence.count)
+            assert sequence.samples == (sequence.start + sequence.count == len(sequence.token_ids))
+        return step
+
+    def finish(self, step: Step, between: Callable[[], None] = lambda: None) -> list[Delta]:
+        """Run and update; `between` stands for what callers do meanwhile."""
+        tokens = self._model.run(step)
+        picked = [
+            Picked(sequence.request.request_id, token)
+            for sequence, token in zip(step.sampling, tokens, strict=True)
+        ]
+        advances = [
+            Advance(
+                one.request_id,
+                finish_reason=ending(
+                    sequence.request,
+                    len(sequence.token_ids) - sequence.num_prompt_tokens + 1,
+                    one.token_id,
+                ),
+            )
+            for one, sequence in zip(picked, step.sampling, strict=True)
+        ]
+        between()
+        deltas = self.scheduler.update(step, picked, advances)
+        for delta in deltas:
+            self.output[delta.request_id].extend(delta.token_ids)
+            self.last[delta.request_id] = delta
+        self.steps += 1
+        self.computed += step.num_tokens
+        return deltas
+
+    def step(self) -> list[Delta]:
+        return self.finish(self.schedule())
+
+    def run(self, max_steps: int = 10_000) -> None:
+        """Until there is no work, checking the books now and then and at the end."""
+        while self.scheduler.has_work:
+            assert self.steps < max_steps, "no progress"
+            self.step()
+            if self.steps % 16 == 0:
+                self.scheduler.check_integrity()
+        self.scheduler.check_integrity()
+        assert self.kv.pages_used == 0
