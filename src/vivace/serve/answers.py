@@ -1,0 +1,125 @@
+"""Answers a checked request body: tokenize, generate, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from uuid import uuid4
+
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vivace.core.errors import RequestError
+from vivace.core.request import Request as EngineRequest
+from vivace.core.sampling import SamplingParams
+from vivace.core.stats import EngineInfo
+from vivace.engine.outputs import Collector
+from vivace.engine.requests import fan_out
+from vivace.serve.calls import Call, Usage
+from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
+from vivace.serve.generation import Generation
+from vivace.serve.prompts import Prompts
+from vivace.serve.sampling import chat_params, completion_params
+from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
+from vivace.serve.streaming import DONE, EventStream, event, while_connected
+
+MAX_CHOICES_PER_CALL = 1024
+
+
+class Answerer:
+    """Answers calls about one model.
+
+    Args:
+        model_name: what answers call it.
+        fingerprint: names the software and numbers behind the answers.
+    """
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        prompts: Prompts,
+        generation: Generation,
+        model_name: str,
+        fingerprint: str,
+    ) -> None:
+        self._info = info
+        self._prompts = prompts
+        self._generation = generation
+        self._model_name = model_name
+        self._fingerprint = fingerprint
+
+    async def completion(self, http: Request, body: CompletionBody) -> Response:
+        params = completion_params(body, self._info.default_params)
+        prompts = await self._prompts.completion(body)
+        call = self._call(f"cmpl-{uuid4().hex}", body, prompts, params)
+        return await self._respond(http, bool(body.stream), CompletionFormat(call))
+
+    async def chat(self, http: Request, body: ChatBody) -> Response:
+        params = chat_params(body, self._info.default_params)
+        prompt = await self._prompts.chat(body)
+        call = self._call(f"chatcmpl-{uuid4().hex}", body, [prompt], params)
+        return await self._respond(http, bool(body.stream), ChatFormat(call))
+
+    def _call(
+        self,
+        call_id: str,
+        body: GenerationBody,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+    ) -> Call:
+        if len(prompts) * params.n > MAX_CHOICES_PER_CALL:
+            raise RequestError(
+                f"One call may ask for at most {MAX_CHOICES_PER_CALL} choices, not "
+                f"{len(prompts)} prompts times n = {params.n}.",
+                "prompt",
+            )
+        requests = [
+            replace(request, priority=body.priority or 0, cache_salt=body.cache_salt or "")
+            for place, prompt in enumerate(prompts)
+            for request in fan_out(self._info, f"{call_id}-{place}", prompt, params)
+        ]
+        wants = body.stream_options
+        return Call(
+            call_id=call_id,
+            created=int(time.time()),
+            model=self._model_name,
+            fingerprint=self._fingerprint,
+            requests=requests,
+            num_choices=params.n,
+            include_usage=bool(wants and wants.include_usage),
+            return_token_ids=bool(body.return_token_ids),
+        )
+
+    async def _respond(self, http: Request, streams: bool, form: AnswerFormat) -> Response:
+        if streams:
+            return EventStream(self._events(form))
+        return await while_connected(http.receive, self._whole(form))
+
+    async def _whole(self, form: AnswerFormat) -> Response:
+        call, usage = form.call, Usage.of(form.call)
+        collectors = [_collector(request) for request in call.requests]
+        async with aclosing(self._generation.run(call.requests)) as deltas:
+            async for place, delta in deltas:
+                usage.take(place, delta, call)
+                collectors[place].take(delta)
+        outputs = [collector.output.outputs[0] for collector in collectors]
+        return JSONResponse(form.whole(outputs, usage.body()))
+
+    async def _events(self, form: AnswerFormat) -> AsyncGenerator[bytes, None]:
+        call, usage = form.call, Usage.of(form.call)
+        async with aclosing(self._generation.run(call.requests)) as deltas:
+            async for place, delta in deltas:
+                usage.take(place, delta, call)
+                chunk = form.chunk(place, delta)
+                if chunk is not None:
+                    yield event(chunk)
+        if call.include_usage:
+            yield event(form.usage_chunk(usage.body()))
+        yield DONE
+
+
+def _collector(request: EngineRequest) -> Collector:
+    return Collector(request.request_id, None, [request])

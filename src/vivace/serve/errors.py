@@ -1,0 +1,85 @@
+"""Every failure as OpenAI's error object, under the right HTTP status."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from vivace.core.errors import CapacityError, RequestError, VivaceError
+
+logger = logging.getLogger(__name__)
+
+TYPES = {
+    401: "authentication_error",
+    500: "server_error",
+    503: "service_unavailable_error",
+}
+CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read it
+
+
+class ApiError(Exception):
+    """What a client is told.
+
+    Attributes:
+        status: the HTTP status.
+        param: the offending parameter, when there is one.
+        code: a name for programs, such as "model_not_found".
+    """
+
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+
+def error_body(error: ApiError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {
+        "error": {
+            "message": str(error),
+            "type": TYPES.get(error.status, "invalid_request_error"),
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What a client may know of any exception."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestError):
+        return ApiError(400, str(error), error.param)
+    if isinstance(error, CapacityError):
+        return ApiError(503, str(error))
+    if isinstance(error, HTTPException):
+        return ApiError(error.status_code, f"{error.detail}.")
+    if isinstance(error, VivaceError):
+        return ApiError(500, str(error))
+    return ApiError(500, "The server failed on this request; its log says why.")
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer every exception with an error object."""
+    for kind in (ApiError, VivaceError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer)
+    app.add_exception_handler(ClientDisconnect, _nobody)
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    known = as_api_error(error)
+    headers = getattr(error, "headers", None)
+    return JSONResponse(error_body(known), known.status, headers=headers)
+
+
+async def _nobody(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)

@@ -1,0 +1,82 @@
+"""Runs the requests of one call on the engine, as one stream of deltas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from vivace.core.errors import VivaceError
+from vivace.core.request import Delta, Request
+from vivace.serve.errors import ApiError
+from vivace.serve.interfaces import Engine
+from vivace.serve.metrics import ServerMetrics
+
+
+class Generation:
+    """Streams requests through an engine and measures them."""
+
+    def __init__(self, engine: Engine, metrics: ServerMetrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    async def check_health(self) -> None:
+        """Raises ApiError (503) where the engine is dead or hung."""
+        try:
+            await self._engine.check_health()
+        except VivaceError as error:
+            raise ApiError(503, str(error), code="engine_unavailable") from error
+
+    async def run(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Delta], None]:
+        """(place of the request, delta), as they come, until every request has finished.
+
+        Closing it early aborts what still runs.
+
+        Raises:
+            ApiError: the engine failed (500) or is gone (503); the other requests are aborted.
+        """
+        await self.check_health()
+        streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])
+        async with aclosing(streams) as deltas:
+            async for place, delta in deltas:
+                if delta.finish_reason == "error":
+                    await self.check_health()
+                    raise ApiError(500, delta.error or "The engine failed on this request.")
+                yield place, delta
+
+    async def _single(
+        self, request: Request, place: int = 0
+    ) -> AsyncGenerator[tuple[int, Delta], None]:
+        watch = self._metrics.watch(request)
+        try:
+            async with aclosing(self._engine.stream(request)) as deltas:
+                async for delta in deltas:
+                    watch.saw(delta)
+                    yield place, delta
+        finally:
+            watch.close()
+
+    async def _merged(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Delta], None]:
+        merged: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue()
+
+        async def pump(place: int, request: Request) -> None:
+            try:
+                async with aclosing(self._single(request, place)) as deltas:
+                    async for item in deltas:
+                        merged.put_nowait(item)
+            except Exception as error:
+                merged.put_nowait(error)
+
+        tasks = [asyncio.create_task(pump(*numbered)) for numbered in enumerate(requests)]
+        try:
+            running = len(tasks)
+            while running:
+                item = await merged.get()
+                if isinstance(item, Exception):
+                    raise item
+                running -= item[1].finish_reason is not None
+                yield item
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,39 @@
+"""What the server needs of its neighbours: an engine, a tokenizer, a chat template."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Protocol
+
+from vivace.core.request import Delta, Request
+from vivace.core.stats import EngineInfo, EngineStats
+
+
+class Engine(Protocol):
+    """The part of `engine.client.EngineClient` that the server uses."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Deltas until one has a finish reason. Closing the iterator early aborts the request."""
+        ...
+
+    async def stats(self) -> EngineStats: ...
+
+    async def check_health(self) -> None:
+        """Raises VivaceError where the engine is dead or hung."""
+        ...
+
+
+class Tokenizer(Protocol):
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...
+
+
+class ChatTemplate(Protocol):
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        **kwargs: Any,
+    ) -> str: ...

@@ -1,0 +1,75 @@
+"""From a request body to `SamplingParams`: the request's values over the model's defaults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from vivace.core.errors import RequestError
+from vivace.core.sampling import SamplingParams
+from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
+
+COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
+
+SAME_NAME = (
+    "n",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "stop_token_ids",
+    "include_stop_str_in_output",
+    "ignore_eos",
+    "min_tokens",
+    "skip_special_tokens",
+)
+
+
+def completion_params(body: CompletionBody, defaults: SamplingParams) -> SamplingParams:
+    """Raises RequestError, whose `param` names the parameter at fault."""
+    max_tokens = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+    return _params(body, defaults, max_tokens, body.logprobs)
+
+
+def chat_params(body: ChatBody, defaults: SamplingParams) -> SamplingParams:
+    """Raises RequestError, whose `param` names the parameter at fault."""
+    if body.top_logprobs and not body.logprobs:
+        raise RequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    return _params(body, defaults, _chat_max_tokens(body), logprobs)
+
+
+def _params(
+    body: GenerationBody, defaults: SamplingParams, max_tokens: int | None, logprobs: int | None
+) -> SamplingParams:
+    if body.stream_options is not None and not body.stream:
+        raise RequestError("stream_options needs stream to be true.", "stream_options")
+    given: dict[str, Any] = {
+        name: value for name in SAME_NAME if (value := getattr(body, name)) is not None
+    }
+    if body.stop is not None:
+        given["stop"] = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
+    if body.logit_bias is not None:
+        given["logit_bias"] = _logit_bias(body.logit_bias)
+    return replace(defaults, **given, max_tokens=max_tokens, logprobs=logprobs)
+
+
+def _chat_max_tokens(body: ChatBody) -> int | None:
+    """The newer name or the older; None is up to the context's end."""
+    newer, older = body.max_completion_tokens, body.max_tokens
+    if newer is not None and older is not None and newer != older:
+        raise RequestError(
+            "max_tokens and max_completion_tokens differ; give one of them.",
+            "max_completion_tokens",
+        )
+    return older if newer is None else newer
+
+
+def _logit_bias(bias: dict[str, float]) -> dict[int, float]:
+    if not all(key.isascii() and key.isdecimal() and len(key) < 20 for key in bias):
+        raise RequestError("logit_bias must have token ids as its keys.", "logit_bias")
+    return {int(key): value for key, value in bias.items()}

@@ -1,0 +1,184 @@
+"""What a client may send. What is not here is refused by name: nothing is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vivace.core.sampling import MAX_LOGPROBS
+
+MAX_STOPS = 64
+MAX_BIASED_TOKENS = 1024
+
+Int64: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+Neutral: TypeAlias = Mapping[str, tuple[Any, ...]]
+
+# Parameters of OpenAI's and vLLM's that are not supported, with the values that ask for nothing.
+# null is always one of them.
+NEUTRAL: Neutral = {
+    "bad_words": ([],),
+    "best_of": (1,),
+    "echo": (False,),
+    "length_penalty": (1, 1.0),
+    "metadata": ({},),
+    "response_format": ({"type": "text"},),
+    "return_tokens_as_token_ids": (False,),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "use_beam_search": (False,),
+    **dict.fromkeys(
+        (
+            "allowed_token_ids",
+            "guided_choice",
+            "guided_grammar",
+            "guided_json",
+            "guided_regex",
+            "prompt_logprobs",
+            "structured_outputs",
+            "suffix",
+            "truncate_prompt_tokens",
+        ),
+        (),
+    ),
+}
+NEUTRAL_IN_CHAT: Neutral = {
+    **NEUTRAL,
+    "continue_final_message": (False,),
+    "documents": ([],),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (False, True),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    **dict.fromkeys(
+        (
+            "audio",
+            "chat_template",
+            "prediction",
+            "reasoning_effort",
+            "thinking_token_budget",
+            "verbosity",
+            "web_search_options",
+        ),
+        (),
+    ),
+}
+# An assistant message that came from a client library carries these as null.
+NEUTRAL_IN_MESSAGE: Neutral = {
+    "annotations": ([],),
+    "audio": (),
+    "function_call": (),
+    "reasoning_content": (),
+    "refusal": (),
+    "tool_calls": ([],),
+}
+
+
+class Body(BaseModel):
+    """Strict about types ("0.7" is not a number) and about names."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    neutral: ClassVar[Neutral] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, fields: Any) -> Any:
+        """Leave out unsupported parameters that ask for nothing; others stay, to be refused."""
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if not cls._is_neutral(name, value)}
+
+    @classmethod
+    def _is_neutral(cls, name: str, value: Any) -> bool:
+        if name not in cls.neutral:
+            return False
+        # The type counts too: true equals 1.
+        return value is None or any(
+            value == other and type(value) is type(other) for other in cls.neutral[name]
+        )
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+
+
+class GenerationBody(Body):
+    """What both endpoints take. None everywhere means: not given. Ranges that do not depend on
+    HTTP are checked by `SamplingParams`."""
+
+    model: str | None = None
+    n: int | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    temperature: float | None = None
+    top_k: Int64 | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Annotated[dict[str, float] | None, Field(max_length=MAX_BIASED_TOKENS)] = None
+    seed: Int64 | None = None
+
+    stop: Annotated[
+        str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None,
+        Field(description=f"a string or a list of at most {MAX_STOPS} strings"),
+    ] = None
+    stop_token_ids: Annotated[list[int] | None, Field(max_length=MAX_STOPS)] = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    max_tokens: Int64 | None = None
+    min_tokens: Int64 | None = None
+
+    priority: Int64 | None = None
+    cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
+    return_token_ids: bool | None = None
+
+
+class CompletionBody(GenerationBody):
+    """POST /v1/completions."""
+
+    neutral = NEUTRAL
+
+    prompt: Annotated[
+        str | list[int] | list[str] | list[list[int]],
+        Field(description="a string, a list of token ids, or a list of either"),
+    ]
+    logprobs: int | None = None
+
+
+class TextPart(Body):
+    type: Literal["text"]
+    text: str
+
+
+class Message(Body):
+    """One turn. `content` null is an empty turn."""
+
+    neutral = NEUTRAL_IN_MESSAGE
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+
+
+class ChatBody(GenerationBody):
+    """POST /v1/chat/completions."""
+
+    neutral = NEUTRAL_IN_CHAT
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = None
+    max_completion_tokens: Int64 | None = None
+    add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None

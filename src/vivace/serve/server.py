@@ -1,0 +1,132 @@
+"""The server process: start the engine, listen, say so, and stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from vivace.core.config import EngineConfig
+from vivace.core.errors import VivaceError
+from vivace.engine.client import EngineClient
+from vivace.serve.app import ServeOptions, create_app
+from vivace.text.chat import load_chat_template
+from vivace.text.tokenizer import load_tokenizer
+
+DRAIN_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections
+
+
+def run(
+    config: EngineConfig,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    options: ServeOptions | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; answers that have begun get `DRAIN_SECONDS` to finish.
+
+    Args:
+        port: 0 takes a free one.
+
+    Raises:
+        VivaceError: the port cannot be had, or the model cannot be loaded.
+    """
+    listener = listen(host, port)  # before the model is loaded: a taken port is known at once
+    with contextlib.closing(listener), contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_serve(config, listener, options or ServeOptions()))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Nobody can connect until the server listens on it.
+
+    Raises:
+        VivaceError: the address is taken or is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise VivaceError(
+            f"Cannot listen on {host} port {port} ({error.strerror}); choose another with --host "
+            "and --port, or take a free one with --port 0."
+        ) from error
+    return listener
+
+
+async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOptions) -> None:
+    engine = EngineClient(config, _print_notice)
+    loading = asyncio.current_task()
+    assert loading is not None
+    _on_signals(loading.cancel)
+    try:
+        await engine.start()
+        server = _Server(_app(engine, options), listener)
+        _on_signals(server.stop)
+        await server.serve([listener])
+    except asyncio.CancelledError:
+        engine.kill()  # while it loads it hears nothing
+        raise
+    finally:
+        await engine.close()
+
+
+def _app(engine: EngineClient, options: ServeOptions) -> FastAPI:
+    folder = Path(engine.info.folder)
+    return create_app(engine, load_tokenizer(folder), load_chat_template(folder), options)
+
+
+def _on_signals(action: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, action)
+
+
+def _print_notice(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and leaves signals to `_on_signals`: uvicorn would raise them again
+    before the engine is closed."""
+
+    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+            )
+        )
+        self._url = _url(listener)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(f"vivace is ready at {self._url} (OpenAI-compatible, under /v1)", flush=True)
+
+    def stop(self) -> None:
+        """Finish what has begun and end; called again, end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
