@@ -102,7 +102,7 @@ def mixed_requests(count: int) -> tuple[list[list[int]], list[SamplingParams]]:
                 repetition_penalty=source.choice([1.0, 1.2]),
                 presence_penalty=source.choice([0.0, 0.5]),
                 seed=index,
-                max_tokens=source.randrange(1, 12),
+                max_tokens=source.randrange(1, 40),
                 ignore_eos=source.random() < 0.5,
             )
         )

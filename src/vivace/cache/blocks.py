@@ -33,27 +33,31 @@ class SequencePages:
         tokens: the sequence's known tokens: the caller's own list, which may grow.
         tables: per group the page of each block; 0 where a window group has passed it.
         computed: positions [0, computed) are in the pages.
+        shares: whether its full pages are shared with equal prefixes.
     """
 
-    __slots__ = ("computed", "firsts", "tables", "tail", "tokens")
+    __slots__ = ("computed", "firsts", "shares", "tables", "tail", "tokens")
 
-    def __init__(self, tokens: Sequence[int], tail: PrefixNode, num_groups: int) -> None:
+    def __init__(
+        self, tokens: Sequence[int], tail: PrefixNode, num_groups: int, shares: bool
+    ) -> None:
         self.tokens = tokens
         self.tables: tuple[list[int], ...] = tuple([] for _ in range(num_groups))
         self.computed = 0
         self.firsts = [0] * num_groups  # per group the first block not passed
+        self.shares = shares
         self.tail = tail  # the node of the last full computed block
 
 
 class KVManager:
     """The KV pages of all groups, and all sequences that hold some.
 
-    Attributes:
+    Args:
         sharing: whether full pages are shared among equal prefixes.
     """
 
     def __init__(self, groups: Sequence[KVGroup], page_tokens: int, sharing: bool = True) -> None:
-        self.sharing = sharing
+        self._sharing = sharing
         self._page_tokens = page_tokens
         self._windows = tuple(group.window for group in groups)
         self._pools = tuple(PagePool(group.num_pages) for group in groups)
@@ -86,19 +90,21 @@ class KVManager:
         )
 
     def allocate(
-        self, tokens: Sequence[int], salt: str = "", spare: int = 0
+        self, tokens: Sequence[int], salt: str | None = "", spare: int = 0
     ) -> SequencePages | None:
         """Open a sequence, sharing the pages of its longest known prefix.
 
+        Only equal salts share; None shares with nobody, neither way.
         Holds the shared pages and takes no new one; but there is room for all tokens given, with
         `spare` pages of each group left over. None, and nothing changed, where there is not.
         """
-        root = self._tree.root(salt)
-        path = self._known(tokens, root, 0)
+        shares = self._sharing and salt is not None
+        root = self._tree.root(salt or "")
+        path = self._known(tokens, root, 0) if shares else []
         if not self._has_room(len(tokens), path, spare):
             self._tree.prune(root)
             return None
-        pages = SequencePages(tokens, root, len(self._pools))
+        pages = SequencePages(tokens, root, len(self._pools), shares)
         root.num_tails += 1
         self._live.add(pages)
         self._share(pages, path)
@@ -111,7 +117,7 @@ class KVManager:
         Returns by how many tokens `computed` rose.
         """
         block = pages.computed // self._page_tokens
-        if not self.sharing or (len(pages.tokens) - 1) // self._page_tokens <= block:
+        if not pages.shares or (len(pages.tokens) - 1) // self._page_tokens <= block:
             return 0
         before = pages.computed
         self._share(pages, self._known(pages.tokens, pages.tail, block))
@@ -142,7 +148,7 @@ class KVManager:
         size = self._page_tokens
         block, full = pages.computed // size, end // size
         pages.computed = end
-        if block == full or not self.sharing:
+        if block == full or not pages.shares:
             return
         node = pages.tail
         for index in range(block, full):
@@ -190,7 +196,7 @@ class KVManager:
         """Full computed blocks are the tree's, later ones are the sequence's own."""
         if len({len(table) for table in pages.tables}) != 1:
             raise IntegrityError("The block tables of a sequence differ in length.")
-        node, block = pages.tail, pages.computed // self._page_tokens if self.sharing else 0
+        node, block = pages.tail, pages.computed // self._page_tokens if pages.shares else 0
         for group, table in enumerate(pages.tables):
             first, pool = pages.firsts[group], self._pools[group]
             if any(table[:first]) or pages.computed > len(table) * self._page_tokens:
@@ -238,8 +244,6 @@ class KVManager:
 
         A window group needs only the pages that it still sees at the end of them.
         """
-        if not self.sharing:
-            return []
         size = self._page_tokens
         path: list[PrefixNode] = []
         usable = 0

@@ -101,7 +101,7 @@ class EngineCore:
         """
         check_token_ids(self.info, token_ids)
         tokens = list(token_ids)
-        pages = self._kv.allocate(tokens, salt=f"logits {self._steps}")
+        pages = self._kv.allocate(tokens, salt=None)
         if pages is None:
             raise CapacityError("Running requests hold the KV pages that this needs; wait.")
         try:
