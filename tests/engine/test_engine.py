@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import aclosing
 from pathlib import Path
 
@@ -84,57 +83,6 @@ def test_one_call_at_a_time_and_bad_requests_start_nothing(llm: LLM) -> None:
     with pytest.raises(RequestError, match="no tokenizer"):
         llm.generate("text")
     assert not llm.stats().waiting
-
-
-def mixed_requests(count: int) -> tuple[list[list[int]], list[SamplingParams]]:
-    """Prompts of mixed lengths, a third with a common beginning, and mixed sampling."""
-    source = random.Random(11)
-    prompts, params = [], []
-    for index in range(count):
-        tail = [source.randrange(1, 199) for _ in range(source.randrange(1, 60))]
-        prompts.append(PROMPT[:33] + tail if index % 3 == 0 else tail)
-        params.append(
-            SamplingParams(
-                temperature=source.choice([0, 0.7, 1.3]),
-                top_k=source.choice([0, 5, 40]),
-                top_p=source.choice([1.0, 0.9]),
-                min_p=source.choice([0.0, 0.05]),
-                repetition_penalty=source.choice([1.0, 1.2]),
-                presence_penalty=source.choice([0.0, 0.5]),
-                seed=index,
-                max_tokens=source.randrange(1, 40),
-                ignore_eos=source.random() < 0.5,
-            )
-        )
-    return prompts, params
-
-
-def answers(llm: LLM, prompts: list[list[int]], params: list[SamplingParams]) -> list[list[int]]:
-    return [output.outputs[0].token_ids for output in llm.generate(prompts, params)]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"max_prefill_chunk": 1},
-        {"max_prefill_chunk": 7, "enable_prefix_caching": False},
-        {"max_num_seqs": 3, "max_num_batched_tokens": 5},
-        {"kv_memory_bytes": 9 * 2 * 4 * 2 * 16 * 24, "max_model_len": 128},
-    ],
-    ids=["chunks-of-1", "no-prefix-cache", "few-seats", "scarce-pages"],
-)
-def test_how_requests_are_scheduled_does_not_change_them(
-    folder: Path, llm: LLM, options: dict[str, int]
-) -> None:
-    """On the reference, whose BLAS promises tolerance only, sampling is spared near-ties by
-    seeds that were seen to have none; bit-exactness is the cpu backend's test."""
-    prompts, params = mixed_requests(24)
-    alone = [answers(llm, [one], [of_it])[0] for one, of_it in zip(prompts, params, strict=True)]
-    other = LLM(str(folder), backend="reference", **options)
-    assert answers(other, prompts, params) == alone
-    stats = other.stats()
-    assert stats.pages_used == 0
-    assert bool(stats.preemptions) == ("kv_memory_bytes" in options)
 
 
 def test_not_enough_memory_for_one_sequence_is_said_before_loading(folder: Path) -> None:

@@ -68,9 +68,7 @@ def test_what_does_not_fit_is_refused_by_name(
         ({"logit_bias": {1: 101.0}}, "logit_bias"),
     ],
 )
-def test_parameters_out_of_range_are_refused_by_name(
-    params: dict[str, object], param: str
-) -> None:
+def test_parameters_out_of_range_are_refused_by_name(params: dict[str, object], param: str) -> None:
     with pytest.raises(RequestError) as caught:
         SamplingParams(**params)  # type: ignore[arg-type]
     assert caught.value.param == param
