@@ -92,6 +92,14 @@ def test_the_draw_is_the_inverse_of_the_cumulative_distribution() -> None:
     assert picks == [0, 0, 1, 1, 2, 2]
 
 
+def test_the_largest_uniform_stays_within_the_mass() -> None:
+    for seed in range(200):
+        logits = logits_of(seed, size=50)
+        assert draw(logits, SamplingParams(), 1 - 2**-53) == 49
+        least = int(logits.argsort()[-7])
+        assert draw(logits, SamplingParams(top_k=7), 1 - 2**-53) == least
+
+
 def test_impossible_tokens_are_never_drawn() -> None:
     logits = np.array([-np.inf, 0.0, -np.inf, 0.0, -np.inf], np.float32)
     for params in (SamplingParams(), SamplingParams(top_p=0.999), SamplingParams(top_k=5)):
@@ -109,6 +117,15 @@ def test_equal_logits_rank_by_id() -> None:
     logits = np.array([1, 3, 2, 3, 2, 2], np.float32)
     assert likeliest(logits, 4).tolist() == [1, 3, 2, 4]
     assert likeliest(np.zeros(1000, np.float32), 3).tolist() == [0, 1, 2]
+    many = np.random.default_rng(0).integers(0, 5, 5000).astype(np.float32)
+    ranked = sorted(range(5000), key=lambda token: (-many[token], token))
+    assert likeliest(many, 1700).tolist() == ranked[:1700]
+
+
+def test_a_min_p_of_one_keeps_all_the_likeliest() -> None:
+    ids = kept(np.array([0, 5, 1, 5], np.float32), SamplingParams(min_p=1.0))
+    assert ids is not None
+    assert ids.tolist() == [1, 3]
 
 
 def test_top_k_of_one_is_greedy_even_among_equals() -> None:

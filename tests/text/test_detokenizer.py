@@ -16,6 +16,7 @@ from vivace.text.tokenizer import Tokenizer
 pytestmark = pytest.mark.tiny
 
 HARD = [
+    "added: a plain é.",
     "👩‍👩‍👧‍👦👍🏽🇫🇷 🏴󠁧󠁢󠁥󠁮󠁧󠁿",
     "e\u0301 \u200d\u200b\ufffd \ufeff",
     "東京タワー, 한국어, עברית, हिन्दी",

@@ -26,8 +26,8 @@ def draw(logits: Row, params: SamplingParams, uniform: float) -> int:
     ids = kept(logits, params)
     weights = _weights(logits if ids is None else logits[ids], logits.max(), params)
     mass = np.cumsum(weights, dtype=np.float64)
-    target = min(uniform * mass[-1], math.nextafter(mass[-1], 0.0))
-    place = int(mass.searchsorted(target, side="right"))
+    # uniform is at most 1 - 2**-53, so the product rounds to less than the whole mass.
+    place = int(mass.searchsorted(uniform * mass[-1], side="right"))
     return place if ids is None else int(ids[place])
 
 

@@ -67,11 +67,17 @@ def piece_rules(decoder: Mapping[str, Any] | None) -> PieceRules:
             case {"type": "Strip", "content": " ", "start": int(start), "stop": 0} if fused:
                 lead = start
             case _:
-                raise CheckpointError(
-                    f"The decoder {part.get('type')!r} of tokenizer.json is not supported; "
-                    "save the tokenizer with a ByteLevel, ByteFallback or Metaspace decoder."
-                )
+                raise _unsupported(part.get("type"))
+    if encoding == "byte_level" and replacements:
+        raise _unsupported("ByteLevel with replacements")
     return PieceRules(encoding, tuple(replacements), lead=lead)
+
+
+def _unsupported(kind: object) -> CheckpointError:
+    return CheckpointError(
+        f"The decoder {kind!r} of tokenizer.json is not supported; "
+        "save the tokenizer with a ByteLevel, ByteFallback or Metaspace decoder."
+    )
 
 
 def _flatten(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
