@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from vivace.bench.plans import LatencyPlan, ThroughputPlan
-from vivace.bench.run import Report, Run, peak_rss_bytes, random_requests, run_requests
+from vivace.bench.run import Report, Run, random_requests, run_requests
 from vivace.engine.core import EngineCore
+from vivace.hardware.memory import peak_rss_bytes
 
 PERCENTILES = (10, 25, 50, 75, 90, 99)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -94,9 +92,3 @@ def _count(run: Run, deltas: Sequence[Delta], sequences: int, seconds: float) ->
         run.decode_tokens += sum(len(delta.token_ids) for delta in deltas)
     else:
         run.prefill_seconds += seconds
-
-
-def peak_rss_bytes() -> int:
-    """The most memory that this process has held, mapped files included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

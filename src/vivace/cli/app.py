@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from vivace import __version__
 from vivace.cli.bench import bench
 from vivace.cli.chat import chat
 from vivace.cli.generate import generate
@@ -30,12 +31,9 @@ app.add_typer(bench)
 
 
 def _print_version(wanted: bool) -> None:
-    if not wanted:
-        return
-    from importlib.metadata import version
-
-    print(f"vivace {version('vivace')}")
-    raise typer.Exit
+    if wanted:
+        print(f"vivace {__version__}")
+        raise typer.Exit
 
 
 @app.callback()

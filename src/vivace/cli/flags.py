@@ -84,7 +84,7 @@ def _option(name: str, kind: object, text: str) -> Any:
 
 def _attribute_docs(group: type) -> dict[str, str]:
     """The lines "name: text" of a docstring's attribute list, continuations joined."""
-    items = re.findall(r"^ *(\w+): (.+(?:\n +(?!\w+: ).+)*)", inspect.getdoc(group) or "", re.M)
+    items = re.findall(r"^ *(\w+): (.+(?:\n(?! *\w+: ) +.+)*)", inspect.getdoc(group) or "", re.M)
     return {name: re.sub(r"\s+", " ", text) for name, text in items}
 
 

@@ -71,7 +71,7 @@ def _plan(
 
     context, concurrency = wanted
     machine = detect()
-    backend = choose_backend(config, checkpoint.dtype, machine, notice)
+    backend = choose_backend(config, checkpoint.dtype, config.threads or machine.cores, notice)
     demand = PageDemand(context, concurrency, config.max_num_batched_tokens)
     sizes = page_bytes(backend, spec.kv_groups)
     kv_bytes = concurrency * sum(

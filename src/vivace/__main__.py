@@ -1,0 +1,5 @@
+"""`python -m vivace` is `vivace`."""
+
+from vivace.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""generate, inspect and bench on tiny models, end to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Result
+
+Vivace = Callable[..., Result]
+
+REFERENCE = ("--backend", "reference")
+
+
+def answer(result: Result) -> dict[str, Any]:
+    """The one JSON object that a command printed."""
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_generate_prints_the_text_alone(vivace: Vivace, text_model: Path) -> None:
+    flags = ("--prompt", "ab", "--max-tokens", 5, "--seed", 4, *REFERENCE)
+    printed = vivace("generate", text_model, *flags)
+    result = answer(vivace("generate", text_model, *flags, "--json"))
+    assert printed.out == result["text"] + "\n"
+    assert len(result["token_ids"]) == 5
+    assert result["finish_reason"] == "length"
+    assert 0 < result["ttft_seconds"] <= result["elapsed_seconds"]
+
+
+def test_a_seed_fixes_the_text(vivace: Vivace, text_model: Path) -> None:
+    def text(seed: int) -> str:
+        flags = ("--prompt", "ab", "--max-tokens", 20, "--temperature", 1, "--seed", seed)
+        return vivace("generate", text_model, *flags, *REFERENCE).out
+
+    assert text(1) == text(1)
+    assert text(1) != text(2)
+
+
+def test_a_model_without_a_tokenizer_is_explained(vivace: Vivace, bare_model: Path) -> None:
+    result = vivace("generate", bare_model, "--prompt", "x", *REFERENCE)
+    assert (result.code, result.out) == (2, "")
+    assert "tokenizer" in result.err
+
+
+def test_a_prompt_longer_than_the_context(vivace: Vivace, text_model: Path) -> None:
+    result = vivace("generate", text_model, "--prompt", "x" * 257, *REFERENCE)
+    assert (result.code, result.out) == (2, "")
+    assert "context" in result.err
+
+
+def test_inspect_counts_parameters_and_memory(vivace: Vivace, bare_model: Path) -> None:
+    flags = ("--context", 100, "--concurrency", 3, "--dtype", "float32", *REFERENCE, "--json")
+    result = answer(vivace("inspect", bare_model, *flags))
+    # embeddings, then per layer: two norms, q and o, k and v, gate, up and down; one last norm
+    parameters = 256 * 64 + 2 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128) + 64
+    assert (result["family"], result["layers"]) == ("llama", 2)
+    assert (result["parameters"], result["bytes"]) == (parameters, 2 * parameters)
+    memory = result["memory"]
+    assert memory["weight_bytes"] == 4 * parameters
+    # 7 pages of 16 tokens, keys and values of 2 layers, 2 heads of 16 float32 values
+    assert memory["kv_bytes"] == 3 * (7 * 16) * 2 * 2 * 2 * 16 * 4
+    assert memory["total_bytes"] == memory["weight_bytes"] + memory["kv_bytes"]
+    assert memory["fits"] is True
+
+
+def test_inspect_for_people(vivace: Vivace, bare_model: Path) -> None:
+    result = vivace("inspect", bare_model, *REFERENCE)
+    assert result.code == 0
+    assert "family" in result.out
+    assert "MiB" in result.out
+
+
+FIELDS = {
+    "load_seconds",
+    "ttft_seconds",
+    "prefill_tokens_per_second",
+    "decode_tokens_per_second",
+    "requests_per_second",
+    "peak_rss_bytes",
+}
+
+
+def test_bench_latency(vivace: Vivace, bare_model: Path) -> None:
+    flags = ("--input-len", 9, "--output-len", 4, "--batch-size", 2, "--num-iters", 3)
+    result = answer(vivace("bench", "latency", bare_model, *flags, *REFERENCE, "--json"))
+    assert FIELDS | {"avg_latency", "latencies", "percentiles"} <= set(result)
+    assert len(result["latencies"]) == 3
+    assert result["avg_latency"] == pytest.approx(sum(result["latencies"]) / 3)
+    assert all(result[name] > 0 for name in FIELDS)
+
+
+def test_bench_throughput(vivace: Vivace, bare_model: Path) -> None:
+    flags = ("--input-len", 9, "--output-len", 4, "--num-prompts", 5)
+    result = answer(vivace("bench", "throughput", bare_model, *flags, *REFERENCE, "--json"))
+    assert FIELDS | {"elapsed_time", "tokens_per_second"} <= set(result)
+    assert (result["num_requests"], result["total_num_tokens"]) == (5, 5 * 13)
+    rate = result["num_requests"] / result["elapsed_time"]
+    assert result["requests_per_second"] == pytest.approx(rate)
+
+
+def test_bench_for_people(vivace: Vivace, bare_model: Path) -> None:
+    flags = ("--input-len", 9, "--output-len", 2, "--num-iters", 1)
+    result = vivace("bench", "latency", bare_model, *flags, *REFERENCE)
+    assert result.code == 0
+    assert "prefill tokens per second" in result.out
+
+
+def test_bench_beyond_the_context_is_explained(vivace: Vivace, bare_model: Path) -> None:
+    result = vivace("bench", "latency", bare_model, "--input-len", 300, *REFERENCE, "--json")
+    assert (result.code, result.out) == (2, "")
+    assert "context" in result.err
