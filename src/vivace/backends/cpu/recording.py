@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from vivace.backends.cpu import _native
 from vivace.backends.protocol import Activation, AttentionSpec, Experts, Norm, Residual
+
+if TYPE_CHECKING:
+    from vivace.backends.cpu import _native
 
 
 @dataclass(frozen=True)
