@@ -123,7 +123,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 def test_an_unknown_decoder_is_refused(decoder: decoders.Decoder) -> None:
     rust = byte_level()
     rust.decoder = decoder
-    with pytest.raises(CheckpointError, match="The decoder .* is not supported"):
+    with pytest.raises(CheckpointError, match=r"The decoder .* is not supported"):
         Tokenizer(rust)
 
 

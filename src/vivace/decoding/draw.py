@@ -84,4 +84,5 @@ def _weights(logits: Row, best: np.float32, params: SamplingParams) -> Row:
     """Probabilities up to a common factor; the likeliest token weighs 1."""
     temperature = max(params.temperature, _LEAST_TEMPERATURE)
     with np.errstate(over="ignore", under="ignore"):  # when tiny, the rest weighs nothing
-        return np.exp((logits - best) / np.float32(temperature))
+        weights: Row = np.exp((logits - best) / np.float32(temperature))
+    return weights

@@ -1,0 +1,1 @@
+"""Speculation: rules that propose tokens and accept them. Nothing is here yet."""
