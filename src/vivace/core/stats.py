@@ -32,6 +32,7 @@ class EngineInfo:
     max_num_batched_tokens: int
     threads: int
     load_seconds: float
+    has_tokenizer: bool = True
     default_params: SamplingParams = field(default_factory=SamplingParams)
     summary: str = ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, BatchLimits
@@ -19,22 +19,35 @@ from vivace.engine.core import EngineCore
 from vivace.engine.plan import MemoryPlan, plan_memory, weight_bytes
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.formats.checkpoint import (
+    Checkpoint,
     end_token_ids,
     open_checkpoint,
     sampling_defaults,
 )
-from vivace.formats.hub import resolve_model
+from vivace.formats.hub import BUNDLED_MODEL, resolve_model
 from vivace.hardware.machine import detect
 from vivace.models.decoder import Decoder
 from vivace.models.loader import load_decoder, model_spec
 from vivace.scheduler.config import SchedulerConfig
 from vivace.scheduler.scheduler import Scheduler
-from vivace.text.tokenizer import load_tokenizer
+from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
-BUNDLED_MODEL = "vivace-mini"
 PROGRESS_SECONDS = 1.0
 
 Notify: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model on its backend, before anything runs."""
+
+    config: EngineConfig
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer | None
+    backend: Backend
+    threads: int
+    plan: MemoryPlan
+    decoder: Decoder
 
 
 def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCore:
@@ -48,37 +61,21 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
     """
     notify = notify or _ignore
     started = time.perf_counter()
-    checkpoint = open_checkpoint(resolve_model(config.model, notify))
-    machine = detect()
-    threads = config.threads or machine.cores
-    backend = choose_backend(config, checkpoint.dtype, threads, notify)
-    plan = plan_memory(
-        config,
-        model_spec(checkpoint.config, config.max_model_len),
-        backend,
-        weight_bytes(checkpoint, backend.dtype),
-        machine.memory_available,
+    loaded = _load(config, notify)
+    kv, runner = _pages(loaded)
+    info = replace(_info(loaded), load_seconds=time.perf_counter() - started)
+    notify(summary(info, loaded.plan))
+    tokenizer = loaded.tokenizer
+    return EngineCore(
+        info=info,
+        kv=kv,
+        scheduler=Scheduler(_scheduling(config), kv),
+        runner=runner,
+        sampler=Sampler(
+            info.eos_token_ids, config.seed, None if tokenizer is None else tokenizer.token_text
+        ),
+        text=OutputText(tokenizer, info.eos_token_ids),
     )
-    decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify))
-    info = EngineInfo(
-        model_name=config.model or BUNDLED_MODEL,
-        folder=str(checkpoint.folder),
-        family=decoder.spec.family,
-        backend=backend.name,
-        dtype=backend.dtype,
-        vocab_size=decoder.spec.vocab_size,
-        max_model_len=plan.max_model_len,
-        eos_token_ids=end_token_ids(checkpoint),
-        num_pages=sum(plan.pages.num_pages),
-        page_tokens=PAGE_TOKENS,
-        max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-        threads=threads,
-        default_params=SamplingParams(**sampling_defaults(checkpoint)),
-        load_seconds=time.perf_counter() - started,
-    )
-    notify(summary(info, plan))
-    return _assemble(config, info, decoder, backend, plan)
 
 
 def summary(info: EngineInfo, plan: MemoryPlan) -> str:
@@ -92,14 +89,27 @@ def summary(info: EngineInfo, plan: MemoryPlan) -> str:
     )
 
 
-def _assemble(
-    config: EngineConfig,
-    info: EngineInfo,
-    decoder: Decoder,
-    backend: Backend,
-    plan: MemoryPlan,
-) -> EngineCore:
-    sizes = list(zip(decoder.spec.kv_groups, plan.pages.num_pages, strict=True))
+def _load(config: EngineConfig, notify: Notify) -> _Loaded:
+    checkpoint = open_checkpoint(resolve_model(config.model, notify))
+    machine = detect()
+    threads = config.threads or machine.cores
+    backend = choose_backend(config, checkpoint.dtype, threads, notify)
+    plan = plan_memory(
+        config,
+        model_spec(checkpoint.config, config.max_model_len),
+        backend,
+        weight_bytes(checkpoint, backend.dtype),
+        machine.memory_available,
+    )
+    tokenizer = load_tokenizer(checkpoint.folder)
+    decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify))
+    return _Loaded(config, checkpoint, tokenizer, backend, threads, plan, decoder)
+
+
+def _pages(loaded: _Loaded) -> tuple[KVManager, Runner]:
+    """The pages, those who keep their books, and the program that uses them."""
+    config, backend, decoder = loaded.config, loaded.backend, loaded.decoder
+    sizes = list(zip(decoder.spec.kv_groups, loaded.plan.pages.num_pages, strict=True))
     kv = KVManager(
         [KVGroup(num_pages, group.window) for group, num_pages in sizes],
         PAGE_TOKENS,
@@ -111,19 +121,34 @@ def _assemble(
         max_sequences=config.max_num_seqs,
         max_logit_rows=max(config.max_num_seqs, LOGIT_ROWS),
     )
-    tokenizer = load_tokenizer(Path(info.folder))
-    scheduling = SchedulerConfig(
+    return kv, Runner(decoder, backend, caches, limits)
+
+
+def _scheduling(config: EngineConfig) -> SchedulerConfig:
+    return SchedulerConfig(
         config.max_num_seqs, config.max_num_batched_tokens, config.max_prefill_chunk
     )
-    return EngineCore(
-        info=info,
-        kv=kv,
-        scheduler=Scheduler(scheduling, kv),
-        runner=Runner(decoder, backend, caches, limits),
-        sampler=Sampler(
-            info.eos_token_ids, config.seed, None if tokenizer is None else tokenizer.token_text
-        ),
-        text=OutputText(tokenizer, info.eos_token_ids),
+
+
+def _info(loaded: _Loaded) -> EngineInfo:
+    config, spec, plan = loaded.config, loaded.decoder.spec, loaded.plan
+    return EngineInfo(
+        model_name=config.model or BUNDLED_MODEL,
+        folder=str(loaded.checkpoint.folder),
+        family=spec.family,
+        backend=loaded.backend.name,
+        dtype=loaded.backend.dtype,
+        vocab_size=spec.vocab_size,
+        max_model_len=plan.max_model_len,
+        eos_token_ids=end_token_ids(loaded.checkpoint),
+        num_pages=sum(plan.pages.num_pages),
+        page_tokens=PAGE_TOKENS,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        threads=loaded.threads,
+        load_seconds=0.0,
+        has_tokenizer=loaded.tokenizer is not None,
+        default_params=SamplingParams(**sampling_defaults(loaded.checkpoint)),
     )
 
 

@@ -25,7 +25,7 @@ class Frontend:
         folder = Path(info.folder)
         self.info = info
         self.tokenizer: Tokenizer | None = load_tokenizer(folder)
-        self.chat_template: ChatTemplate | None = load_chat_template(folder)
+        self.chat_template: ChatTemplate = load_chat_template(folder)
 
     def requests(
         self, request_id: str, prompt: Prompt, params: SamplingParams | None
@@ -52,10 +52,6 @@ class Frontend:
                 refuses the messages.
         """
         tokenizer = self._need_tokenizer()
-        if self.chat_template is None:
-            raise RequestError(
-                "This model has no chat template; use a plain completion instead.", "messages"
-            )
         rendered = self.chat_template.render(messages)
         return tokenizer.encode(rendered, add_special_tokens=False)
 

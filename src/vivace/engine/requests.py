@@ -68,6 +68,11 @@ def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
 
 
 def _check_params(info: EngineInfo, params: SamplingParams) -> None:
+    if params.stop and not info.has_tokenizer:
+        raise RequestError(
+            "stop strings need a tokenizer, which this model's folder lacks; use stop_token_ids.",
+            "stop",
+        )
     for param in ("stop_token_ids", "logit_bias"):
         if any(not 0 <= token < info.vocab_size for token in getattr(params, param)):
             raise RequestError(f"{param} has a token id outside 0 to {info.vocab_size - 1}.", param)
