@@ -24,6 +24,7 @@ class Case:
         return self.name.split("-")[0]
 
 
+# Epsilon and base are such that a wrong one shows at these lengths.
 DIMS = {
     "vocab_size": 67,
     "hidden_size": 36,
@@ -32,13 +33,15 @@ DIMS = {
     "num_attention_heads": 6,
     "num_key_value_heads": 3,
     "max_position_embeddings": TRAINED,
+    "rms_norm_eps": 0.01,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 30.0},
     "pad_token_id": None,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
 
 
-def _rope(kind: str, theta: float = 5000.0, **parameters: Any) -> dict[str, Any]:
+def _rope(kind: str, theta: float = 40.0, **parameters: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": kind, "rope_theta": theta, **parameters}}
 
 
@@ -94,7 +97,7 @@ CASES = [
         linear=_rope("linear", factor=3.0),
         dynamic={**_rope("dynamic", factor=2.0), "max_position_embeddings": SHORT},
         dynamic_short=_rope("dynamic", factor=2.0),
-        llama3=_rope("llama3", theta=500.0, **_LLAMA3),
+        llama3=_rope("llama3", theta=90.0, **_LLAMA3),
         yarn=_rope("yarn", **_YARN),
         yarn_own_scale=_rope("yarn", **_YARN, attention_factor=0.8, beta_fast=8, beta_slow=2),
         yarn_mscale=_rope("yarn", **_YARN, mscale=0.7, mscale_all_dim=0.3, truncate=False),
@@ -199,9 +202,14 @@ CASES = [
             "sliding_window": 6,
             "layer_types": [_SLIDING, _FULL, _FULL],
             "rope_parameters": {
-                _FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000.0},
+                _FULL: {"rope_type": "linear", "factor": 3.0, "rope_theta": 50.0},
                 _SLIDING: {"rope_type": "default", "rope_theta": 20.0},
             },
+        },
+        default_rotaries={
+            "head_dim": 4,
+            "sliding_window": 6,
+            "layer_types": [_SLIDING, _FULL, _FULL],
         },
     ),
     *_family(
@@ -239,7 +247,7 @@ CASES = [
         "Olmo2ForCausalLM",
         plain={},
         biases={"attention_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 6},
-        llama3=_rope("llama3", theta=500.0, **_LLAMA3),
+        llama3=_rope("llama3", theta=90.0, **_LLAMA3),
     ),
     *_family(
         "SmolLM3ForCausalLM",

@@ -37,7 +37,11 @@ def save_checkpoint(
 def _config(case: Case, config_class: Any) -> Any:
     options = {**DIMS, **case.options}
     if case.family == "gpt2":
-        del options["intermediate_size"], options["num_key_value_heads"]
+        options["layer_norm_epsilon"] = options.pop("rms_norm_eps")
+        for key in ("intermediate_size", "num_key_value_heads", "rope_parameters"):
+            del options[key]
+    if case.family.startswith("gemma3"):
+        options["rope_parameters"] = case.options.get("rope_parameters")
     if case.family != "gemma3":
         return config_class(**options)
     options["pad_token_id"] = 0
@@ -82,9 +86,7 @@ def rewrite_config(folder: Path) -> None:
 class Oracle:
     """Transformers, eager, on a saved checkpoint."""
 
-    def __init__(
-        self, case: Case, folder: Path, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, case: Case, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         self.model = getattr(transformers, case.model).from_pretrained(
             folder,
             dtype=dtype,

@@ -22,9 +22,12 @@ class Config:
     max_model_len: int
 
     def integer(self, key: str) -> int:
+        """A size or a count: at least 1."""
         value = self.optional_integer(key)
         if value is None:
             raise CheckpointError(f"config.json lacks {key}.")
+        if value < 1:
+            raise _wrong(key, "at least 1", value)
         return value
 
     def optional_integer(self, key: str) -> int | None:

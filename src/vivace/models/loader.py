@@ -44,10 +44,11 @@ def model_spec(config: Mapping[str, Any], max_model_len: int | None = None) -> M
                 f"The checkpoint is quantized ({method}), which is not supported; "
                 "use the original weights."
             )
-    length = max_model_len or Config(values, 0).integer("max_position_embeddings")
-    if length < 1:
-        raise UsageError(f"max_model_len must be at least 1, got {length}.")
-    return family.spec(Config(values, length))
+    if max_model_len is None:
+        max_model_len = Config(values, 0).integer("max_position_embeddings")
+    if max_model_len < 1:
+        raise UsageError(f"max_model_len must be at least 1, got {max_model_len}.")
+    return family.spec(Config(values, max_model_len))
 
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:

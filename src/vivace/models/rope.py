@@ -18,6 +18,7 @@ from vivace.core.errors import CheckpointError
 from vivace.models.config import Config
 
 Frequencies = NDArray[np.float32]
+_PART = "partial_rotary_factor"
 _Scaled = tuple[Frequencies, float]
 
 
@@ -42,16 +43,10 @@ class Rope:
     parameters: Mapping[str, Any]
 
     def number(self, key: str) -> float:
-        value = self.optional_number(key)
-        if value is None:
-            raise CheckpointError(f"Rotary scaling {self.kind} in config.json lacks {key}.")
-        return value
+        return _number(self.parameters, key)
 
     def optional_number(self, key: str) -> float | None:
-        value = self.parameters.get(key)
-        if value is not None and not isinstance(value, (int, float)):
-            raise CheckpointError(f"{key} of the rotary scaling must be a number, got {value!r}.")
-        return value
+        return None if self.parameters.get(key) is None else self.number(key)
 
     @property
     def original_len(self) -> float:
@@ -64,7 +59,7 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     `rope_theta` and `rope_scaling`; the nested form wins where both give a value."""
     config_wide = {
         key: config.values[key]
-        for key in ("rope_theta", "partial_rotary_factor")
+        for key in ("rope_theta", _PART)
         if config.values.get(key) is not None
     }
     parameters = config_wide | dict(
@@ -81,8 +76,8 @@ def rotary_spec(config: Config, parameters: Mapping[str, Any], head_dim: int) ->
     """Frequencies for flat `parameters`; an odd part of a head is rounded up to whole pairs."""
     rope = Rope(
         kind=str(parameters.get("rope_type") or parameters.get("type") or "default"),
-        theta=float(parameters["rope_theta"]),
-        dim=int(head_dim * float(parameters.get("partial_rotary_factor", 1.0))),
+        theta=_number(parameters, "rope_theta"),
+        dim=int(head_dim * _number({_PART: 1.0, **parameters}, _PART)),
         trained_len=config.integer("max_position_embeddings"),
         max_model_len=config.max_model_len,
         parameters=parameters,
@@ -93,6 +88,13 @@ def rotary_spec(config: Config, parameters: Mapping[str, Any], head_dim: int) ->
         )
     frequencies, scale = _KINDS[rope.kind](rope)
     return RotarySpec(tuple(frequencies.tolist()), scale, config.max_model_len)
+
+
+def _number(parameters: Mapping[str, Any], key: str) -> float:
+    value = parameters.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise CheckpointError(f"{key} of the rotary settings must be a number, got {value!r}.")
+    return value
 
 
 def _wavelength_bases(theta: float, dim: int) -> Frequencies:
@@ -174,7 +176,7 @@ def _longrope(rope: Rope) -> _Scaled:
     bases = _wavelength_bases(rope.theta, rope.dim)
     factors = rope.parameters.get(key)
     if not isinstance(factors, list) or len(factors) != len(bases):
-        raise CheckpointError(f"{key} of the rotary scaling must list {len(bases)} numbers.")
+        raise CheckpointError(f"{key} of the rotary settings must list {len(bases)} numbers.")
     return np.reciprocal(np.asarray(factors, dtype=np.float32) * bases), _longrope_scale(rope)
 
 

@@ -23,7 +23,8 @@ def layer_windows(config: Config) -> list[int | None]:
     """`max_window_layers` counts the lower layers, which see everything."""
     if not config.flag("use_sliding_window"):
         config = replace(config, values={**config.values, "sliding_window": None})
-    return windows(config, lambda layer: layer >= config.integer("max_window_layers"))
+    lower = config.optional_integer("max_window_layers") or 0
+    return windows(config, lambda layer: layer >= lower)
 
 
 def spec(config: Config) -> ModelSpec:

@@ -1,0 +1,181 @@
+"""Specs and plans without weights, and a sentence for each thing that can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from decoder_runs import logits
+from safetensors.numpy import save_file
+
+from vivace.backends.protocol import KVSpec
+from vivace.backends.reference import ReferenceBackend
+from vivace.core.errors import CheckpointError, UsageError, VivaceError
+from vivace.formats.checkpoint import open_checkpoint
+from vivace.models.families import FAMILIES
+from vivace.models.loader import load_decoder, model_spec, tensor_shapes
+
+pytestmark = pytest.mark.tiny
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 11,
+    "hidden_size": 8,
+    "intermediate_size": 6,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 32,
+}
+GPT2 = {"model_type": "gpt2", "vocab_size": 11, "n_embd": 8, "n_layer": 1, "n_head": 2}
+
+
+def save(folder: Path, config: dict[str, Any], **changes: np.ndarray | None) -> None:
+    """Random weights; `changes` replace some, or leave them out."""
+    rng = np.random.default_rng(0)
+    shapes = tensor_shapes(model_spec(config))
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    tensors |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    kept = {name: array for name, array in tensors.items() if array is not None}
+    save_file(kept, folder / "model.safetensors")
+
+
+def test_model_len_is_the_models_own_unless_given() -> None:
+    assert model_spec(LLAMA).max_model_len == 32
+    spec = model_spec(LLAMA, 20)
+    assert spec.max_model_len == spec.rotaries[0].max_positions == 20
+
+
+def test_layers_of_one_kind_share_a_kv_group() -> None:
+    config = {**LLAMA, "model_type": "gemma2", "head_dim": 4, "num_hidden_layers": 5}
+    spec = model_spec({**config, "sliding_window": 7})
+    assert spec.kv_groups == (KVSpec(3, 1, 4, window=7), KVSpec(2, 1, 4, window=None))
+    places = [(layer.attention.kv_group, layer.attention.kv_layer) for layer in spec.layers]
+    assert places == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]
+
+
+def test_an_absent_window_takes_the_default_and_null_is_none() -> None:
+    config = {**LLAMA, "model_type": "mistral"}
+    assert model_spec(config).layers[0].attention.window == 4096
+    assert model_spec({**config, "sliding_window": None}).layers[0].attention.window is None
+
+
+def test_gemma3_text_config_may_leave_out_what_is_usual() -> None:
+    text = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 6}
+    spec = model_spec({"model_type": "gemma3", "text_config": text})
+    assert spec.vocab_size == 262208
+    windows = [layer.attention.window for layer in spec.layers]
+    assert windows == [4096] * 5 + [None]
+    assert [layer.rotary for layer in spec.layers] == [1] * 5 + [0]
+
+
+def test_weights_are_views_and_keep_their_names(tmp_path: Path) -> None:
+    save(tmp_path, {**LLAMA, "tie_word_embeddings": True})
+    seen = []
+
+    class Watching(ReferenceBackend):
+        def linear(self, parts: Any, bias: Any = (), collective: Any = None) -> Any:
+            seen.extend(parts)
+            return super().linear(parts, bias, collective)
+
+    done: list[tuple[int, int]] = []
+    checkpoint = open_checkpoint(tmp_path)
+    load_decoder(checkpoint, Watching(), progress=lambda *step: done.append(step))
+    assert not any(tensor.buffers["weight"].flags.owndata for tensor in seen)
+    names = {tensor.name for tensor in seen}
+    assert names == {name for name in checkpoint.tensors if "norm" not in name}
+    assert done[-1] == (len(checkpoint.tensors), len(checkpoint.tensors))
+
+
+def test_a_decoder_runs_without_torch(tmp_path: Path) -> None:
+    save(tmp_path, GPT2)
+    backend = ReferenceBackend()
+    decoder = load_decoder(open_checkpoint(tmp_path), backend)
+    assert logits(decoder, backend, [1, 2, 3]).shape == (3, 11)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "bert"}, "model_type 'bert' .* not supported; known are gemma2, gemma3"),
+        ({}, "model_type None"),
+        ({**LLAMA, "hidden_size": None}, r"config\.json lacks hidden_size"),
+        ({**LLAMA, "vocab_size": "11"}, "vocab_size in .* must be an integer, got '11'"),
+        ({**LLAMA, "num_attention_heads": 0}, "num_attention_heads in .* must be at least 1"),
+        ({**LLAMA, "attention_bias": 3}, "attention_bias in .* must be true or false"),
+        ({**LLAMA, "rope_theta": []}, "rope_theta .* must be a number"),
+        ({**LLAMA, "rope_scaling": 3}, "rope_scaling in .* must be an object"),
+        ({**LLAMA, "num_key_value_heads": 3}, "num_attention_heads 2 .* no multiple"),
+        ({**LLAMA, "hidden_act": "mish"}, "Activation 'mish' is unknown; known are silu"),
+        (
+            {**LLAMA, "quantization_config": {"quant_method": "gptq"}},
+            r"quantized \(gptq\), which is not supported",
+        ),
+        (
+            {**LLAMA, "model_type": "qwen2", "layer_types": ["full_attention"]},
+            "layer_types in .* lists 1 of 2 layers",
+        ),
+        (
+            {**LLAMA, "model_type": "qwen2", "layer_types": ["chunked_attention"] * 2},
+            "Attention 'chunked_attention' .* not supported",
+        ),
+        ({**LLAMA, "model_type": "smollm3", "no_rope_layers": [1]}, "no_rope_layers .* 1 of 2"),
+        ({"model_type": "gemma3"}, "must have a text_config"),
+        (
+            {**LLAMA, "model_type": "gemma2", "use_bidirectional_attention": True},
+            "use_bidirectional_attention .* not supported",
+        ),
+        ({**GPT2, "add_cross_attention": True}, "add_cross_attention .* not supported"),
+    ],
+)
+def test_wrong_configs(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        model_spec(config)
+
+
+@pytest.mark.parametrize(("config", "length"), [(LLAMA, -1), (LLAMA, 0), (GPT2, 1025)])
+def test_wrong_lengths(config: dict[str, Any], length: int) -> None:
+    with pytest.raises(UsageError, match="max_model_len"):
+        model_spec(config, length)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model.layers.1.mlp.down_proj.weight": None, "model.norm.weight": None},
+            r"lacks 2 of 21 tensors, first model\.layers\.1\.mlp\.down_proj\.weight",
+        ),
+        (
+            {"model.norm.weight": np.ones(9, np.float32)},
+            r"model\.norm\.weight has shape \[9\] where config\.json asks for \[8\]",
+        ),
+        (
+            {"model.norm.weight": np.ones(8, np.int32)},
+            r"model\.norm\.weight has dtype I32; supported are F32",
+        ),
+    ],
+)
+def test_wrong_tensors_are_found_before_any_is_handed_over(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    class Untouched(ReferenceBackend):
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    save(tmp_path, LLAMA, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_decoder(open_checkpoint(tmp_path), object.__new__(Untouched))
+
+
+def test_every_error_is_one_sentence() -> None:
+    with pytest.raises(VivaceError) as caught:
+        model_spec({"model_type": "unknown"})
+    text = str(caught.value)
+    assert text.endswith(".")
+    assert "\n" not in text
+    assert all(family in text for family in FAMILIES)
