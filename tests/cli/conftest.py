@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from program import Result, Vivace
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from vivace.bench.random_model import PRESETS, write_random_model
 from vivace.cli import main
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command line ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +37,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def vivace(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def vivace(capsys: pytest.CaptureFixture[str]) -> Vivace:
     """Runs a command line in this process."""
 
     def run(*arguments: object) -> Result:

@@ -6,15 +6,12 @@ import io
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Result
+from program import Vivace
 
 from vivace.engine.llm import LLM
-
-Vivace = Callable[..., Result]
 
 FLAGS = ("--backend", "reference", "--temperature", "0", "--max-tokens", "3")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Result
-
-Vivace = Callable[..., Result]
+from program import Result, Vivace
 
 REFERENCE = ("--backend", "reference")
 

@@ -1,0 +1,71 @@
+"""Decode at batch 1 and prefill of 512, beside Hugging Face Transformers, in bfloat16.
+
+    python benchmarks/transformers_cpu.py [--models 0.35b 1.1b] [--rounds 5] [--threads N]
+
+Random weights of the true shape; both in processes of their own, interleaved round by round.
+Prints one JSON object: ratios of vivace to Transformers, and every rate behind them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from workers.protocol import Worker
+
+from vivace.bench.random_model import PRESETS, write_random_model
+from vivace.hardware.machine import usable_cores
+
+ROOT = Path(__file__).parent.parent
+TASKS = {"prefill": 512, "decode": 32}
+SCRIPTS = {"vivace": "vivace_worker.py", "transformers": "transformers_worker.py"}
+
+Rates = dict[str, dict[str, list[float]]]
+
+
+def compare(model: str, rounds: int, threads: int) -> dict[str, Any]:
+    """One model's ratios; each round times both, one right after the other."""
+    folder = write_random_model(ROOT / "build" / "random" / model, PRESETS[model])
+    rates: Rates = {task: {name: [] for name in SCRIPTS} for task in TASKS}
+    with (
+        Worker(SCRIPTS["vivace"], folder, threads) as vivace,
+        Worker(SCRIPTS["transformers"], folder, threads) as transformers,
+    ):
+        for done in range(rounds):
+            for task, tokens in TASKS.items():
+                rates[task]["vivace"].append(vivace.rate(task, tokens))
+                rates[task]["transformers"].append(transformers.rate(task, tokens))
+            print(f"{model}: round {done + 1} of {rounds}", file=sys.stderr, flush=True)
+        about = {"vivace": vivace.about, "transformers": transformers.about}
+    return {"about": about, **{task: _ratios(rates[task]) for task in TASKS}}
+
+
+def _ratios(rates: dict[str, list[float]]) -> dict[str, Any]:
+    pairs = zip(rates["vivace"], rates["transformers"], strict=True)
+    medians = {name: median(values) for name, values in rates.items()}
+    return {
+        "ratio": medians["vivace"] / medians["transformers"],
+        "ratio_by_round": [ours / theirs for ours, theirs in pairs],
+        "tokens_per_second": medians,
+        "tokens_per_second_by_round": rates,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="vivace beside Hugging Face Transformers.")
+    parser.add_argument("--models", nargs="+", choices=PRESETS, default=["0.35b", "1.1b"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    given = parser.parse_args()
+    print("This takes about 2 minutes a model.", file=sys.stderr, flush=True)
+    models = {model: compare(model, given.rounds, given.threads) for model in given.models}
+    shape = {"threads": given.threads, "prefill_tokens": 512, "decode_batch": 1}
+    print(json.dumps({**shape, "models": models}))
+
+
+if __name__ == "__main__":
+    main()
