@@ -14,16 +14,18 @@ VIVACE_INLINE V16 polynomial(V16 x, const float (&c)[N]) {
 }
 
 // e^x within 2 ulp: x = n ln 2 + r, then a polynomial in r (coefficients of Cephes expf).
-// Overflow gives infinity, -infinity gives zero, NaN gives NaN.
+// Overflow gives infinity, NaN gives NaN; what would be subnormal gives zero, which is faster.
 VIVACE_INLINE V16 exp(V16 x) {
+  const V16 lowest = broadcast(-87.33654f);
   // min and max return their second operand when either is NaN.
-  x = min(broadcast(89.0f), max(broadcast(-105.0f), x));
-  const V16 n = round(x * broadcast(1.44269504f));
-  V16 r = fma(n, broadcast(-0.693359375f), x);
+  const V16 y = min(broadcast(89.0f), max(lowest, x));
+  const V16 n = round(y * broadcast(1.44269504f));
+  V16 r = fma(n, broadcast(-0.693359375f), y);
   r = fma(n, broadcast(2.12194440e-4f), r);
   const V16 p = polynomial(r, {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
                                4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f});
-  return scale_exponent(fma(p, r * r, r + broadcast(1.0f)), n);
+  const V16 power = scale_exponent(fma(p, r * r, r + broadcast(1.0f)), n);
+  return select(less(x, lowest), zero(), power);
 }
 
 VIVACE_INLINE V16 sigmoid(V16 x) {
