@@ -1,0 +1,134 @@
+"""Weights, pages and programs of the torch backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vivace.backends.protocol import (
+    PAGE_TOKENS,
+    Batch,
+    BatchLimits,
+    DTypeName,
+    Forward,
+    KVSpec,
+    RotarySpec,
+)
+from vivace.backends.torch.handles import (
+    TorchEmbedding,
+    TorchLinear,
+    TorchPages,
+    TorchRotary,
+    TorchVector,
+)
+from vivace.backends.torch.ops import TorchOps
+from vivace.core.collective import Collective
+from vivace.core.errors import BackendError
+from vivace.formats.qtensor import QTensor
+
+
+@dataclass(frozen=True)
+class TorchProgram:
+    """Runs the forward op by op; with trainable weights its result carries gradients."""
+
+    backend: TorchBackend
+    forward: Forward
+    caches: tuple[TorchPages, ...]
+
+    def run(self, batch: Batch) -> Tensor:
+        ops = TorchOps.bind(batch, self.caches, self.backend.compute_dtype, self.backend.device)
+        with torch.set_grad_enabled(self.backend.trainable):
+            result: Tensor = self.forward(ops)
+        return result
+
+
+class TorchBackend:
+    """Plain PyTorch, eager. `dtype` is what matmuls and pages are in; sums are float32.
+
+    Attributes:
+        parameters: with `trainable`, the float32 leaf of every weight by its checkpoint name;
+            a name seen twice (tied weights) is one leaf. Empty otherwise.
+    """
+
+    name = "torch"
+
+    def __init__(self, dtype: DTypeName, device: str = "cpu", trainable: bool = False) -> None:
+        """Raises BackendError when PyTorch has no such device here."""
+        self.dtype = dtype
+        self.trainable = trainable
+        self.parameters: dict[str, Tensor] = {}
+        try:
+            self.device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise BackendError(
+                f"PyTorch cannot use the device {device!r} here; try device='cpu'."
+            ) from error
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
+    def vector(self, tensor: QTensor, offset: float = 0.0) -> TorchVector:
+        return TorchVector(self._weight(tensor, torch.float32), offset)
+
+    def embedding(self, tensor: QTensor) -> TorchEmbedding:
+        return TorchEmbedding(self._weight(tensor, self.compute_dtype))
+
+    def linear(
+        self,
+        parts: Sequence[QTensor],
+        bias: Sequence[QTensor] = (),
+        collective: Collective | None = None,
+    ) -> TorchLinear:
+        weights = tuple(self._weight(part, self.compute_dtype) for part in parts)
+        biases = tuple(self._weight(part, torch.float32) for part in bias)
+        linear = TorchLinear(weights, biases, collective)
+        if self.trainable or len(weights) == 1:
+            return linear
+        return TorchLinear((linear.weight,), biases, collective)
+
+    def rotary(self, spec: RotarySpec) -> TorchRotary:
+        positions = torch.arange(spec.max_positions, dtype=torch.float32)
+        angles = positions[:, None] * torch.tensor(spec.inv_freq, dtype=torch.float32)
+        cos, sin = angles.cos() * spec.scale, angles.sin() * spec.scale
+        return TorchRotary(cos.to(self.device), sin.to(self.device))
+
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> TorchPages:
+        shape = (spec.num_layers, num_pages, PAGE_TOKENS, spec.num_kv_heads, spec.head_dim)
+        keys, values = (
+            torch.zeros(shape, dtype=self.compute_dtype, device=self.device) for _ in range(2)
+        )
+        return TorchPages(keys, values)
+
+    def kv_page_bytes(self, spec: KVSpec) -> int:
+        values = 2 * spec.num_layers * PAGE_TOKENS * spec.num_kv_heads * spec.head_dim
+        return values * self.compute_dtype.itemsize
+
+    def copy_pages(self, cache: TorchPages, sources: Sequence[int], targets: Sequence[int]) -> None:
+        for stored in (cache.keys, cache.values):
+            stored[:, list(targets)] = stored[:, list(sources)]
+
+    def compile(
+        self, forward: Forward, caches: Sequence[TorchPages], limits: BatchLimits
+    ) -> TorchProgram:
+        return TorchProgram(self, forward, tuple(caches))
+
+    def numpy(self, tensor: Tensor) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+        return array
+
+    def _weight(self, tensor: QTensor, dtype: torch.dtype) -> Tensor:
+        if not self.trainable:
+            return self._upload(tensor).to(dtype)
+        if tensor.name not in self.parameters:
+            self.parameters[tensor.name] = self._upload(tensor).requires_grad_()
+        return self.parameters[tensor.name]
+
+    def _upload(self, tensor: QTensor) -> Tensor:
+        """A float32 copy that this backend owns, on its device."""
+        return torch.tensor(tensor.to_float32(), device=self.device)

@@ -1,0 +1,73 @@
+"""What the torch backend keeps of weights and pages.
+
+Parameters stay leaves under their own names: joining parts, adding an offset and casting happen
+where a weight is used, inside the graph, so that gradients reach the checkpoint's own tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vivace.core.collective import Collective
+
+
+@dataclass(frozen=True)
+class TorchVector:
+    """parameter + offset, float32."""
+
+    parameter: Tensor
+    offset: float
+
+    @property
+    def value(self) -> Tensor:
+        return self.parameter + self.offset if self.offset else self.parameter
+
+    def __len__(self) -> int:
+        return len(self.parameter)
+
+
+@dataclass(frozen=True)
+class TorchEmbedding:
+    """A table [rows, width]; rows are handed out as float32."""
+
+    parameter: Tensor
+
+
+@dataclass(frozen=True)
+class TorchLinear:
+    """Parts [out_i, in] and biases [out_i], stacked along their outputs."""
+
+    parts: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    collective: Collective | None
+
+    @property
+    def weight(self) -> Tensor:
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return torch.cat(self.biases) if self.biases else None
+
+    @property
+    def out_features(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class TorchRotary:
+    """cos and sin, [max_positions, dim/2] each, float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+@dataclass(frozen=True)
+class TorchPages:
+    """keys and values, [layers, pages, PAGE_TOKENS, kv_heads, head_dim] each."""
+
+    keys: Tensor
+    values: Tensor

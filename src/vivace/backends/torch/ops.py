@@ -1,0 +1,234 @@
+"""The ops of one step in plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vivace.backends.protocol import (
+    PAGE_TOKENS,
+    Activation,
+    AttentionSpec,
+    Batch,
+    Experts,
+    IntArray,
+    Norm,
+    Residual,
+)
+from vivace.backends.torch import steps
+from vivace.backends.torch.handles import (
+    TorchEmbedding,
+    TorchLinear,
+    TorchPages,
+    TorchRotary,
+    TorchVector,
+)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What `rotary_write` hands to `attention`: turned queries and this batch's keys and values,
+    [T, heads, head_dim] and twice [T, kv_heads, head_dim]."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
+@dataclass(frozen=True)
+class TorchOps:
+    """Bound to one batch, whose index arrays stand on the device."""
+
+    batch: Batch
+    caches: tuple[TorchPages, ...]
+    dtype: torch.dtype
+    device: torch.device
+    token_ids: Tensor
+    positions: Tensor
+    logit_rows: Tensor
+
+    @staticmethod
+    def bind(
+        batch: Batch, caches: Sequence[TorchPages], dtype: torch.dtype, device: torch.device
+    ) -> TorchOps:
+        arrays = (batch.token_ids, batch.positions, batch.logit_rows)
+        token_ids, positions, logit_rows = (_indices(array, device) for array in arrays)
+        return TorchOps(batch, tuple(caches), dtype, device, token_ids, positions, logit_rows)
+
+    def embed(
+        self,
+        tokens: TorchEmbedding,
+        multiplier: float = 1.0,
+        positions: TorchEmbedding | None = None,
+    ) -> Tensor:
+        x = F.embedding(self.token_ids, tokens.parameter).to(self.dtype).float()
+        x = x if multiplier == 1 else multiplier * x
+        if positions is None:
+            return x
+        return x + F.embedding(self.positions, positions.parameter).to(self.dtype)
+
+    def norm(self, x: Tensor, norm: Norm) -> Tensor:
+        return steps.normalize(x, norm)
+
+    def norm_linear(
+        self,
+        x: Tensor,
+        norm: Norm | None,
+        linear: TorchLinear,
+        activation: Activation | None = None,
+    ) -> Tensor:
+        y = self._linear(x if norm is None else steps.normalize(x, norm), linear)
+        return y if activation is None else steps.activate(y, activation)
+
+    def rotary_write(
+        self,
+        qkv: Tensor,
+        spec: AttentionSpec,
+        rotary: TorchRotary | None,
+        q_norm: Norm | None = None,
+        k_norm: Norm | None = None,
+    ) -> Queries:
+        q_width, kv_width = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+        q, k, v = torch.split(qkv, [q_width, kv_width, kv_width], dim=-1)
+        q = _heads_norm(q, q_norm, spec.head_dim)
+        k = _heads_norm(k, k_norm, spec.head_dim)
+        v = v.reshape(len(v), -1, spec.head_dim)
+        if rotary is not None:
+            cos, sin = rotary.cos[self.positions, None], rotary.sin[self.positions, None]
+            q, k = steps.turn(q, cos, sin), steps.turn(k, cos, sin)
+        queries = Queries(q, k.to(self.dtype), v.to(self.dtype))
+        if self.batch.block_tables:
+            self._write(queries, spec)
+        return queries
+
+    def attention(
+        self, queries: Queries, spec: AttentionSpec, sinks: TorchVector | None = None
+    ) -> Tensor:
+        sink_values = None if sinks is None else sinks.value
+        if self._whole_equal_sequences():
+            return self._attend_batched(queries, spec, sink_values)
+        out = [
+            self._attend_one(s, queries, spec, sink_values)
+            for s in range(len(self.batch.context_lens))
+        ]
+        return torch.cat(out).flatten(1)
+
+    def linear_residual(self, x: Tensor, linear: TorchLinear, residual: Residual) -> Tensor:
+        return _add(self._linear(x, linear), residual)
+
+    def experts_residual(
+        self, x: Tensor, norm: Norm | None, experts: Experts, residual: Residual
+    ) -> Tensor:
+        x = x if norm is None else steps.normalize(x, norm)
+        router_logits = self._linear(x, experts.router)
+        chosen, weights = steps.route(router_logits, experts.top_k, experts.renormalize)
+        y = x.new_zeros(len(x), experts.down[0].out_features)
+        for e, (up, down) in enumerate(zip(experts.up, experts.down, strict=True)):
+            rows, slots = torch.nonzero(chosen == e, as_tuple=True)
+            inner = steps.activate(self._linear(x[rows], up), experts.activation)
+            y = y.index_add(0, rows, weights[rows, slots, None] * self._linear(inner, down).float())
+        return _add(y, residual)
+
+    def logits(
+        self,
+        hidden: Tensor,
+        head: TorchLinear,
+        multiplier: float = 1.0,
+        softcap: float | None = None,
+    ) -> Tensor:
+        y = self._linear(hidden[self.logit_rows], head).float()
+        return steps.cap(y if multiplier == 1 else multiplier * y, softcap)
+
+    def _linear(self, x: Tensor, linear: TorchLinear) -> Tensor:
+        y = F.linear(x.to(self.dtype), linear.weight.to(self.dtype))
+        if linear.collective is not None:
+            y = linear.collective.all_reduce(y)
+        return y if linear.bias is None else y + linear.bias
+
+    def _write(self, queries: Queries, spec: AttentionSpec) -> None:
+        cache, batch = self.caches[spec.kv_group], self.batch
+        sequence = np.repeat(np.arange(len(batch.context_lens)), np.diff(batch.query_starts))
+        blocks, offsets = np.divmod(batch.positions, PAGE_TOKENS)
+        pages = batch.block_tables[spec.kv_group][sequence, blocks]
+        where = (spec.kv_layer, _indices(pages, self.device), _indices(offsets, self.device))
+        cache.keys[where] = queries.k.detach()
+        cache.values[where] = queries.v.detach()
+
+    def _whole_equal_sequences(self) -> bool:
+        lengths = self.batch.context_lens
+        return not self.batch.block_tables and bool((lengths == lengths[0]).all())
+
+    def _attend_batched(
+        self, queries: Queries, spec: AttentionSpec, sinks: Tensor | None
+    ) -> Tensor:
+        """Whole sequences of one length: one call for all of them."""
+        length = int(self.batch.context_lens[0])
+        q, k, v = (
+            x.reshape(-1, length, *x.shape[1:]).transpose(1, 2)
+            for x in (queries.q, queries.k, queries.v)
+        )
+        windowed = spec.window is not None and spec.window < length
+        if windowed or spec.softcap is not None or sinks is not None:
+            positions = torch.arange(length, device=self.device)
+            out = steps.attend(q, k, v, _visible(positions, length, spec), spec, sinks)
+        else:
+            out = steps.attend_causal(q.to(self.dtype), k, v, spec.scale)
+        return out.transpose(1, 2).flatten(0, 1).flatten(1)
+
+    def _attend_one(
+        self, s: int, queries: Queries, spec: AttentionSpec, sinks: Tensor | None
+    ) -> Tensor:
+        """Sequence s: [rows, heads, head_dim]."""
+        start, end = (int(row) for row in self.batch.query_starts[s : s + 2])
+        k, v = self._context(s, queries, spec)
+        visible = _visible(self.positions[start:end], len(k), spec)
+        q, k, v = (x.transpose(0, 1) for x in (queries.q[start:end], k, v))
+        return steps.attend(q, k, v, visible, spec, sinks).transpose(0, 1)
+
+    def _context(self, s: int, queries: Queries, spec: AttentionSpec) -> tuple[Tensor, Tensor]:
+        """Keys and values of sequence s from position 0."""
+        length = int(self.batch.context_lens[s])
+        if not self.batch.block_tables:
+            rows = slice(int(self.batch.query_starts[s]), int(self.batch.query_starts[s + 1]))
+            return queries.k[rows], queries.v[rows]
+        cache = self.caches[spec.kv_group]
+        table = self.batch.block_tables[spec.kv_group][s, : -(-length // PAGE_TOKENS)]
+        pages = _indices(table, self.device)
+        k, v = (x[spec.kv_layer, pages].flatten(0, 1) for x in (cache.keys, cache.values))
+        return k[:length], v[:length]
+
+
+def _indices(array: IntArray, device: torch.device) -> Tensor:
+    return torch.tensor(array, dtype=torch.int64, device=device)
+
+
+def _visible(positions: Tensor, length: int, spec: AttentionSpec) -> Tensor:
+    """[n, length]: which positions each row sees."""
+    columns = torch.arange(length, device=positions.device)
+    visible = columns <= positions[:, None]
+    if spec.window is not None:
+        visible &= columns > positions[:, None] - spec.window
+    return visible
+
+
+def _heads_norm(x: Tensor, norm: Norm | None, head_dim: int) -> Tensor:
+    """[T, width] to [T, heads, head_dim], normed per head or as a whole by the gain's length."""
+    heads = x.reshape(len(x), -1, head_dim)
+    if norm is None:
+        return heads
+    if len(norm.weight) == head_dim:
+        return steps.normalize(heads, norm)
+    return steps.normalize(x, norm).view_as(heads)
+
+
+def _add(y: Tensor, residual: Residual) -> Tensor:
+    if residual.post_norm is not None:
+        y = steps.normalize(y, residual.post_norm)
+    y = y if residual.multiplier == 1 else residual.multiplier * y
+    summed: Tensor = residual.into + y
+    return summed

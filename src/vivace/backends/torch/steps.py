@@ -1,0 +1,107 @@
+"""Differentiable steps, each one piece of an op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vivace.backends.protocol import Activation, AttentionSpec, Norm
+
+
+def normalize(x: Tensor, norm: Norm) -> Tensor:
+    """RMSNorm or LayerNorm over the last axis, in float32."""
+    x, weight = x.float(), norm.weight.value
+    bias = None if norm.bias is None else norm.bias.value
+    if norm.kind == "layer":
+        return F.layer_norm(x, weight.shape, weight, bias, norm.eps)
+    y = F.rms_norm(x, weight.shape, weight, norm.eps)
+    return y if bias is None else y + bias
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+_PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu": F.relu,
+}
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """See `Activation`; a gated one halves the width."""
+    if not activation.gated:
+        return _PLAIN[activation.kind](x)
+    gate, up = x.chunk(2, dim=-1)
+    if activation.kind != "swiglu_clamped":
+        return _PLAIN[activation.kind](gate) * up
+    gate = gate.clamp(max=activation.limit)
+    up = up.clamp(-activation.limit, activation.limit)
+    return gate * torch.sigmoid(activation.alpha * gate) * (up + 1)
+
+
+def cap(x: Tensor, softcap: float | None) -> Tensor:
+    """softcap * tanh(x / softcap)."""
+    return x if softcap is None else softcap * torch.tanh(x / softcap)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs (i, i + dim/2) of the first dim = 2 * cos.shape[-1] values.
+
+    x is [T, heads, head_dim], cos and sin are [T, 1, dim/2].
+    """
+    half = cos.shape[-1]
+    first, second, rest = torch.split(x, [half, half, x.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    visible: Tensor,
+    spec: AttentionSpec,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Attention with everything a layer may ask for, in float32.
+
+    Args:
+        q: [..., heads, n, head_dim].
+        k, v: [..., kv_heads, m, head_dim]; heads / kv_heads queries share one.
+        visible: [n, m].
+        sinks: [heads], or None.
+
+    Returns:
+        [..., heads, n, head_dim]
+    """
+    group = spec.num_heads // spec.num_kv_heads
+    k, v = (x.float().repeat_interleave(group, dim=-3) for x in (k, v))
+    scores = cap(q.float() @ k.transpose(-1, -2) * spec.scale, spec.softcap)
+    scores = scores.masked_fill(~visible, -torch.inf)
+    if sinks is None:
+        return scores.softmax(dim=-1) @ v
+    column = sinks[:, None, None].expand(*scores.shape[:-1], 1)
+    weights = torch.cat([scores, column], dim=-1).softmax(dim=-1)
+    return weights[..., :-1] @ v
+
+
+def attend_causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Plain causal attention of whole sequences; shapes as in `attend`, n equal to m."""
+    group = q.shape[-3] // k.shape[-3]
+    k, v = (x.repeat_interleave(group, dim=-3) for x in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+
+
+def route(logits: Tensor, top_k: int, renormalize: bool) -> tuple[Tensor, Tensor]:
+    """The `top_k` experts of each row and their weights, [T, top_k] both; ties: lower index."""
+    probabilities = logits.float().softmax(dim=-1)
+    weights, chosen = probabilities.sort(dim=-1, descending=True, stable=True)
+    weights, chosen = weights[:, :top_k], chosen[:, :top_k]
+    if renormalize:
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    return chosen, weights
