@@ -11,11 +11,28 @@ from vivace.core.config import EngineConfig
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.", min=0, max=65535)]
+ServedModelName = Annotated[
+    str | None,
+    typer.Option("--served-model-name", help="What clients call the model; left out: MODEL."),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key", envvar="VIVACE_API_KEY", help="Clients must bring it as a bearer token."
+    ),
+]
 
 
 @flags
-def serve(config: EngineConfig, host: Host = "127.0.0.1", port: Port = 8000) -> None:
+def serve(
+    config: EngineConfig,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    served_model_name: ServedModelName = None,
+    api_key: ApiKey = None,
+) -> None:
     """Serve a model over HTTP; prints one line with its URL when ready."""
+    from vivace.serve.app import ServeOptions
     from vivace.serve.server import run
 
-    run(config, host, port)
+    run(config, host, port, ServeOptions(served_model_name, api_key))

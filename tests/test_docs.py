@@ -1,0 +1,125 @@
+"""Every command line and link in the documents works: the cheap commands run, the others parse."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BUNDLED = ROOT / "src" / "vivace" / "assets" / "vivace-mini" / "config.json"
+
+COMMAND = re.compile(r"^(?:\S*/)?(vivace|make|python) .+")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+RUNS_FOREVER = {"serve", "chat"}
+
+
+def commands(document: Path) -> list[str]:
+    """Command lines in code, fenced or inline."""
+    text = document.read_text()
+    fenced = [
+        line for kind, body in FENCE.findall(text) if kind == "sh" for line in body.split("\n")
+    ]
+    inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    return [line.strip() for line in fenced + inline if COMMAND.match(line.strip())]
+
+
+COMMANDS = sorted({line for document in DOCUMENTS for line in commands(document)})
+
+
+def words(kind: str) -> list[list[str]]:
+    split = (shlex.split(line, comments=True) for line in COMMANDS)
+    return [line for line in split if Path(line[0]).name == kind]
+
+
+def placeholders_filled(arguments: list[str]) -> list[str]:
+    """`[MODEL]` and the like left out, `N` and `TEXT` given."""
+    filled = {"N": "1", "TEXT": "x", "MODEL": "folder"}
+    return [filled.get(word, word) for word in arguments if not word.startswith("[")]
+
+
+@pytest.mark.tiny
+def test_the_documents_show_commands() -> None:
+    assert len(words("vivace")) >= 7
+    assert len(words("make")) >= 4
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("line", words("vivace"), ids=" ".join)
+def test_vivace_command_lines_parse(line: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reaches its command with its flags understood."""
+    from vivace.cli import main
+
+    class ReachedError(Exception):
+        pass
+
+    def reached(*_: object, **__: object) -> None:
+        raise ReachedError
+
+    for name in ("vivace.formats.hub.resolve_model", "vivace.serve.server.run"):
+        monkeypatch.setattr(name, reached)
+    monkeypatch.setattr("vivace.engine.build.resolve_model", reached)
+    arguments = placeholders_filled(line[1:])
+    if "--help" in arguments or "--version" in arguments:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        return
+    with pytest.raises(ReachedError):
+        main([*arguments, "--debug"])
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("line", words("make"), ids=" ".join)
+def test_make_targets_exist(line: list[str]) -> None:
+    command = ["make", "--dry-run", *placeholders_filled(line[1:])]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("line", words("python"), ids=" ".join)
+def test_programs_explain_themselves(line: list[str]) -> None:
+    program = [sys.executable, *(line[1:3] if line[1] == "-m" else line[1:2]), "--help"]
+    process = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "usage:" in process.stdout
+
+
+@pytest.mark.skipif(not BUNDLED.exists(), reason="the bundled model is not in this checkout")
+@pytest.mark.parametrize(
+    "line", [line for line in words("vivace") if line[1] not in RUNS_FOREVER], ids=" ".join
+)
+def test_vivace_command_lines_run(line: list[str]) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", *line], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout
+
+
+@pytest.mark.skipif(not BUNDLED.exists(), reason="the bundled model is not in this checkout")
+def test_the_python_of_the_readme_runs() -> None:
+    text = (ROOT / "README.md").read_text()
+    (program,) = (body for kind, body in FENCE.findall(text) if kind == "python")
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_paths_lead_somewhere(document: Path) -> None:
+    text = document.read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    written = {"proofs/foundation.json"}  # by `make prove-foundation`
+    missing = [
+        link for link in links if link not in written and not (document.parent / link).exists()
+    ]
+    paths = re.findall(r"`((?:[a-z_]+/)+[a-z0-9_.*]+\.(?:py|hpp|cpp|md))(?:: \w+)?`", text)
+    roots = (ROOT, ROOT / "src" / "vivace", ROOT / "src" / "vivace" / "models")
+    missing += [path for path in paths if not any(list(root.glob(path)) for root in roots)]
+    assert missing == []

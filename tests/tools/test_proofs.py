@@ -1,0 +1,105 @@
+"""The tools that keep the proofs: staleness, merging, and the README's table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOOLS = Path(__file__).parent.parent.parent / "tools"
+
+pytestmark = pytest.mark.tiny
+
+RESULT = {"claim": "C", "bar": "B", "measured": "M", "holds": True, "absent": None}
+
+
+@pytest.fixture
+def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import prove_foundation
+
+    monkeypatch.setattr(prove_foundation, "RESULTS", tmp_path / "proofs" / "foundation.json")
+    return prove_foundation
+
+
+def stub(prove: ModuleType, monkeypatch: pytest.MonkeyPatch, holds: bool) -> None:
+    from claims.row import Outcome, Row
+
+    rows = {
+        number: Row(f"claim {number}", "bar", "no time", lambda: Outcome("measured", holds))
+        for number in (1, 2)
+    }
+    monkeypatch.setattr(prove, "ROWS", rows)
+
+
+def run(prove: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prove_foundation.py", *arguments])
+    return int(prove.main())
+
+
+def test_rows_are_merged_into_the_file(
+    prove: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub(prove, monkeypatch, holds=True)
+    assert run(prove, monkeypatch, "--row", "2") == 0
+    assert run(prove, monkeypatch, "--row", "1") == 0
+    assert list(json.loads(prove.RESULTS.read_text())) == ["1", "2"]
+    stub(prove, monkeypatch, holds=False)
+    assert run(prove, monkeypatch, "--row", "1") == 1
+    capsys.readouterr()
+    run(prove, monkeypatch, "--show")
+    shown = capsys.readouterr().out
+    assert "1. [FAILS]" in shown
+    assert "2. [holds]" in shown
+
+
+def test_a_row_made_on_other_sources_is_stale(prove: ModuleType) -> None:
+    result = {**RESULT, "sources": "a"}
+    assert prove.state(result, "a") == "holds"
+    assert prove.state(result, "b") == "stale"
+    assert prove.state(None, "a") == "not run"
+    assert prove.state({**result, "holds": False, "absent": "a GPU"}, "a") == "absent"
+
+
+def test_the_hash_sees_names_and_contents(prove: ModuleType, tmp_path: Path) -> None:
+    from claims.sources import sources_hash
+
+    source = tmp_path / "native" / "a.cpp"
+    source.parent.mkdir()
+    source.write_text("int a;")
+    first = sources_hash(tmp_path)
+    source.write_text("int b;")
+    second = sources_hash(tmp_path)
+    source.rename(source.with_name("b.cpp"))
+    third = sources_hash(tmp_path)
+    assert len({first, second, third}) == 3
+    source.with_name("b.o").write_text("no source")
+    assert third == sources_hash(tmp_path)
+
+
+def test_what_is_absent_does_not_hold(prove: ModuleType) -> None:
+    from claims.by_tests import tests_pass
+
+    outcome = tests_pass("tests/there_is_none.py")
+    assert (outcome.holds, outcome.absent) == (False, "tests/there_is_none.py")
+
+
+def test_the_table_stands_between_its_marks(prove: ModuleType) -> None:
+    from readme_table import BEGIN, END, measured_section, with_section
+
+    section = measured_section({"2": RESULT, "10": {**RESULT, "holds": False}})
+    page = with_section(f"a\n{BEGIN}\nold\n{END}\nb\n", section)
+    assert page.startswith(f"a\n{BEGIN}\n\n## Measured")
+    assert page.count("| C | B | M |") == 1
+    assert with_section(page, section) == page
+    assert measured_section({}) == ""
+
+
+def test_extra_requirements(prove: ModuleType) -> None:
+    from extra_requirements import extra_requirements
+
+    lines = ["numpy>=1", "pytest>=8; extra == 'dev'", 'torch>=2; extra == "oracle"']
+    assert extra_requirements(lines, "dev") == ["pytest>=8"]
