@@ -9,7 +9,7 @@ from vivace.cache.blocks import KVGroup, KVManager, SequencePages
 PAGE = 4
 
 
-def fingerprints(salt: str, tokens: Sequence[int]) -> list[int]:
+def fingerprints(salt: str | None, tokens: Sequence[int]) -> list[int]:
     """Per position a number that stands for the salt and every token up to it."""
     found: list[int] = []
     before = hash(salt)
@@ -25,10 +25,12 @@ class PageUser:
     def __init__(self, groups: Sequence[KVGroup], sharing: bool = True) -> None:
         self.kv = KVManager(groups, PAGE, sharing)
         self.windows = [group.window for group in groups]
-        self.live: list[tuple[SequencePages, list[int], str]] = []
+        self.live: list[tuple[SequencePages, list[int], str | None]] = []
         self._memory: dict[tuple[int, int, int], int] = {}
 
-    def open(self, tokens: Sequence[int], salt: str = "", spare: int = 0) -> SequencePages | None:
+    def open(
+        self, tokens: Sequence[int], salt: str | None = "", spare: int = 0
+    ) -> SequencePages | None:
         known = list(tokens)
         pages = self.kv.allocate(known, salt, spare)
         if pages is not None:

@@ -9,7 +9,7 @@ from vivace.cache.prefix import IntegrityError
 pytestmark = pytest.mark.tiny
 
 
-def computed(user: PageUser, tokens: list[int], salt: str = "") -> SequencePages:
+def computed(user: PageUser, tokens: list[int], salt: str | None = "") -> SequencePages:
     """A sequence with all its tokens in pages."""
     pages = user.open(tokens, salt)
     assert pages is not None
@@ -19,7 +19,7 @@ def computed(user: PageUser, tokens: list[int], salt: str = "") -> SequencePages
     return pages
 
 
-def opened(user: PageUser, tokens: list[int], salt: str = "") -> SequencePages:
+def opened(user: PageUser, tokens: list[int], salt: str | None = "") -> SequencePages:
     pages = user.open(tokens, salt)
     assert pages is not None
     user.check()
@@ -51,6 +51,15 @@ def test_nothing_is_shared_with_another_prefix_or_salt(tokens: list[int], salt: 
     computed(user, [-1] * 9)
     assert hash((-1,) * PAGE) == hash((-2,) * PAGE)  # a collision does not matter
     assert opened(user, tokens, salt).computed == 0
+
+
+def test_a_sequence_without_salt_shares_neither_way() -> None:
+    user = PageUser([KVGroup(16)])
+    computed(user, [1] * 9, salt=None)
+    assert opened(user, [1] * 9).computed == 0
+    user.compute(1, 9)
+    assert opened(user, [1] * 9, salt=None).computed == 0
+    assert user.catch_up(2) == 0
 
 
 def test_equal_blocks_behind_different_prefixes_are_different() -> None:

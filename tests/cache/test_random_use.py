@@ -49,10 +49,10 @@ class Machine(RuleBasedStateMachine):
     @rule(
         blocks=st.lists(st.integers(0, 1), max_size=6),
         rest=st.integers(1, PAGE),
-        salt=st.sampled_from(["", "", "salt"]),
+        salt=st.sampled_from(["", "", "salt", None]),
         spare=st.integers(0, 2),
     )
-    def open(self, blocks: list[int], rest: int, salt: str, spare: int) -> None:
+    def open(self, blocks: list[int], rest: int, salt: str | None, spare: int) -> None:
         tokens = [block for block in blocks for _ in range(PAGE)] + [0] * rest
         self.user.open(tokens, salt, spare)
 
@@ -106,7 +106,7 @@ def operate(user: PageUser, rng: random.Random) -> None:
         blocks = [rng.choice((0, 0, 1)) for _ in range(rng.randint(0, 7))]
         tokens = [block for block in blocks for _ in range(PAGE)]
         tokens += [0] * rng.randint(1, PAGE)
-        user.open(tokens, rng.choice(("", "", "salt")), rng.randint(0, 2))
+        user.open(tokens, rng.choice(("", "", "", "salt", None)), rng.randint(0, 2))
         return
     index = rng.randrange(len(user.live))
     pages, tokens, _ = user.live[index]

@@ -87,9 +87,10 @@ def test_a_lower_priority_number_starts_earlier() -> None:
     assert list(shares(engine.schedule())) == ["c", "b"]
 
 
-def test_the_last_in_rank_is_preempted_and_keeps_its_tokens_and_place() -> None:
-    engine = engine_of(num_pages=5, sharing=False)
-    requests = [request("a", PAGE - 1, 40), request("b", PAGE - 1, 40), request("c", 10, 4)]
+@pytest.mark.parametrize("sharing", [True, False])
+def test_the_last_in_rank_is_preempted_and_keeps_its_tokens_and_place(sharing: bool) -> None:
+    engine = engine_of(num_pages=5, sharing=sharing)
+    requests = [request("a", PAGE - 1, 25), request("b", PAGE - 1, 25), request("c", 10, 4)]
     engine.add(requests[:2])
     while not engine.scheduler.counters.preemptions:
         engine.step()
@@ -102,7 +103,8 @@ def test_the_last_in_rank_is_preempted_and_keeps_its_tokens_and_place() -> None:
         finished += [delta.request_id for delta in engine.step() if delta.finish_reason]
     assert finished.index("a") == 0
     assert engine.output["b"] == alone(requests[1], [None])
-    assert engine.last["b"].num_cached_tokens == 0
+    assert engine.last["b"].num_cached_tokens == 0  # its own pages are no hit
+    assert engine.scheduler.counters.prefix_hit_tokens == 0
     assert engine.scheduler.counters.prompt_tokens == 2 * (PAGE - 1) + 10
 
 
@@ -115,13 +117,25 @@ def test_a_newcomer_is_not_started_where_it_would_soon_be_preempted() -> None:
     assert engine.scheduler.counters.preemptions == 0
 
 
+def test_a_refused_newcomer_starts_as_soon_as_pages_come_back() -> None:
+    engine = engine_of(num_pages=6)
+    engine.add([request("a", PAGE, 30), request("b", 2 * PAGE, 3), request("c", 2 * PAGE, 3)])
+    engine.step()
+    assert (engine.scheduler.num_running, engine.scheduler.num_waiting) == (2, 1)
+    while "b" not in engine.last or engine.last["b"].finish_reason is None:
+        engine.step()
+    engine.step()
+    assert (engine.scheduler.num_running, engine.scheduler.num_waiting) == (2, 0)
+
+
 def test_equal_prompts_that_come_together_are_computed_once() -> None:
-    engine = engine_of(max_num_batched_tokens=40)
+    engine = engine_of(max_num_batched_tokens=150)
     prompt = list(range(1, 101))
     engine.add([request(name, prompt, 1) for name in "abcd"])
     engine.run()
-    assert engine.computed < 100 + 4 * 40
-    assert engine.kv.pages_used == 0
+    # b had begun when a had all; it goes on where a's full pages end
+    assert engine.computed == 100 + (50 + 4) + 4 + 4
+    assert engine.last["b"].num_cached_tokens == 46
     assert engine.last["d"].num_cached_tokens == 96
     assert len({tuple(tokens) for tokens in engine.output.values()}) == 1
 

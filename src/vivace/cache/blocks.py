@@ -332,7 +332,7 @@ class KVManager:
             table[block] = known
 
     def _move_tail(self, pages: SequencePages, node: PrefixNode) -> None:
-        left, pages.tail = pages.tail, node
+        """`node` stands behind the old tail, which it keeps in the tree from now on."""
+        pages.tail.num_tails -= 1
+        pages.tail = node
         node.num_tails += 1
-        left.num_tails -= 1
-        self._tree.prune(left)

@@ -102,10 +102,8 @@ class Scheduler:
         Running sequences come first, each with at least one token, then waiting ones. The step
         refers to live token lists and block tables, which stay as they are until `update`.
         """
-        preemptions = self.counters.preemptions
         chosen = self._continue_running()
-        if self._waiting and preemptions == self.counters.preemptions:
-            self._admit(chosen)
+        self._admit(chosen)
         return Step(tuple(chosen))
 
     def update(
@@ -200,7 +198,7 @@ class Scheduler:
     def _open(self, sequence: Sequence) -> bool:
         """Give a waiting sequence its shared pages, if all its known tokens will fit."""
         kv, running = self._kv, len(self._running)
-        if running and self._refused == (sequence, kv.pages_returned):
+        if self._refused == (sequence, kv.pages_returned):
             return False
         # each running sequence may need a page soon: without these the newcomer is soon preempted
         pages = kv.allocate(sequence.tokens, sequence.request.cache_salt, spare=running)
@@ -210,7 +208,7 @@ class Scheduler:
         sequence.pages = pages
         if not sequence.preempted:
             self.counters.prefix_query_tokens += len(sequence.tokens)
-            self._count_hit(sequence, pages.computed)
+        self._count_hit(sequence, pages.computed)
         return True
 
     def _count_hit(self, sequence: Sequence, num_tokens: int) -> None:
