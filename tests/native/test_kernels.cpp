@@ -2,18 +2,50 @@
 // Prints one line per level; exits with 1 if a check failed.
 #include "support.hpp"
 
+namespace vivace {
+
+namespace portable {
+void test_simd(tests::Checks& checks);
+}
+namespace avx2 {
+void test_simd(tests::Checks& checks);
+}
+namespace avx512 {
+void test_simd(tests::Checks& checks);
+}
+
+namespace tests {
+namespace {
+
+void test_simd(Isa isa, Checks& checks) {
+  if (isa == Isa::portable) portable::test_simd(checks);
+#if defined(VIVACE_HAVE_AVX2)
+  if (isa == Isa::avx2) avx2::test_simd(checks);
+#endif
+#if defined(VIVACE_HAVE_AVX512)
+  if (isa == Isa::avx512) avx512::test_simd(checks);
+#endif
+}
+
+int test_level(Isa isa) {
+  Checks checks;
+  test_simd(isa, checks);
+  test_gemm(kernels(isa), checks);
+  test_attention(kernels(isa), checks);
+  std::printf("%s: %d checks, %d failed\n", isa_name(isa).data(), checks.count(),
+              checks.failures());
+  return checks.failures();
+}
+
+}  // namespace
+}  // namespace tests
+}  // namespace vivace
+
 int main() {
   using namespace vivace;
   int failures = 0;
   for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx}) {
-    if (isa > best_isa()) break;
-    tests::Checks checks;
-    tests::test_gemm(kernels(isa), checks);
-    tests::test_attention(kernels(isa), checks);
-    const std::string_view level = isa_name(isa);
-    std::printf("%.*s: %d checks, %d failed\n", int(level.size()), level.data(), checks.count(),
-                checks.failures());
-    failures += checks.failures();
+    if (isa <= best_isa()) failures += tests::test_level(isa);
   }
   return failures > 0;
 }
