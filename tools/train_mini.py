@@ -26,6 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import train_tokenizer
+from corpus import Corpus
 from optimizer import Optimizer, OptimizerSettings
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -181,9 +182,8 @@ def write_checkpoint(preset: Preset, tensors: dict[str, torch.Tensor], folder: P
 class Training:
     """One run, resumable between any two steps."""
 
-    def __init__(self, preset: Preset, output: Path, seed: int) -> None:
+    def __init__(self, preset: Preset, files: Corpus, output: Path, seed: int) -> None:
         self.preset, self.output = preset, output
-        files = corpus.load()
         self.tokenizer = train_tokenizer.train(file.text for file in files.train)
         self.held_out = [
             HeldOutFile(file.path, file.text[:EVALUATED_CHARACTERS]) for file in files.held_out
@@ -309,7 +309,7 @@ def main() -> None:
     keep_freed_memory()
     preset = PRESETS[arguments.preset]
     preset = replace(preset, steps=arguments.steps or preset.steps)
-    training = Training(preset, arguments.output, arguments.seed)
+    training = Training(preset, corpus.load(), arguments.output, arguments.seed)
     if (arguments.output / "state.pt").exists():
         training.restore()
     for report in training.run():

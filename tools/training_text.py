@@ -87,11 +87,11 @@ class TrainingText:
         rng.shuffle(turns)
         while turns:
             count = rng.choice((1, 1, 2, 3))
-            yield _chat(turns[:count])
+            yield render_chat(turns[:count])
             turns = turns[count:]
 
 
-def _chat(turns: Sequence[Turn]) -> str:
+def render_chat(turns: Sequence[Turn]) -> str:
     """As the chat template renders it, without the END_OF_TEXT that it starts with."""
     messages = [
         message for user, answer in turns for message in (("user", user), ("assistant", answer))
