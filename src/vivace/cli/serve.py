@@ -21,6 +21,9 @@ ApiKey = Annotated[
         "--api-key", envvar="VIVACE_API_KEY", help="Clients must bring it as a bearer token."
     ),
 ]
+MaxBodyBytes = Annotated[
+    int, typer.Option("--max-body-bytes", help="Larger request bodies are refused.", min=1)
+]
 
 
 @flags
@@ -30,9 +33,10 @@ def serve(
     port: Port = 8000,
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
+    max_body_bytes: MaxBodyBytes = 10 << 20,
 ) -> None:
     """Serve a model over HTTP; prints one line with its URL when ready."""
-    from vivace.serve.app import ServeOptions
+    from vivace.serve.options import ServeOptions
     from vivace.serve.server import run
 
-    run(config, host, port, ServeOptions(served_model_name, api_key))
+    run(config, host, port, ServeOptions(served_model_name, api_key, max_body_bytes))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -18,23 +18,12 @@ from vivace.serve.errors import ApiError, install_handlers
 from vivace.serve.generation import Generation
 from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
 from vivace.serve.metrics import ServerMetrics
+from vivace.serve.options import ServeOptions
 from vivace.serve.prompts import Prompts
 from vivace.serve.schemas import ChatBody, CompletionBody
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """Attributes:
-    served_model_name: what clients call the model; None is the name it was loaded by.
-    api_key: what clients must bring as a bearer token under /v1; None is no check.
-    max_body_bytes: larger bodies are refused.
-    """
-
-    served_model_name: str | None = None
-    api_key: str | None = None
-    max_body_bytes: int = 10 * 2**20
+STATS_SECONDS = 5.0  # an engine that is longer silent is left out of the metrics
 
 
 def create_app(
@@ -111,8 +100,8 @@ def _operations(engine: Engine, generation: Generation, metrics: ServerMetrics) 
     @router.get("/metrics", response_model=None)
     async def scrape() -> Response:
         try:
-            stats = await engine.stats()
-        except VivaceError:
+            stats = await asyncio.wait_for(engine.stats(), STATS_SECONDS)
+        except (VivaceError, asyncio.TimeoutError):
             stats = None
         return Response(metrics.render(stats), media_type=METRICS_TYPE)
 
@@ -140,8 +129,8 @@ class _KeyCheck:
         self._expected = f"Bearer {api_key}".encode()
 
     def __call__(self, request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), self._expected):
+        given = request.headers.get("authorization", "").encode("latin-1")  # the bytes as sent
+        if not hmac.compare_digest(given, self._expected):
             raise ApiError(
                 401,
                 "Send this server's key as 'Authorization: Bearer KEY'.",

@@ -30,10 +30,7 @@ def legacy_logprobs(
         "token_logprobs": [
             _number(entry[token_id]) for token_id, entry in zip(token_ids, logprobs, strict=True)
         ],
-        "top_logprobs": [
-            {_text(token_id, one): _number(one) for token_id, one in _by_rank(entry)}
-            for entry in logprobs
-        ],
+        "top_logprobs": [_by_text(entry) for entry in logprobs],
         "text_offset": offsets,
     }
     return body, offset
@@ -56,6 +53,14 @@ def chat_logprobs(token_ids: Sequence[int], logprobs: TokenLogprobs, top: int) -
 def _entry(token_id: int, logprob: Logprob) -> dict[str, Any]:
     text = _text(token_id, logprob)
     return {"token": text, "logprob": _number(logprob), "bytes": list(text.encode())}
+
+
+def _by_text(entry: dict[int, Logprob]) -> dict[str, float]:
+    """Of tokens that read the same (parts of characters do), the likeliest."""
+    likeliest: dict[str, float] = {}
+    for token_id, one in _by_rank(entry):
+        likeliest.setdefault(_text(token_id, one), _number(one))
+    return likeliest
 
 
 def _by_rank(entry: dict[int, Logprob]) -> list[tuple[int, Logprob]]:

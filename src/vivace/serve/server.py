@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.engine.client import EngineClient
-from vivace.serve.app import ServeOptions, create_app
+from vivace.serve.app import create_app
+from vivace.serve.options import ServeOptions
 from vivace.text.chat import load_chat_template
 from vivace.text.tokenizer import load_tokenizer
 

@@ -1,0 +1,159 @@
+"""An engine in memory that answers by a script, at the test's pace, and an HTTP server around it.
+
+It stands in for the engine process where a test must decide when a token comes or when the
+engine fails; the whole system is tested in test_server.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from vivace.core.errors import BackendError
+from vivace.core.request import Delta, Logprob, Request
+from vivace.core.sampling import SamplingParams
+from vivace.core.stats import EngineInfo, EngineStats
+from vivace.serve.app import create_app
+from vivace.serve.options import ServeOptions
+from vivace.serve.server import listen
+
+WORDS = ["one ", "two ", "three ", "vier ", "fünf "]
+FIRST_WORD = 256  # token ids below are bytes
+
+
+def info(**changes: Any) -> EngineInfo:
+    facts: dict[str, Any] = {
+        "model_name": "scripted",
+        "folder": "",
+        "family": "llama",
+        "backend": "reference",
+        "dtype": "float32",
+        "vocab_size": FIRST_WORD + len(WORDS),
+        "max_model_len": 1024,
+        "eos_token_ids": (),
+        "num_pages": 64,
+        "page_tokens": 16,
+        "max_num_seqs": 64,
+        "max_num_batched_tokens": 512,
+        "threads": 1,
+        "load_seconds": 0.0,
+        "default_params": SamplingParams(),
+    }
+    return EngineInfo(**{**facts, **changes})
+
+
+class ScriptedEngine:
+    """Says WORDS over and over; keeps what it was asked.
+
+    Attributes:
+        seconds: the time a token takes.
+        fails_after: tokens before every request fails; None is never.
+        gone: why the engine is not there; None where it is.
+        running: requests being answered.
+    """
+
+    def __init__(self, seconds: float = 0.0, **changes: Any) -> None:
+        self.info = info(**changes)
+        self.seconds = seconds
+        self.fails_after: int | None = None
+        self.gone: str | None = None
+        self.seen: list[Request] = []
+        self.running: set[str] = set()
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        assert request.request_id not in self.running
+        self.seen.append(request)
+        self.running.add(request.request_id)
+        try:
+            assert request.params.max_tokens is not None
+            for place in range(request.params.max_tokens):
+                await asyncio.sleep(self.seconds)
+                if place == self.fails_after:
+                    yield Delta(request.request_id, finish_reason="error", error="It broke.")
+                    return
+                yield self._delta(request, place)
+        finally:
+            self.running.discard(request.request_id)
+
+    async def stats(self) -> EngineStats:
+        if self.gone is not None:
+            raise BackendError(self.gone)
+        return EngineStats(running=len(self.running), pages_used=16, pages_total=64, preemptions=3)
+
+    async def check_health(self) -> None:
+        if self.gone is not None:
+            raise BackendError(self.gone)
+
+    @staticmethod
+    def _delta(request: Request, place: int) -> Delta:
+        word = place % len(WORDS)
+        wanted = request.params.logprobs
+        likely = {FIRST_WORD + word: Logprob(-0.25, 1, WORDS[word])}
+        likely |= {
+            rank: Logprob(-math.inf, rank, chr(rank)) for rank in range(2, (wanted or 0) + 1)
+        }
+        return Delta(
+            request.request_id,
+            token_ids=(FIRST_WORD + word,),
+            text=WORDS[word],
+            logprobs=None if wanted is None else (likely,),
+            finish_reason="length" if place + 1 == request.params.max_tokens else None,
+            num_cached_tokens=4,
+        )
+
+
+class ByteTokenizer:
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return list(text.encode())
+
+
+class RoleTemplate:
+    """`role: content` on a line each, and the options it was given."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        **kwargs: Any,
+    ) -> str:
+        self.options = kwargs
+        lines = [f"{message['role']}: {message['content']}\n" for message in messages]
+        return "".join(lines) + ("assistant: " if add_generation_prompt else "")
+
+
+def scripted_app(engine: ScriptedEngine, options: ServeOptions | None = None) -> FastAPI:
+    return create_app(engine, ByteTokenizer(), RoleTemplate(), options)
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The URL of a server in a thread of this process."""
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        host, port = listener.getsockname()
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
