@@ -169,6 +169,8 @@ void bind_parts_of_ops(nb::module_& m) {
         const auto& cache = program.cache(place.first);
         require_shape(cache->layout.num_kv_heads == heads[1] && cache->layout.head_dim == heads[2],
                       "attention's heads and its KV group");
+        require_shape(place.second >= 0 && place.second < cache->num_layers,
+                      "a KV layer and its group");
         return AttentionOp{cache, place.first, place.second, heads[0], scale, window, softcap,
                            nullptr};
       }));

@@ -57,9 +57,6 @@ struct RowKernels {
   void (*turn)(float* head, const float* cos, const float* sin, int half);
   void (*write_key)(const float* head, const PageSlot& at);
   void (*write_value)(const float* head, const PageSlot& at);
-  // Zeroes the values of the slots after `at.slot`: what a page held before may be infinite, and
-  // attention multiplies even unseen values, by zero.
-  void (*clear_values_after)(const PageSlot& at);
   // The top_k likeliest experts and their weights; destroys the logits. Ties: the lower index.
   void (*route)(float* logits, int num_experts, int top_k, bool renormalize, std::int32_t* chosen,
                 float* weights);

@@ -178,16 +178,6 @@ static void write_value(const float* head, const PageSlot& at) {
           [&](int dim) { return value_index(at.kv, at.slot, dim); });
 }
 
-static void clear_values_after(const PageSlot& at) {
-  char* const values = static_cast<char*>(at.page) + value_offset(at.kv, at.head);
-  const std::size_t bytes = element_bytes(at.kv.dtype);
-  for (int slot = at.slot + 1; slot < kPageTokens; ++slot) {
-    for (int dim = 0; dim < at.kv.head_dim; ++dim) {
-      __builtin_memset(values + bytes * value_index(at.kv, slot, dim), 0, bytes);
-    }
-  }
-}
-
 // --- experts ---
 
 // Logits to probabilities, in place.
@@ -235,7 +225,6 @@ constexpr RowKernels kRowKernels = {
     .turn = turn,
     .write_key = write_key,
     .write_value = write_value,
-    .clear_values_after = clear_values_after,
     .route = route,
 };
 

@@ -1,13 +1,6 @@
 #include "matmul.hpp"
 
-#include <stdexcept>
-#include <string>
-
 namespace vivace {
-
-void require_shape(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(std::string("Shapes do not fit: ") + what + ".");
-}
 
 RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, int width,
                      std::optional<Norm> norm, int max_rows)

@@ -87,9 +87,6 @@ struct Norm {
   }
 };
 
-// Throws std::invalid_argument where an op's parts do not fit together.
-void require_shape(bool holds, const char* what);
-
 // body(row, thread) for each row; small batches of narrow rows stay on this thread.
 template <typename Body>
 void for_rows(Runtime& runtime, int rows, int width, Body body) {

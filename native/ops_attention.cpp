@@ -72,14 +72,10 @@ class RotaryWrite final : public Op {
     const int sequence = frame.sequence_of[row], position = batch.positions[row];
     const int id = batch.block_tables[attention_.group].row(sequence)[position / kPageTokens];
     char* const page = attention_.cache->layer(attention_.layer) + id * page_bytes(kv_);
-    const bool last = row + 1 == batch.query_starts[sequence + 1];
-    const int first = batch.positions[batch.query_starts[sequence]];
-    const bool page_begun_now = first <= position / kPageTokens * kPageTokens;
     for (int head = 0; head < kv_.num_kv_heads; ++head) {
       const PageSlot at{kv_, page, head, position % kPageTokens};
       kernels.write_key(keys + head * kv_.head_dim, at);
       kernels.write_value(values + head * kv_.head_dim, at);
-      if (last && page_begun_now) kernels.clear_values_after(at);
     }
   }
 
@@ -101,7 +97,6 @@ class Attention final : public Op {
     require_shape(out.width == queries.width, "attention's queries and outputs");
     require_shape(op.num_heads % layer_.kv.num_kv_heads == 0, "heads and KV heads");
     require_shape(!op.sinks || int(op.sinks->size()) == op.num_heads, "sinks and heads");
-    require_shape(op.layer < op.cache->num_layers, "a KV layer and its group");
     rows_per_item_ = kernels.attention_rows(layer_);
     stride_ = aligned(kernels.attention_scratch_bytes(layer_, rows_per_item_));
     blocks_ = layout_.take<Block>(context.max_rows);

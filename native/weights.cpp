@@ -20,6 +20,10 @@ int sum_of_rows(const std::vector<WeightPart>& parts) {
 
 }  // namespace
 
+void require_shape(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(std::string("Shapes do not fit: ") + what + ".");
+}
+
 Embedding::Embedding(Runtime& runtime, DType dtype, const WeightPart& source, int width)
     : dtype(dtype),
       rows(source.num_rows),
@@ -61,7 +65,9 @@ KVCache::KVCache(KVLayout layout, int num_layers, int num_pages)
     : layout(layout),
       num_layers(num_layers),
       num_pages(num_pages),
-      memory(num_layers * this->num_pages * page_bytes(layout)) {}
+      memory(num_layers * this->num_pages * page_bytes(layout)) {
+  require_shape(num_layers > 0 && num_pages > 0, "a KV cache needs layers and pages");
+}
 
 void KVCache::copy_pages(const std::vector<int>& sources, const std::vector<int>& targets) const {
   const auto known = [&](int page) { return page >= 0 && std::size_t(page) < num_pages; };

@@ -9,6 +9,9 @@
 
 namespace vivace {
 
+// Throws std::invalid_argument where parts do not fit together; `what` says which.
+void require_shape(bool holds, const char* what);
+
 // Norm gains, biases, sinks.
 using Vector = std::vector<float>;
 
@@ -49,6 +52,7 @@ struct RotaryTable {
 
 // The pages of one KV group: [layer][page] of `page_bytes(layout)`.
 struct KVCache {
+  // Throws std::bad_alloc where there is no room.
   KVCache(KVLayout layout, int num_layers, int num_pages);
 
   std::size_t bytes_per_page() const { return page_bytes(layout); }

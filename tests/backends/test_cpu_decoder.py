@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,15 @@ def test_what_does_not_fit_is_refused() -> None:
     one = AttentionSpec(1, 1, 2, 1.0)
     with pytest.raises(BackendError, match="KV cache"):
         backend.compile(lambda ops: ops.rotary_write(ops.embed(table), one, None), [], limits)
+    cache = backend.kv_cache(KVSpec(1, 1, 2), 4)
+    far = AttentionSpec(1, 1, 2, 1.0, kv_layer=1)
+    with pytest.raises(BackendError, match="KV layer"):
+        backend.compile(lambda ops: ops.rotary_write(ops.embed(table), far, None), [cache], limits)
+    head = weights.linear(backend, 8, 8)
+    with pytest.raises(BackendError, match="go on from"):
+        backend.compile(
+            lambda ops: ops.norm_linear(ops.logits(ops.embed(table), head), None, head), [], limits
+        )
     with pytest.raises(BackendError, match="must be portable"):
         CpuBackend(isa="sse9")
 
@@ -247,3 +257,11 @@ def test_the_environment_chooses_a_lower_level(monkeypatch: pytest.MonkeyPatch) 
     assert CpuBackend().isa == "portable"
     monkeypatch.setenv("VIVACE_ISA", "")
     assert CpuBackend().isa == _native.best_isa()
+
+
+def test_without_native_code_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vivace.backends.cpu._native", None)
+    monkeypatch.delitem(sys.modules, "vivace.backends.cpu.backend")
+    monkeypatch.delattr("vivace.backends.cpu._native")
+    with pytest.raises(BackendError, match=r"install a C\+\+20 compiler"):
+        CpuBackend()

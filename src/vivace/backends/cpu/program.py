@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vivace.backends.cpu import _native
 from vivace.backends.cpu.lowering import lower, place_of
 from vivace.backends.cpu.planning import plan_buffers
-from vivace.backends.cpu.recording import Recorder, Value
+from vivace.backends.cpu.recording import Recorder, Value, inputs
 from vivace.backends.protocol import Batch, BatchLimits, Forward
 from vivace.core.errors import BackendError
 
@@ -76,6 +76,8 @@ def compile_program(
     """
     recorder = Recorder()
     result: Value = forward(recorder)
+    if any(value.per_logit_row for record in recorder.records for value in inputs(record)):
+        raise BackendError("Logits are a forward's result: no op can go on from them.")
 
     def size_of(value: Value) -> int:
         rows = limits.max_logit_rows if value.per_logit_row else limits.max_tokens
