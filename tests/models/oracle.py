@@ -12,6 +12,8 @@ import transformers
 from family_cases import DIMS, Case
 from numpy.typing import NDArray
 
+torch.set_num_threads(1)  # the models are too small to share
+
 _VISION = {
     "hidden_size": 16,
     "intermediate_size": 16,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from decoder_runs import logits, paged_logits  # noqa: E402
 from family_cases import CASES, LENGTH, Case  # noqa: E402
 from oracle import Oracle, rewrite_config, save_checkpoint  # noqa: E402
 
+from vivace.backends.cpu import CpuBackend  # noqa: E402
 from vivace.backends.protocol import Backend, DTypeName  # noqa: E402
+from vivace.backends.reference import ReferenceBackend  # noqa: E402
+from vivace.backends.torch import TorchBackend  # noqa: E402
 from vivace.core.errors import BackendError  # noqa: E402
-from vivace.engine.backends import BACKENDS  # noqa: E402
 from vivace.formats.checkpoint import open_checkpoint  # noqa: E402
 from vivace.models.decoder import Decoder  # noqa: E402
 from vivace.models.loader import load_decoder  # noqa: E402
@@ -30,6 +33,14 @@ TOLERANCE = 1e-4
 TOKENS = random.Random(3).choices(range(3, 67), k=LENGTH)
 PROMPT, ANSWER = 24, 64
 CHUNKS = (19, 20)  # then one by one
+BACKENDS = {
+    "reference": ReferenceBackend,
+    "torch": TorchBackend,
+    **{
+        f"cpu-{isa}": partial(CpuBackend, threads=1, isa=isa)
+        for isa in ("portable", "avx2", "avx512", "amx")
+    },
+}
 FIRST_CASES = list({case.family: case for case in reversed(CASES)}.values())
 
 
@@ -73,8 +84,8 @@ SAMPLES = pytest.mark.parametrize(
 
 def make_backend(name: str, dtype: DTypeName = "float32") -> Backend:
     try:
-        return BACKENDS[name](dtype, 1)
-    except (ImportError, BackendError) as error:
+        return BACKENDS[name](dtype)
+    except BackendError as error:
         pytest.skip(str(error))
 
 
