@@ -31,7 +31,9 @@ using Source = std::pair<WeightArray, SourceType>;
 // A value of a program: its buffer and its width.
 using Value = std::pair<int, int>;
 
-Vector vector_of(const FloatArray& array) { return Vector(array.data(), array.data() + array.size()); }
+Vector vector_of(const FloatArray& array) {
+  return Vector(array.data(), array.data() + array.size());
+}
 
 Ints ints_of(const IntArray& array) { return {array.data(), array.size()}; }
 
@@ -128,7 +130,8 @@ void bind_runtime(nb::module_& m) {
            [](Runtime* self, unsigned threads, const std::string& isa) {
              new (self) Runtime(threads, choose_isa(isa));
            })
-      .def_prop_ro("isa", [](const Runtime& self) { return std::string(isa_name(self.kernels.isa)); });
+      .def_prop_ro("isa",
+                   [](const Runtime& self) { return std::string(isa_name(self.kernels.isa)); });
 }
 
 void bind_weights(nb::module_& m) {
@@ -145,7 +148,8 @@ void bind_weights(nb::module_& m) {
   nb::class_<RotaryTable>(m, "RotaryTable").def(nb::new_(&make_rotary));
   nb::class_<KVCache>(m, "KVCache")
       .def("__init__",
-           [](KVCache* self, DType dtype, std::pair<int, int> heads, int num_layers, int num_pages) {
+           [](KVCache* self, DType dtype, std::pair<int, int> heads, int num_layers,
+              int num_pages) {
              new (self) KVCache({dtype, heads.first, heads.second}, num_layers, num_pages);
            })
       .def("copy_pages", &KVCache::copy_pages);
@@ -273,6 +277,8 @@ void bind_program(nb::module_& m) {
 }  // namespace vivace
 
 NB_MODULE(_native, m) {
+  // An interpreter that exits while an engine is alive is no mistake of the user's.
+  nb::set_leak_warnings(false);
   vivace::bind_enums(m);
   vivace::bind_runtime(m);
   vivace::bind_weights(m);

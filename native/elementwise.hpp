@@ -1,4 +1,4 @@
-// Kernels on single rows: all that stands between matmuls and attention. Plain data, as kernels.hpp.
+// Kernels on single rows: what stands between matmuls and attention. Plain data, as kernels.hpp.
 #pragma once
 
 #include <cstdint>

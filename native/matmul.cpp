@@ -4,7 +4,10 @@ namespace vivace {
 
 RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, int width,
                      std::optional<Norm> norm, int max_rows)
-    : dtype_(context.dtype), width_(width), stride_(aligned(width * 4) / 4), norm_(std::move(norm)) {
+    : dtype_(context.dtype),
+      width_(width),
+      stride_(aligned(width * 4) / 4),
+      norm_(std::move(norm)) {
   require_shape(!norm_ || norm_->width() == width, "a norm's gain and the rows it norms");
   packed_ = layout.take<char>(context.runtime.kernels.rows_bytes(dtype_, max_rows, width));
   if (norm_) normed_ = layout.take<float>(stride_ * context.runtime.pool.threads());

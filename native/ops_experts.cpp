@@ -1,4 +1,4 @@
-// A mixture of expert MLPs. Rows are grouped by expert, so that each expert's weights are read once.
+// A mixture of expert MLPs. Rows are grouped by expert: each expert's weights are read once.
 #include <cstring>
 
 #include "matmul.hpp"
@@ -16,13 +16,13 @@ struct Group {
 
 // Every (row, rank) pair of the router has one place; places are ordered by expert.
 struct Routing {
-  std::int32_t* chosen;   // [rows][top_k] experts
-  float* weights;         // [rows][top_k]
-  std::int32_t* place;    // [rows][top_k]
-  std::int32_t* row_at;   // [places]
-  std::int32_t* group_at; // [places]
+  std::int32_t* chosen;    // [rows][top_k] experts
+  float* weights;          // [rows][top_k]
+  std::int32_t* place;     // [rows][top_k]
+  std::int32_t* row_at;    // [places]
+  std::int32_t* group_at;  // [places]
   Group* groups;
-  int* filled;            // [experts]
+  int* filled;  // [experts], where an expert's next place is
   int num_groups;
 };
 
@@ -91,7 +91,8 @@ class ExpertsResidual final : public Op {
     require_shape(op_.router->k() == x_.width && op_.router->n() == num_experts_, "the router");
     require_shape(!norm_ || norm_->width() == x_.width, "a norm's gain and the rows it norms");
     require_shape(residual_.into.width == out_.width, "a residual");
-    require_shape(!residual_.post_norm || residual_.post_norm->width() == out_.width, "a post-norm");
+    require_shape(!residual_.post_norm || residual_.post_norm->width() == out_.width,
+                  "a post-norm");
     const int factor = op_.activation.gated ? 2 : 1;
     for (int expert = 0; expert < num_experts_; ++expert) {
       const Linear &up = *op_.up[expert], &down = *op_.down[expert];
@@ -121,9 +122,9 @@ class ExpertsResidual final : public Op {
 
   Routing route(const Frame& frame, Rows x, int rows) const {
     char* const scratch = frame.scratch;
-    Routing routing{chosen_.in(scratch),   weights_.in(scratch), place_.in(scratch),
-                    row_at_.in(scratch),   group_at_.in(scratch), groups_.in(scratch),
-                    filled_.in(scratch),   0};
+    Routing routing{chosen_.in(scratch), weights_.in(scratch),  place_.in(scratch),
+                    row_at_.in(scratch), group_at_.in(scratch), groups_.in(scratch),
+                    filled_.in(scratch), 0};
     const Rows logits{logits_.in(scratch), num_experts_};
     const PackedRows packed = router_.pack(frame, rows, [&](int row) { return x.row(row); });
     multiply(frame.runtime, {.weights = op_.router->matrix,

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -33,11 +32,10 @@ class ThreadPool {
       return;
     }
     using Callable = std::remove_reference_t<Body>;
-    run(static_cast<uint32_t>(count),
-      [](void* context, size_t item, unsigned thread) {
-        (*static_cast<Callable*>(context))(item, thread);
-      },
-      const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+    const Call call = [](void* context, size_t item, unsigned thread) {
+      (*static_cast<Callable*>(context))(item, thread);
+    };
+    run(static_cast<uint32_t>(count), call, const_cast<void*>(static_cast<const void*>(&body)));
   }
 
  private:

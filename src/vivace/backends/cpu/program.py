@@ -42,6 +42,8 @@ class CpuProgram:
         Raises:
             BackendError: the batch is not one that this program can take; nothing ran.
         """
+        if batch.adapter_ids is not None:
+            raise BackendError("The cpu backend has no adapters: leave adapter_ids out.")
         try:
             self.native.run(
                 batch.token_ids,
