@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,10 @@ MAX_STOPS = 64
 MAX_BIASED_TOKENS = 1024
 
 Int64: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+ItemT = TypeVar("ItemT")
+# Stops at the first bad item, for the same reason as in `Body._known_only`.
+ListOf: TypeAlias = Annotated[list[ItemT], Field(fail_fast=True)]
 
 Neutral: TypeAlias = Mapping[str, tuple[Any, ...]]
 
@@ -86,11 +90,21 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_neutral(cls, fields: Any) -> Any:
-        """Leave out unsupported parameters that ask for nothing; others stay, to be refused."""
+    def _known_only(cls, fields: Any) -> Any:
+        """Leave out unsupported parameters that ask for nothing.
+
+        Of the others one stays, to be refused: a million must not cost a million complaints.
+        """
         if not isinstance(fields, dict):
             return fields
-        return {name: value for name, value in fields.items() if not cls._is_neutral(name, value)}
+        kept: dict[str, Any] = {}
+        unknown: dict[str, Any] = {}
+        for name, value in fields.items():
+            if name in cls.model_fields:
+                kept[name] = value
+            elif not unknown and not cls._is_neutral(name, value):
+                unknown[name] = value
+        return kept | unknown
 
     @classmethod
     def _is_neutral(cls, name: str, value: Any) -> bool:
@@ -129,10 +143,10 @@ class GenerationBody(Body):
     seed: Int64 | None = None
 
     stop: Annotated[
-        str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None,
+        str | Annotated[ListOf[str], Field(max_length=MAX_STOPS)] | None,
         Field(description=f"a string or a list of at most {MAX_STOPS} strings"),
     ] = None
-    stop_token_ids: Annotated[list[int] | None, Field(max_length=MAX_STOPS)] = None
+    stop_token_ids: Annotated[ListOf[int] | None, Field(max_length=MAX_STOPS)] = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
@@ -150,7 +164,7 @@ class CompletionBody(GenerationBody):
     neutral = NEUTRAL
 
     prompt: Annotated[
-        str | list[int] | list[str] | list[list[int]],
+        str | ListOf[int] | ListOf[str] | ListOf[ListOf[int]],
         Field(description="a string, a list of token ids, or a list of either"),
     ]
     logprobs: int | None = None
@@ -167,7 +181,7 @@ class Message(Body):
     neutral = NEUTRAL_IN_MESSAGE
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | ListOf[TextPart] | None = None
     name: str | None = None
 
 
@@ -176,7 +190,7 @@ class ChatBody(GenerationBody):
 
     neutral = NEUTRAL_IN_CHAT
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[ListOf[Message], Field(min_length=1)]
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = None
     max_completion_tokens: Int64 | None = None
