@@ -15,6 +15,7 @@ import pytest
 pytestmark = pytest.mark.tiny
 
 SOURCES = Path(__file__).parent.parent / "src" / "vivace"
+NATIVE = Path(__file__).parent.parent / "native"
 
 # package -> what of vivace it may import, besides itself; a dotted name is that module alone.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -154,6 +155,13 @@ def test_no_import_cycles() -> None:
 
 def test_files_and_functions_stay_small() -> None:
     assert oversized(SOURCES) == []
+
+
+def test_native_files_stay_small() -> None:
+    files = [*NATIVE.glob("*.cpp"), *NATIVE.glob("*.hpp")]
+    assert files
+    lines = {path.name: path.read_text().count("\n") for path in files}
+    assert {name: n for name, n in lines.items() if n > MAX_FILE_LINES} == {}
 
 
 def test_optimize_and_serving_never_meet() -> None:
