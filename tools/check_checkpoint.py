@@ -20,7 +20,9 @@ import transformers
 from numpy.typing import NDArray
 
 from vivace import LLM, SamplingParams
+from vivace.core.errors import VivaceError
 from vivace.formats.hub import resolve_model
+from vivace.text.tokenizer import load_tokenizer
 
 PROMPTS = (
     "The capital of France is",
@@ -48,10 +50,21 @@ class Row:
 
 def main() -> int:
     args = parse_arguments()
-    folder = resolve_model(args.model)
-    llm = LLM(str(folder), backend=args.backend, dtype=args.dtype)
+    try:
+        return check(args)
+    except VivaceError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def check(args: argparse.Namespace) -> int:
+    folder = resolve_model(args.model, print)
+    prompts = encode(folder)
+    # Transformers chooses length-dependent rotary factors by the sequence, vivace by this.
+    longest = max(map(len, prompts.values())) + args.tokens
+    llm = LLM(str(folder), backend=args.backend, dtype=args.dtype, max_model_len=longest)
     oracle = load_oracle(folder)
-    rows = [compare(llm, oracle, prompt, args.tokens) for prompt in PROMPTS]
+    rows = [compare(llm, oracle, prompt, ids, args.tokens) for prompt, ids in prompts.items()]
     print_table(rows, args.tokens)
     return int(max(row.error for row in rows) > TOLERANCES[args.dtype])
 
@@ -65,6 +78,13 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def encode(folder: Path) -> dict[str, list[int]]:
+    tokenizer = load_tokenizer(folder)
+    if tokenizer is None:
+        raise VivaceError(f"{folder} has no tokenizer.json to encode the prompts with.")
+    return {prompt: tokenizer.encode(prompt) for prompt in PROMPTS}
+
+
 def load_oracle(folder: Path) -> Any:
     """The class that config.json names, in float32."""
     config = transformers.AutoConfig.from_pretrained(folder)
@@ -74,8 +94,7 @@ def load_oracle(folder: Path) -> Any:
     ).eval()
 
 
-def compare(llm: LLM, oracle: Any, prompt: str, count: int) -> Row:
-    token_ids = llm.tokenizer.encode(prompt)
+def compare(llm: LLM, oracle: Any, prompt: str, token_ids: list[int], count: int) -> Row:
     ids = torch.tensor([token_ids])
     with torch.no_grad():
         expected: Logits = oracle(ids).logits[0].numpy()
@@ -86,6 +105,7 @@ def compare(llm: LLM, oracle: Any, prompt: str, count: int) -> Row:
         do_sample=False,
         min_new_tokens=count,
         max_new_tokens=count,
+        eos_token_id=None,
     )[0, len(token_ids) :].tolist()
     greedy = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
     spoken = llm.generate([token_ids], greedy)[0].outputs[0].token_ids

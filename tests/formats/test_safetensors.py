@@ -54,6 +54,14 @@ def test_tensors_are_views_of_their_values(tmp_path: Path) -> None:
     assert float(file.tensor("scalar").to_float32()) == 1.0
 
 
+def test_views_stay_valid_after_release(tmp_path: Path) -> None:
+    file = SafetensorsFile(float_file(tmp_path / "x.safetensors"))
+    tensor = file.tensor("a")
+    assert tensor.to_float32().sum() == 15
+    file.release()
+    assert tensor.to_float32().sum() == 15
+
+
 def test_agrees_with_the_safetensors_library(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 

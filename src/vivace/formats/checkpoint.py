@@ -49,6 +49,11 @@ class Tensors:
     def get(self, name: str) -> QTensor:
         return self._files[name].tensor(name)
 
+    def release(self) -> None:
+        """Take what was read out of this process' resident memory; views stay valid."""
+        for file in set(self._files.values()):
+            file.release()
+
 
 @dataclass(frozen=True)
 class Checkpoint:

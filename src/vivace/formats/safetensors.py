@@ -87,6 +87,11 @@ class SafetensorsFile:
         # Writers align every tensor; one that did not costs a copy, never a wrong read.
         return QTensor.from_array(name, np.require(array, requirements="A"))
 
+    def release(self) -> None:
+        """Take what was read out of this process' resident memory; views stay valid."""
+        if self._bytes is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._bytes.madvise(mmap.MADV_DONTNEED)
+
     def _map(self) -> mmap.mmap:
         if self._bytes is None:
             with self.path.open("rb") as file:

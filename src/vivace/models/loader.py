@@ -133,22 +133,25 @@ class _Reader:
 
     def decoder(self) -> DecoderWeights:
         rotaries = [self.backend.rotary(rotary) for rotary in self.spec.rotaries]
-        layers = tuple(
-            LayerWeights(
-                self._attention(f"layers.{i}.attention", layer, rotaries),
-                self._mlp(f"layers.{i}.mlp", layer.mlp),
-            )
-            for i, layer in enumerate(self.spec.layers)
-        )
         (table,) = self._read("embedding")
         positions = self._read("positions")
         return DecoderWeights(
             embedding=self.backend.embedding(table),
-            layers=layers,
+            positions=self.backend.embedding(positions[0]) if positions else None,
+            layers=tuple(
+                self._layer(f"layers.{i}", layer, rotaries)
+                for i, layer in enumerate(self.spec.layers)
+            ),
             norm=self._norm("norm"),
             head=self.backend.linear(self._read("head") or [table]),
-            positions=self.backend.embedding(positions[0]) if positions else None,
         )
+
+    def _layer(self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]) -> LayerWeights:
+        """Its file pages are let go, or a backend that packs would double the memory."""
+        attention = self._attention(f"{role}.attention", layer, rotaries)
+        weights = LayerWeights(attention, self._mlp(f"{role}.mlp", layer.mlp))
+        self.tensors.release()
+        return weights
 
     def _attention(
         self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]
