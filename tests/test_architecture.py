@@ -47,6 +47,7 @@ MAY_IMPORT |= {
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_PARAMETERS = 6
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -132,12 +133,18 @@ def oversized(root: Path) -> list[str]:
             found.append(f"{path.relative_to(root)}: {lines} lines")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                if lines > MAX_FUNCTION_LINES:
-                    found.append(
-                        f"{path.relative_to(root)}:{node.lineno} {node.name}: {lines} lines"
-                    )
+                where = f"{path.relative_to(root)}:{node.lineno} {node.name}"
+                found += [f"{where}: {excess}" for excess in _excesses(node)]
     return found
+
+
+def _excesses(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    parameters = len([name for name in names if name not in ("self", "cls")])
+    found = [f"{lines} lines"] if lines > MAX_FUNCTION_LINES else []
+    return found + ([f"{parameters} parameters"] if parameters > MAX_PARAMETERS else [])
 
 
 def test_every_package_has_a_row() -> None:
@@ -204,10 +211,13 @@ def test_the_check_sees_a_cycle(tmp_path: Path) -> None:
 
 def test_the_check_sees_what_is_too_long(tmp_path: Path) -> None:
     function = "def long():\n" + "    pass\n" * MAX_FUNCTION_LINES
-    _write_tree(tmp_path, {"core/a.py": function, "core/b.py": "x = 1\n" * (MAX_FILE_LINES + 1)})
+    method = "class C:\n    def wide(self, a, b, c, *, d, e, f, g): ...\n"
+    lines = "x = 1\n" * (MAX_FILE_LINES + 1)
+    _write_tree(tmp_path, {"core/a.py": function, "core/b.py": lines, "core/c.py": method})
     assert oversized(tmp_path) == [
         f"core/a.py:1 long: {MAX_FUNCTION_LINES + 1} lines",
         f"core/b.py: {MAX_FILE_LINES + 1} lines",
+        "core/c.py:2 wide: 7 parameters",
     ]
 
 
