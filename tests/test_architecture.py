@@ -127,7 +127,7 @@ def import_cycle(root: Path) -> list[str]:
 
 def oversized(root: Path) -> list[str]:
     found = []
-    for path in modules(root).values():
+    for path in sorted(root.rglob("*.py")):
         text = path.read_text()
         if (lines := text.count("\n")) > MAX_FILE_LINES:
             found.append(f"{path.relative_to(root)}: {lines} lines")
