@@ -28,7 +28,9 @@ def paged_logits(
     groups = decoder.spec.kv_groups
     caches = [backend.kv_cache(group, blocks) for group in groups]
     tables = tuple(np.arange(blocks, dtype=np.int32)[None, ::-1].copy() for _ in groups)
-    program = backend.compile(decoder.logits, caches, BatchLimits(len(token_ids), 1, len(token_ids)))
+    program = backend.compile(
+        decoder.logits, caches, BatchLimits(len(token_ids), 1, len(token_ids))
+    )
     starts = np.cumsum((0, *chunks)).tolist()
     starts += range(starts[-1] + 1, len(token_ids) + 1)
     rows = [
