@@ -9,8 +9,10 @@
 
 namespace vivace::VIVACE_ISA {
 
-// Rows taken together through all panels, so that their activations stay in the second-level cache.
-constexpr std::int64_t kRowGroupBytes = 256 * 1024;
+// Rows taken together through all panels: few enough values to stay in the second-level cache, but
+// enough rows for a panel to be worth its way from memory.
+constexpr int kRowGroupValues = 128 * 1024;
+constexpr int kLeastRowGroup = 48;
 
 // How far ahead a lone row block reads its panel.
 constexpr std::int64_t kStreamAhead = 2048;
@@ -85,9 +87,8 @@ VIVACE_INLINE void gemm_panel(const GemmTask& task, const RowBlocks& blocks, int
 template <class Step>
 void gemm_steps(const GemmTask& task, int begin, int end) {
   const RowBlocks blocks = row_blocks(task.rows.m, Step::kMaxRows);
-  const std::int64_t row_bytes = rows_bytes(task.rows.dtype, 1, task.rows.k);
-  const std::int64_t fitting = kRowGroupBytes / (row_bytes * Step::kMaxRows);
-  const int group = fitting < 1 ? 1 : int(fitting);
+  const int fitting = kRowGroupValues / task.rows.k;
+  const int group = (fitting < kLeastRowGroup ? kLeastRowGroup : fitting) / Step::kMaxRows;
   for (int first = 0; first < blocks.count; first += group) {
     const int last = first + group < blocks.count ? first + group : blocks.count;
     for (int panel = begin; panel < end; ++panel) {

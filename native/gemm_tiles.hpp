@@ -8,9 +8,10 @@
 
 namespace vivace::VIVACE_ISA {
 
-// Rows taken together through all panels, so that their activations stay in the second-level
-// cache; and how far ahead a lone row block reads its panel.
-constexpr std::int64_t kTileGroupBytes = 512 * 1024;
+// Rows taken together through all panels (see gemm_impl.hpp; machines with tiles have at least
+// 2 MiB of second-level cache), and how far ahead a lone row block reads its panel.
+constexpr int kTileGroupValues = 256 * 1024;
+constexpr int kLeastTileGroup = 96;
 constexpr std::int64_t kTileStreamAhead = 4096;
 
 // Tiles 0 and 1 hold the sums of the first sixteen rows, 2 and 3 those of the rest; 4 and 5 the
@@ -110,9 +111,8 @@ static void gemm_tile_group(const GemmTask& task, const RowBlocks& blocks, int f
 
 static void gemm_tiles(const GemmTask& task, int begin, int end) {
   const RowBlocks blocks = row_blocks(task.rows.m, kTileBlockRows);
-  const std::int64_t block_bytes = rows_bytes(DType::bfloat16, kTileBlockRows, task.rows.k);
-  const int fitting = int(kTileGroupBytes / block_bytes);
-  const int group = fitting < 1 ? 1 : fitting;
+  const int fitting = kTileGroupValues / task.rows.k;
+  const int group = (fitting < kLeastTileGroup ? kLeastTileGroup : fitting) / kTileBlockRows;
   for (int first = 0; first < blocks.count; first += group) {
     const int last = first + group < blocks.count ? first + group : blocks.count;
     gemm_tile_group(task, blocks, first, last, begin, end);

@@ -87,7 +87,7 @@ struct AttentionLayer {
 // Consecutive rows of one sequence under one KV head: the unit of parallel work. All keys and
 // values up to the last row's position stand in the pages.
 //   queries, out: head 0 of the first row; strides count floats from row to row.
-//   block_table: page ids by block of 16 positions; blocks before the first row's window are unread.
+//   block_table: page ids by block of 16 positions; those before the first row's window are unread.
 struct AttentionItem {
   const float* queries = nullptr;
   std::int64_t query_stride = 0;
@@ -130,7 +130,7 @@ std::string_view isa_name(Isa isa);
 // The highest level that this machine, its system and this build support.
 Isa best_isa();
 
-// The level named, or the best where the name is empty. Throws std::invalid_argument with a sentence
+// The level named, or the best where the name is empty. Throws std::invalid_argument, a sentence
 // for the user where the name is unknown or the level is not available.
 Isa choose_isa(std::string_view name);
 

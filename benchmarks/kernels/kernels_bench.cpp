@@ -1,5 +1,7 @@
 // One core's matmul and attention beside the same core's limits, measured in the same process.
 // Prints one JSON object per line. Usage: kernels_bench [isa] [float32|bfloat16]
+// Build: cmake -S . -B build/bench -DVIVACE_KERNELS_BENCH=ON
+//        cmake --build build/bench --target kernels_bench
 #include <sys/mman.h>
 
 #include <algorithm>
