@@ -72,7 +72,9 @@ LEVEL("amx-tile,amx-bf16") float tiles() {
   _tile_loadconfig(config);
   // Not zeros: multiplying those takes less power.
   std::uint16_t values[16 * 32];
-  for (int i = 0; i < 16 * 32; ++i) values[i] = static_cast<std::uint16_t>(0x3c00 + i * 40503 % 509);
+  for (int i = 0; i < 16 * 32; ++i) {
+    values[i] = static_cast<std::uint16_t>(0x3c00 + i * 40503 % 509);
+  }
   __asm__ volatile("" ::"r"(values) : "memory");
   _tile_loadd(4, values, 64);
   _tile_loadd(6, values, 64);

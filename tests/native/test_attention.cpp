@@ -134,7 +134,8 @@ double row_error(const Sequence& s, int row, int head, const float* out) {
     const double weight = std::exp(score(s, row, head, token));
     total += weight;
     for (int d = 0; d < shape.head_dim; ++d) {
-      sums[d] += weight * stored(shape.dtype, s.at(s.values, shape.num_kv_heads, token, kv_head, d));
+      const float value = s.at(s.values, shape.num_kv_heads, token, kv_head, d);
+      sums[d] += weight * stored(shape.dtype, value);
     }
   }
   double worst = 0;
