@@ -64,12 +64,6 @@ def batch_of(
     """A batch whose sequences have their own scattered pages, the same in every batch."""
     counts = [sequence.count for sequence in sequences]
     ends = [sequence.start + sequence.count for sequence in sequences]
-    width = max(-(-end // PAGE_TOKENS) for end in ends)
-    table = [
-        [_page(sequence.seed, block, pages) if block * PAGE_TOKENS < end else 0
-         for block in range(width)]
-        for sequence, end in zip(sequences, ends, strict=True)
-    ]  # fmt: skip
     positions = [np.arange(s.start, s.start + s.count) for s in sequences]
     ids = [(7 * p + 31 * s.seed) % tokens for s, p in zip(sequences, positions, strict=True)]
     rows = min(sum(counts), LIMITS.max_logit_rows)
@@ -78,14 +72,20 @@ def batch_of(
         positions=ints(np.concatenate(positions)),
         query_starts=ints(np.cumsum([0, *counts])),
         context_lens=ints(ends),
-        block_tables=tuple(ints(table) for _ in range(groups)),
+        block_tables=tuple(_table(sequences, group, pages) for group in range(groups)),
         logit_rows=ints(np.arange(rows)),
     )
 
 
-def _page(seed: int, block: int, pages: int) -> int:
-    """Pages of different seeds never meet below 8 blocks."""
-    return (seed * 8 + (5 * block) % 8) % pages
+def _table(sequences: Sequence[Span], group: int, pages: int) -> NDArray[np.int32]:
+    """Page ids of one group, 0 past a sequence's end; no page belongs to two sequences below 8
+    blocks, and groups have theirs in other places."""
+    blocks = [-(-(span.start + span.count) // PAGE_TOKENS) for span in sequences]
+    table = np.zeros((len(sequences), max(blocks)), np.int32)
+    for row, count, span in zip(table, blocks, sequences, strict=True):
+        block = np.arange(count)
+        row[:count] = (span.seed * 8 + (5 * block + 3 * group) % 8) % pages
+    return table
 
 
 def run(

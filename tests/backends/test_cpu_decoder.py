@@ -179,10 +179,9 @@ def test_copied_pages_hold_the_same(dtype: Any) -> None:
 
     prompt = batch_of([Span(0, 20, 0)], groups=2, pages=PAGES, tokens=VOCAB)
     logits(prompt)
-    sources = prompt.block_tables[0][0].tolist()
-    targets = batch_of([Span(0, 20, 1)], pages=PAGES).block_tables[0][0].tolist()
-    for cache in caches:
-        backend.copy_pages(cache, sources, targets)
+    copy = batch_of([Span(0, 20, 1)], groups=2, pages=PAGES)
+    for cache, sources, targets in zip(caches, prompt.block_tables, copy.block_tables, strict=True):
+        backend.copy_pages(cache, sources[0].tolist(), targets[0].tolist())
     np.testing.assert_array_equal(go_on(1), go_on(0))
     with pytest.raises(BackendError, match="Pages to copy"):
         backend.copy_pages(caches[0], [0], [PAGES])

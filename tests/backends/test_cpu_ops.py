@@ -297,3 +297,45 @@ def test_equally_likely_experts_are_taken_from_the_lowest(isa: str) -> None:
         return forward
 
     check(make, isa, "float32", 7)
+
+
+# --- extreme values ---
+
+SIZES = (0.0, 1e-25, 1e-12, 1.0, 1e4, 1e12)
+
+
+def check_rows(make: MakeForward, isa: str) -> None:
+    """Each row is right by its own measure: zeros, one value throughout, tiny and huge ones."""
+    ids = np.arange(len(SIZES) + 1, dtype=np.int32)
+    batch = Batch(**{**vars(batch_of([Span(0, len(ids))])), "token_ids": ids})
+    expected = run(ReferenceBackend(), make, [batch])[0]
+    actual = run(CpuBackend(threads=1, isa=isa), make, [batch])[0]
+    for a, e in zip(actual, expected, strict=True):
+        assert relative_error(a, e) < 2e-5
+
+
+def extreme_table(backend: Backend, weights: Weights) -> Any:
+    rows = [size * weights.rng.standard_normal(37) for size in SIZES]
+    values = np.asarray([*rows, np.full(37, 3.0)], np.float32)
+    return backend.embedding(QTensor.from_array("table", values))
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+def test_norms_of_extreme_rows(isa: str, kind: Any) -> None:
+    def make(backend: Backend, weights: Weights) -> Any:
+        table = extreme_table(backend, weights)
+        norm = Norm(kind, backend.vector(weights.gain(37)), 1e-6)
+        linear = weights.linear(backend, 58, 37, bias=True)
+        return lambda ops: ops.norm_linear(ops.embed(table), norm, linear)
+
+    check_rows(make, isa)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_activations_of_extreme_rows(isa: str, activation: Activation) -> None:
+    def make(backend: Backend, weights: Weights) -> Any:
+        table = extreme_table(backend, weights)
+        linear = weights.linear(backend, 58, 37)
+        return lambda ops: ops.norm_linear(ops.embed(table), None, linear, activation)
+
+    check_rows(make, isa)
