@@ -140,8 +140,11 @@ def scripted_app(engine: ScriptedEngine, options: ServeOptions | None = None) ->
 def serving(app: FastAPI) -> Iterator[str]:
     """The URL of a server in a thread of this process."""
     listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+    config = uvicorn.Config(
+        app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
     try:
         wait_until(lambda: server.started)

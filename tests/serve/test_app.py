@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serve.scripted import FIRST_WORD, RoleTemplate, ScriptedEngine, scripted_app, serving
+from tests.serve.scripted import (
+    FIRST_WORD,
+    ByteTokenizer,
+    RoleTemplate,
+    ScriptedEngine,
+    scripted_app,
+    serving,
+)
 from vivace.core.sampling import SamplingParams
+from vivace.core.stats import EngineStats
 from vivace.serve.app import create_app
 from vivace.serve.options import ServeOptions
 
@@ -231,6 +240,18 @@ def test_version_and_health(client: httpx.Client, engine: ScriptedEngine) -> Non
     assert "vllm:num_requests_running" not in client.get("/metrics").text
 
 
+def test_a_silent_engine_does_not_hold_up_the_metrics(
+    client: httpx.Client, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent() -> EngineStats:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    monkeypatch.setattr(engine, "stats", silent)
+    monkeypatch.setattr("vivace.serve.app.STATS_SECONDS", 0.01)
+    assert "vllm:request_success_total" in client.get("/metrics").text
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_an_engine_failure_is_a_500_and_ends_the_other_choices(
     client: httpx.Client, engine: ScriptedEngine, n: int
@@ -280,8 +301,6 @@ def test_an_unexpected_failure_tells_the_client_nothing_inside(engine: ScriptedE
 
 def test_template_options(engine: ScriptedEngine) -> None:
     template = RoleTemplate()
-    from tests.serve.scripted import ByteTokenizer
-
     app = create_app(engine, ByteTokenizer(), template)
     with serving(app) as url, httpx.Client(base_url=url) as client:
         chat(client, max_tokens=1, chat_template_kwargs={"thinks": False})
