@@ -87,6 +87,8 @@ def test_make_targets_exist(line: list[str]) -> None:
 def test_programs_explain_themselves(line: list[str]) -> None:
     program = [sys.executable, *(line[1:3] if line[1] == "-m" else line[1:2]), "--help"]
     process = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    if re.search("No module named '(torch|transformers)'", process.stderr):
+        pytest.skip("PyTorch or Transformers is not installed")
     assert process.returncode == 0, process.stderr
     assert "usage:" in process.stdout
 

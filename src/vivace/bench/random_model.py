@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
 BFLOAT16_BYTES = 2
 CHUNK_VALUES = 1 << 22
@@ -115,14 +116,15 @@ def _write_header(file: BinaryIO, tensors: dict[str, tuple[int, ...]]) -> None:
 
 
 def _write_values(file: BinaryIO, rng: np.random.Generator, count: int, is_norm: bool) -> None:
-    width = STANDARD_DEVIATION * math.sqrt(12)
     for start in range(0, count, CHUNK_VALUES):
         size = min(CHUNK_VALUES, count - start)
-        if is_norm:
-            values = np.ones(size, np.float32)
-        else:
-            values = (rng.random(size, np.float32) - np.float32(0.5)) * np.float32(width)
+        values = np.ones(size, np.float32) if is_norm else _uniform(rng, size)
         file.write(values.astype(ml_dtypes.bfloat16).tobytes())
+
+
+def _uniform(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    width = np.float32(STANDARD_DEVIATION * math.sqrt(12))
+    return np.asarray((rng.random(size, np.float32) - np.float32(0.5)) * width, np.float32)
 
 
 def main() -> None:
