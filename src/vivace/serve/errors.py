@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,8 +11,6 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from vivace.core.errors import CapacityError, RequestError, VivaceError
-
-logger = logging.getLogger(__name__)
 
 TYPES = {
     401: "authentication_error",
