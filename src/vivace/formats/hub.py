@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 from vivace.core.errors import CheckpointError
 
 BUNDLED_MODEL = "vivace-mini"
+
+_ASSETS = Path(__file__).parents[1] / "assets"
 
 # All that is read of a checkpoint; a hub often holds the same weights in other formats too.
 _NEEDED = (
@@ -49,7 +50,7 @@ def resolve_model(model: str | None, notify: Callable[[str], None] | None = None
         )
     if model and path.is_dir():
         return path
-    bundled = Path(str(files("vivace"))) / "assets" / name
+    bundled = _ASSETS / name
     if _HUB_ID.fullmatch(name) and bundled.is_dir():
         return bundled
     if model is None:
