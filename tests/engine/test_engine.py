@@ -166,6 +166,7 @@ def test_a_killed_engine_ends_its_streams_with_an_error(folder: Path) -> None:
                 client.kill()
             found.append(delta)
         assert found[-1].finish_reason == "error"
+        assert [delta.finish_reason async for delta in client.stream(request)] == ["error"]
         with pytest.raises(BackendError, match="ended"):
             await client.check_health()
         await client.close()

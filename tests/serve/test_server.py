@@ -275,6 +275,13 @@ def test_a_prompt_longer_than_the_context_says_both_lengths(client: openai.OpenA
         client.completions.create(model=client.models.list().data[0].id, prompt=[5] * 600)
 
 
+def test_more_new_tokens_than_the_context_holds_are_refused_by_name(client: openai.OpenAI) -> None:
+    model = client.models.list().data[0].id
+    with pytest.raises(openai.BadRequestError, match=f"to {CONTEXT - 10} or less") as caught:
+        client.completions.create(model=model, prompt=[5] * 10, max_tokens=CONTEXT - 9)
+    assert caught.value.param == "max_tokens"
+
+
 def test_a_body_of_100_mb_is_refused_unread(url: str) -> None:
     block = b"x" * 2**20
     chunked = httpx.post(f"{url}/v1/completions", content=(block for _ in range(100)), timeout=60)

@@ -21,6 +21,7 @@ class Streams:
         self._send = send
         self._queues: dict[str, asyncio.Queue[Delta]] = {}
         self._asking: list[asyncio.Future[EngineStats]] = []
+        self._gone: Exception | None = None
 
     @property
     def num_open(self) -> int:
@@ -28,6 +29,9 @@ class Streams:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """A request's deltas. Closing the iterator early aborts the request."""
+        if self._gone is not None:
+            yield Delta.failed(request.request_id, str(self._gone))
+            return
         queue: asyncio.Queue[Delta] = asyncio.Queue()
         self._queues[request.request_id] = queue
         finished = False
@@ -64,7 +68,8 @@ class Streams:
             self._put(delta)
 
     def fail(self, error: Exception) -> None:
-        """The engine is gone: end every stream and question."""
+        """The engine is gone: end every stream, and those that will be opened."""
+        self._gone = error
         for request_id in self._queues:
             self._put(Delta.failed(request_id, str(error)))
         for future in self._asking:

@@ -22,7 +22,7 @@ from vivace.serve.calls import Call, Usage
 from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
 from vivace.serve.generation import Generation
 from vivace.serve.prompts import Prompts
-from vivace.serve.sampling import chat_params, completion_params
+from vivace.serve.sampling import asked_max_tokens, chat_params, completion_params
 from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
 from vivace.serve.streaming import DONE, EventStream, event, while_connected
 
@@ -76,6 +76,8 @@ class Answerer:
                 f"{len(prompts)} prompts times n = {params.n}.",
                 "prompt",
             )
+        for prompt in prompts:
+            _check_room(self._info, prompt, asked_max_tokens(body))
         requests = [
             replace(request, priority=body.priority or 0, cache_salt=body.cache_salt or "")
             for place, prompt in enumerate(prompts)
@@ -123,3 +125,16 @@ class Answerer:
 
 def _collector(request: EngineRequest) -> Collector:
     return Collector(request.request_id, None, [request])
+
+
+def _check_room(info: EngineInfo, prompt: Sequence[int], asked: int | None) -> None:
+    """Raises RequestError where the context cannot hold what was asked for by name."""
+    if asked is None or len(prompt) >= info.max_model_len:  # the latter has its own sentence
+        return
+    if len(prompt) + asked > info.max_model_len:
+        raise RequestError(
+            f"A prompt of {len(prompt)} tokens and max_tokens of {asked} exceed the model's "
+            f"context of {info.max_model_len}; lower max_tokens to "
+            f"{info.max_model_len - len(prompt)} or less.",
+            "max_tokens",
+        )

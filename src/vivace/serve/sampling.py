@@ -31,8 +31,8 @@ SAME_NAME = (
 
 def completion_params(body: CompletionBody, defaults: SamplingParams) -> SamplingParams:
     """Raises RequestError, whose `param` names the parameter at fault."""
-    max_tokens = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
-    return _params(body, defaults, max_tokens, body.logprobs)
+    asked = asked_max_tokens(body)
+    return _params(body, defaults, COMPLETION_TOKENS if asked is None else asked, body.logprobs)
 
 
 def chat_params(body: ChatBody, defaults: SamplingParams) -> SamplingParams:
@@ -40,7 +40,7 @@ def chat_params(body: ChatBody, defaults: SamplingParams) -> SamplingParams:
     if body.top_logprobs and not body.logprobs:
         raise RequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    return _params(body, defaults, _chat_max_tokens(body), logprobs)
+    return _params(body, defaults, asked_max_tokens(body), logprobs)
 
 
 def _params(
@@ -58,9 +58,10 @@ def _params(
     return replace(defaults, **given, max_tokens=max_tokens, logprobs=logprobs)
 
 
-def _chat_max_tokens(body: ChatBody) -> int | None:
-    """The newer name or the older; None is up to the context's end."""
-    newer, older = body.max_completion_tokens, body.max_tokens
+def asked_max_tokens(body: GenerationBody) -> int | None:
+    """What the caller asked for, by chat's newer name or the older."""
+    newer = body.max_completion_tokens if isinstance(body, ChatBody) else None
+    older = body.max_tokens
     if newer is not None and older is not None and newer != older:
         raise RequestError(
             "max_tokens and max_completion_tokens differ; give one of them.",
