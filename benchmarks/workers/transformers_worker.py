@@ -63,6 +63,7 @@ class Peer:
 def main(folder: str, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    transformers.utils.logging.disable_progress_bar()
     peer = Peer(folder)
     for task, tokens in WARM_UP:
         peer.warm_up(task, tokens)

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from cpu_cases import ROWS, MakeForward, Span, Weights, batch_of, relative_error, run  # noqa: E402
+from cpu_cases import ROWS, MakeForward, Span, Weights, batch_of, relative_error, run
 
-from vivace.backends.protocol import (  # noqa: E402
+from vivace.backends.protocol import (
     Activation,
     AttentionSpec,
     Backend,
@@ -23,10 +23,10 @@ from vivace.backends.protocol import (  # noqa: E402
     Residual,
     RotarySpec,
 )
-from vivace.backends.reference import ReferenceBackend  # noqa: E402
-from vivace.backends.torch import TorchBackend  # noqa: E402
-from vivace.core.errors import BackendError  # noqa: E402
-from vivace.formats.qtensor import QTensor  # noqa: E402
+from vivace.backends.reference import ReferenceBackend
+from vivace.backends.torch import TorchBackend
+from vivace.core.errors import BackendError
+from vivace.formats.qtensor import QTensor
 
 pytestmark = pytest.mark.oracle
 
