@@ -57,4 +57,6 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _readable(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
