@@ -6,7 +6,7 @@ those nearly identical to a training file: a file of which at least half of the 
 neither set. Nothing held out is ever trained on.
 
     python tools/corpus.py            # what the corpus is
-    python tools/corpus.py --write    # also write src/vivace/assets/heldout.*
+    python tools/corpus.py --write    # also write src/vivace/assets/heldout*, licence and all
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import json
 import lzma
 import platform
+import shutil
 import sysconfig
 import tokenize
 from collections import Counter
@@ -113,9 +114,14 @@ def read_library(root: Path) -> list[SourceFile]:
     return files
 
 
+def library() -> Path:
+    """The running interpreter's."""
+    return Path(sysconfig.get_path("stdlib"))
+
+
 def load() -> Corpus:
     """The corpus of the running interpreter."""
-    return split(read_library(Path(sysconfig.get_path("stdlib"))))
+    return split(read_library(library()))
 
 
 def provenance(corpus: Corpus) -> dict[str, object]:
@@ -146,10 +152,11 @@ def write_held_out(corpus: Corpus, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The corpus of the bundled models.")
-    parser.add_argument("--write", action="store_true", help=f"write {ASSETS.name}/heldout.*")
+    parser.add_argument("--write", action="store_true", help=f"write {ASSETS.name}/heldout*")
     corpus = load()
     if parser.parse_args().write:
         write_held_out(corpus, ASSETS)
+        shutil.copy(library() / "LICENSE.txt", ASSETS / "heldout.LICENSE")
     folders = Counter(file.path.split("/")[0] for file in corpus.train if "/" in file.path)
     print(json.dumps(provenance(corpus) | {"training_folders": folders}, indent=2))
 
