@@ -11,10 +11,19 @@ import pytest
 
 from tests.engine.tiny import write_tiny_llama
 from vivace import LLM, AsyncLLM, SamplingParams
+from vivace.cache.prefix import IntegrityError
 from vivace.core.config import EngineConfig
-from vivace.core.errors import BackendError, CapacityError, RequestError, UsageError
+from vivace.core.errors import (
+    BackendError,
+    CapacityError,
+    RequestError,
+    UsageError,
+)
 from vivace.core.request import Delta
+from vivace.engine import loop
+from vivace.engine.build import build_engine
 from vivace.engine.client import EngineClient
+from vivace.engine.core import EngineCore
 from vivace.engine.requests import fan_out
 
 PROMPT = list(range(1, 40))
@@ -144,6 +153,36 @@ def test_an_engine_in_its_own_process_streams_aborts_and_stops(folder: Path) -> 
             await client.check_health()
 
     asyncio.run(run())
+
+
+class IdleChannel:
+    """Sends one request and nothing more; stops the loop once it has been idle."""
+
+    def __init__(self, core: EngineCore) -> None:
+        (request,) = fan_out(core.info, "r", PROMPT, SamplingParams(max_tokens=2))
+        self.messages: list[loop.Message] = [loop.Add(request)]
+        self.timeouts: list[float | None] = []
+
+    def receive(self, timeout: float | None) -> list[loop.Message]:
+        self.timeouts.append(timeout)
+        if self.timeouts.count(None) == 2:
+            return [loop.Stop()]
+        sent, self.messages = self.messages, []
+        return sent
+
+    def send(self, reply: loop.Reply) -> None:
+        pass
+
+
+def test_an_idle_engine_checks_its_books_once(folder: Path) -> None:
+    core = build_engine(EngineConfig(str(folder), backend="reference"))
+    channel = IdleChannel(core)
+    loop.run(core, channel)
+    assert channel.timeouts == [None, 0.0, loop.IDLE_SECONDS, None]
+    page = core.scheduler._kv._pools[0].take()  # a page that nobody will give back
+    channel = IdleChannel(core)
+    with pytest.raises(IntegrityError, match=f"Page {page}"):
+        loop.run(core, channel)
 
 
 def test_what_an_engine_process_could_not_do_is_said_here(tmp_path: Path) -> None:

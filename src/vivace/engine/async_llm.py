@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -116,11 +116,11 @@ class _ThreadChannel:
         self._event_loop = event_loop
         self._streams = streams
 
-    def receive(self, wait: bool) -> Iterator[loop.Message]:
-        if wait:
-            yield self._inbox.get()
-        while not self._inbox.empty():
-            yield self._inbox.get()
+    def receive(self, timeout: float | None) -> Iterator[loop.Message]:
+        with suppress(queue.Empty):
+            while True:
+                yield self._inbox.get(timeout=timeout)
+                timeout = 0.0
 
     def send(self, reply: loop.Reply) -> None:
         self._event_loop.call_soon_threadsafe(self._streams.deliver, reply)

@@ -122,6 +122,10 @@ class EngineCore:
             yield self._runner.run_all_rows(chunk).copy()
             self._kv.commit(pages, end)
 
+    def check_integrity(self) -> None:
+        """Raises IntegrityError if a page or a request was lost, or counted wrong."""
+        self.scheduler.check_integrity()
+
     def stats(self) -> EngineStats:
         counters = self.scheduler.counters
         return EngineStats(

@@ -32,6 +32,8 @@ class Stop:
     pass
 
 
+IDLE_SECONDS = 1.0  # without work before the books are checked
+
 Message: TypeAlias = Add | Abort | AskStats | Stop
 Reply: TypeAlias = list[Delta] | EngineStats
 
@@ -39,22 +41,34 @@ Reply: TypeAlias = list[Delta] | EngineStats
 class Channel(Protocol):
     """The engine's end of a line to its callers."""
 
-    def receive(self, wait: bool) -> Iterable[Message]:
-        """Messages that have come; with `wait`, at least one."""
+    def receive(self, timeout: float | None) -> Iterable[Message]:
+        """Messages that have come, or come within `timeout` seconds; None waits for one."""
         ...
 
     def send(self, reply: Reply) -> None: ...
 
 
 def run(core: EngineCore, channel: Channel) -> None:
-    """Serve a channel until `Stop`."""
+    """Serve a channel until `Stop`. Once idle, prove that no page was lost.
+
+    Raises:
+        IntegrityError: the books of the pages are wrong; nothing can be trusted any more.
+    """
+    proved = True
     while True:
-        for message in channel.receive(wait=not core.has_work):
+        idle = not core.has_work
+        timeout = (None if proved else IDLE_SECONDS) if idle else 0.0
+        messages = list(channel.receive(timeout))
+        for message in messages:
             if isinstance(message, Stop):
                 return
             _handle(core, message, channel)
         if core.has_work:
             channel.send(core.step())
+            proved = False
+        elif not messages and not proved:
+            core.check_integrity()
+            proved = True
 
 
 def _handle(core: EngineCore, message: Add | Abort | AskStats, channel: Channel) -> None:

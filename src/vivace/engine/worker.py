@@ -33,11 +33,10 @@ class PipeChannel:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def receive(self, wait: bool) -> Iterator[loop.Message]:
-        if wait:
+    def receive(self, timeout: float | None) -> Iterator[loop.Message]:
+        while self._connection.poll(timeout):
             yield self._connection.recv()
-        while self._connection.poll():
-            yield self._connection.recv()
+            timeout = 0.0
 
     def send(self, reply: loop.Reply) -> None:
         self._connection.send(reply)
