@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <new>
 
 namespace vivace {
@@ -9,23 +10,46 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kPage = 4096;
+constexpr std::size_t kRegion = 32 * kHugePage;
+
+char* map(std::size_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<char*>(data);
+}
+
+// `bytes` that begin at a multiple of a huge page; what the mapping has too much is given back.
+char* map_huge(std::size_t bytes) {
+  char* const mapped = map(bytes + kHugePage);
+  const std::size_t before = -reinterpret_cast<std::uintptr_t>(mapped) % kHugePage;
+  char* const data = mapped + before;
+  if (before != 0) munmap(mapped, before);
+  munmap(data + bytes, kHugePage - before);
+#if defined(MADV_HUGEPAGE)
+  madvise(data, bytes, MADV_HUGEPAGE);  // advice only
+#endif
+  return data;
+}
 
 }  // namespace
 
+// A small block would waste most of a huge page.
 Memory::Memory(std::size_t bytes) : bytes_((bytes + kPage) / kPage * kPage) {
-  data_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data_ == MAP_FAILED) {
-    data_ = nullptr;
-    throw std::bad_alloc();
-  }
-#if defined(MADV_HUGEPAGE)
-  // Advice only: small blocks would waste most of a huge page.
-  if (bytes >= 2 * kHugePage) madvise(data_, bytes_, MADV_HUGEPAGE);
-#endif
+  data_ = bytes < 2 * kHugePage ? map(bytes_) : map_huge(bytes_);
 }
 
 Memory::~Memory() {
   if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+std::shared_ptr<char> Arena::take(std::size_t bytes) {
+  if (!region_ || used_ + bytes > region_->bytes()) {
+    region_ = std::make_shared<Memory>(bytes > kRegion ? bytes : kRegion);
+    used_ = 0;
+  }
+  char* const data = region_->at(used_);
+  used_ += aligned(bytes);
+  return {region_, data};
 }
 
 }  // namespace vivace

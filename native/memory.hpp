@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <utility>
 
 namespace vivace {
@@ -31,6 +32,19 @@ class Memory {
  private:
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
+};
+
+// Hands out blocks of large regions, one after another, so that weights of every size lie in huge
+// pages: a matrix of its own small mapping would not, and its reads would wait for address
+// translation. A region goes when the last of its blocks goes.
+class Arena {
+ public:
+  // An aligned, zeroed block. Throws std::bad_alloc.
+  std::shared_ptr<char> take(std::size_t bytes);
+
+ private:
+  std::shared_ptr<Memory> region_;
+  std::size_t used_ = 0;
 };
 
 // `bytes` rounded up so that what follows is aligned for every kernel.

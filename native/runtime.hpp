@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "kernels.hpp"
+#include "memory.hpp"
 #include "thread_pool.hpp"
 
 namespace vivace {
@@ -13,6 +14,7 @@ struct Runtime {
 
   ThreadPool pool;
   const KernelTable& kernels;
+  Arena weights;
   // Held while the pool works: it takes one loop at a time.
   std::mutex busy;
 };

@@ -49,9 +49,9 @@ Linear::Linear(Runtime& runtime, DType dtype, const std::vector<WeightPart>& par
     : bias(given_bias) {
   const int n = sum_of_rows(parts);
   const int count = num_panels(n);
-  panels = Memory(runtime.kernels.panel_bytes(dtype, k) * count);
+  panels = runtime.weights.take(runtime.kernels.panel_bytes(dtype, k) * count);
   if (!bias.empty()) bias.resize(std::size_t(count) * kPanelColumns);
-  matrix = {dtype, n, k, panels.at(), bias.empty() ? nullptr : bias.data()};
+  matrix = {dtype, n, k, panels.get(), bias.empty() ? nullptr : bias.data()};
 
   const std::lock_guard lock(runtime.busy);
   runtime.pool.parallel_for(count, [&](std::size_t panel, unsigned) {

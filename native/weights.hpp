@@ -37,7 +37,7 @@ struct Linear {
   int n() const { return matrix.n; }
   int k() const { return matrix.k; }
 
-  Memory panels;
+  std::shared_ptr<char> panels;
   Vector bias;  // padded to whole panels
   PackedMatrix matrix;
 };
