@@ -3,7 +3,8 @@
     python benchmarks/transformers_cpu.py [--models 0.35b 1.1b] [--rounds 5] [--threads N]
 
 Random weights of the true shape; both in processes of their own, interleaved round by round.
-Prints one JSON object: ratios of vivace to Transformers, and every rate behind them.
+Prints one JSON object: ratios of vivace to Transformers, every rate behind them, and the machine's
+limit for decode, measured in the same rounds: a token cannot come sooner than its weights are read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from workers.protocol import Worker
 
 from vivace.bench.random_model import PRESETS, write_random_model
+from vivace.formats.checkpoint import open_checkpoint
 from vivace.hardware.machine import usable_cores
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +33,7 @@ def compare(model: str, rounds: int, threads: int) -> dict[str, Any]:
     """One model's ratios; each round times both, one right after the other."""
     folder = write_random_model(ROOT / "build" / "random" / model, PRESETS[model])
     rates: Rates = {task: {name: [] for name in SCRIPTS} for task in TASKS}
+    reads = []
     with (
         Worker(SCRIPTS["vivace"], folder, threads) as vivace,
         Worker(SCRIPTS["transformers"], folder, threads) as transformers,
@@ -39,9 +42,24 @@ def compare(model: str, rounds: int, threads: int) -> dict[str, Any]:
             for task, tokens in TASKS.items():
                 rates[task]["vivace"].append(vivace.rate(task, tokens))
                 rates[task]["transformers"].append(transformers.rate(task, tokens))
+            reads.append(vivace.rate("read", 0))
             print(f"{model}: round {done + 1} of {rounds}", file=sys.stderr, flush=True)
         about = {"vivace": vivace.about, "transformers": transformers.about}
-    return {"about": about, **{task: _ratios(rates[task]) for task in TASKS}}
+    limit = _limit(folder, rates["decode"], median(reads))
+    return {"about": about, **{task: _ratios(rates[task]) for task in TASKS}, "limit": limit}
+
+
+def _limit(folder: Path, decode: dict[str, list[float]], read: float) -> dict[str, Any]:
+    """How much of the machine's streaming read each decode is, by the weights read per token."""
+    checkpoint = open_checkpoint(folder)
+    tensors = checkpoint.tensors
+    looked_up = () if checkpoint.config["tie_word_embeddings"] else ("model.embed_tokens.weight",)
+    weights = sum(tensors.nbytes(name) for name in tensors if name not in looked_up)
+    return {
+        "read_bytes_per_second": read,
+        "weight_bytes_per_token": weights,
+        "decode_share": {name: median(values) * weights / read for name, values in decode.items()},
+    }
 
 
 def _ratios(rates: dict[str, list[float]]) -> dict[str, Any]:

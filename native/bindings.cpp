@@ -10,6 +10,7 @@
 
 #include <stdexcept>
 
+#include "bandwidth.hpp"
 #include "program.hpp"
 
 NB_MAKE_OPAQUE(vivace::Vector)
@@ -131,7 +132,9 @@ void bind_runtime(nb::module_& m) {
              new (self) Runtime(threads, choose_isa(isa));
            })
       .def_prop_ro("isa",
-                   [](const Runtime& self) { return std::string(isa_name(self.kernels.isa)); });
+                   [](const Runtime& self) { return std::string(isa_name(self.kernels.isa)); })
+      .def("read_bandwidth", &read_bandwidth, nb::arg("bytes"),
+           nb::call_guard<nb::gil_scoped_release>());
 }
 
 void bind_weights(nb::module_& m) {

@@ -19,15 +19,15 @@ BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 
 
 def measured_section(results: dict[str, dict[str, Any]]) -> str:
-    """Every row that holds; nothing where none does."""
+    """Every row that was measured, those that do not hold too."""
     rows = [
-        f"| {result['claim']} | {result['bar']} | {result['measured']} |"
+        f"| {result['claim']} | {result['bar']} | {result['measured']} | "
+        f"{'yes' if result['holds'] else 'no'} |"
         for _, result in sorted(results.items(), key=lambda item: int(item[0]))
-        if result["holds"]
     ]
     if not rows:
         return ""
-    head = ["## Measured", "", "| claim | bar | measured |", "| --- | --- | --- |"]
+    head = ["## Measured", "", "| claim | bar | measured | holds |", "| --- | --- | --- | --- |"]
     return "\n".join(["", *head, *rows, "", ""])
 
 

@@ -105,7 +105,7 @@ class Preset:
 
 PRESETS = {
     "vivace-mini": Preset(512, 768, layers=4, heads=8, kv_heads=2, steps=1200),
-    "vivace-draft": Preset(128, 256, layers=3, heads=2, kv_heads=1, steps=2400),
+    "vivace-draft": Preset(128, 256, layers=3, heads=2, kv_heads=1, steps=1200),
 }
 
 

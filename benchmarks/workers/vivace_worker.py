@@ -8,6 +8,7 @@ import numpy as np
 from protocol import answer_tasks
 
 from vivace import __version__
+from vivace.backends.cpu import CpuBackend
 from vivace.bench.run import Run, random_requests, run_requests
 from vivace.core.config import EngineConfig
 from vivace.engine.build import build_engine
@@ -30,7 +31,10 @@ def main(model: str, threads: int) -> None:
         timed = run(DECODE_CONTEXT, tokens + 1)
         return timed.decode_tokens / timed.decode_seconds
 
-    tasks = {"prefill": prefill, "decode": decode}
+    def read(_: int) -> float:
+        return CpuBackend("bfloat16", threads).read_bandwidth()
+
+    tasks = {"prefill": prefill, "decode": decode, "read": read}
     for task, tokens in WARM_UP:
         tasks[task](tokens)
     info = core.info

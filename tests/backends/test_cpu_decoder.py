@@ -265,3 +265,9 @@ def test_without_native_code_the_error_says_how_to_get_it(monkeypatch: pytest.Mo
     monkeypatch.delattr("vivace.backends.cpu._native")
     with pytest.raises(BackendError, match=r"install a C\+\+20 compiler"):
         CpuBackend()
+
+
+def test_more_memory_takes_longer_to_read() -> None:
+    runtime = _native.Runtime(2, "")
+    seconds = [size / runtime.read_bandwidth(size) for size in (2**24, 2**28)]
+    assert 0 < seconds[0] < seconds[1]

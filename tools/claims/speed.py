@@ -27,7 +27,11 @@ def _transformers() -> Outcome:
     lines, holds = [], True
     for name, model in figures["models"].items():
         decode, prefill = model["decode"]["ratio"], model["prefill"]["ratio"]
-        lines.append(f"{name}: decode {decode:.2f} times, prefill {prefill:.2f} times")
+        share = model["limit"]["decode_share"]["vivace"]
+        lines.append(
+            f"{name}: decode {decode:.2f} times ({share:.0%} of the machine's streaming read), "
+            f"prefill {prefill:.2f} times"
+        )
         holds = holds and decode >= DECODE_BAR and prefill >= PREFILL_BAR
     return Outcome("; ".join(lines), holds, figures={"transformers_cpu": figures})
 

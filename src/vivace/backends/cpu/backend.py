@@ -22,6 +22,8 @@ from vivace.core.collective import Collective
 from vivace.core.errors import BackendError, CapacityError
 from vivace.formats.qtensor import QTensor
 
+READ_BYTES = 2**30  # many times any cache
+
 Source = tuple[NDArray[Any], _native.SourceType]
 
 
@@ -43,6 +45,10 @@ class NativeBackend:
     def isa(self) -> str:
         """The instruction set in use: portable, avx2, avx512 or amx."""
         return self._runtime.isa
+
+    def read_bandwidth(self) -> float:
+        """Bytes per second at which the threads stream through memory: the limit of decode."""
+        return self._runtime.read_bandwidth(READ_BYTES)
 
     def vector(self, tensor: QTensor, offset: float = 0.0) -> _native.Vector:
         return _native.Vector(_flat(tensor.to_float32() + np.float32(offset)))
