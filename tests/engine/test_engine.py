@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.engine.tiny import write_tiny_llama
 from vivace import LLM, AsyncLLM, SamplingParams
@@ -20,6 +24,8 @@ from vivace.core.errors import (
     UsageError,
 )
 from vivace.core.request import Delta
+from vivace.core.step import Step
+from vivace.engine import client as client_module
 from vivace.engine import loop
 from vivace.engine.build import build_engine
 from vivace.engine.client import EngineClient
@@ -211,3 +217,80 @@ def test_a_killed_engine_ends_its_streams_with_an_error(folder: Path) -> None:
         await client.close()
 
     asyncio.run(run())
+
+
+ENDLESS = SamplingParams(max_tokens=200, ignore_eos=True)
+
+
+def test_idleness_is_no_hang(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        client = EngineClient(EngineConfig(str(folder), backend="reference"))
+        await client.start()
+        monkeypatch.setattr(client_module, "HANG_SECONDS", 0.3)
+        await asyncio.sleep(0.5)
+        (request,) = fan_out(client.info, "r", PROMPT, ENDLESS)
+        async with aclosing(client.stream(request)) as deltas:
+            waiting = asyncio.ensure_future(anext(deltas))
+            await asyncio.sleep(0)  # sent, and nothing heard yet
+            await client.check_health()
+            await waiting
+            os.kill(client._process.pid or 0, signal.SIGSTOP)
+            await asyncio.sleep(0.6)
+            with pytest.raises(BackendError, match="no progress"):
+                await client.check_health()
+            client.kill()
+            async for delta in deltas:
+                last = delta
+            assert last.finish_reason == "error"
+        await client.close()
+
+    asyncio.run(run())
+
+
+def test_an_async_request_can_be_aborted_whole_and_its_id_is_its_own(folder: Path) -> None:
+    async def run() -> None:
+        engine = AsyncLLM(str(folder), backend="reference")
+        params = replace(ENDLESS, n=2)
+        outputs = engine.generate(PROMPT, params, request_id="x")
+        await anext(outputs)
+        with pytest.raises(RequestError, match="in use"):
+            await anext(engine.generate(PROMPT, request_id="x"))
+        await engine.abort("x")
+        async for output in outputs:
+            last = output
+        assert {one.finish_reason for one in last.outputs} == {"abort"}
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_a_step_that_trips_ends_its_requests_and_the_engine_goes_on(folder: Path) -> None:
+    llm = LLM(str(folder), backend="reference")
+    core = llm._core
+
+    def trip(step: Step) -> NDArray[np.float32]:
+        raise ZeroDivisionError("tripped")
+
+    good, core._runner.run = core._runner.run, trip  # type: ignore[method-assign]
+    (output,) = llm.generate(PROMPT)
+    assert output.outputs[0].finish_reason == "error"
+    assert output.outputs[0].error == "tripped"
+    core._runner.run = good  # type: ignore[method-assign]
+    assert llm.generate(PROMPT)[0].outputs[0].finish_reason == "length"
+    core.check_integrity()
+
+
+def test_when_the_engine_thread_ends_nobody_waits_for_ever(folder: Path) -> None:
+    async def run() -> None:
+        engine = AsyncLLM(str(folder), backend="reference")
+        outputs = engine.generate(PROMPT, ENDLESS)
+        await anext(outputs)
+        engine._core.scheduler.schedule = None  # type: ignore[assignment,method-assign]
+        async for output in outputs:
+            last = output
+        assert last.outputs[0].finish_reason == "error"
+        async for output in engine.generate(PROMPT, ENDLESS):
+            assert output.outputs[0].finish_reason == "error"
+        await engine.close()
+
+    asyncio.run(asyncio.wait_for(run(), 20))

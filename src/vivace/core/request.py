@@ -73,7 +73,7 @@ class Delta:
 
 @dataclass
 class CompletionOutput:
-    """One finished completion, with vLLM's field names."""
+    """One completion, with vLLM's field names; `error` says why one failed."""
 
     index: int
     text: str
@@ -82,6 +82,7 @@ class CompletionOutput:
     logprobs: list[dict[int, Logprob]] | None
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
+    error: str | None = None
 
 
 @dataclass

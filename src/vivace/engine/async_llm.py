@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 from uuid import uuid4
 
 from vivace.core.config import EngineConfig
+from vivace.core.errors import BackendError, RequestError, VivaceError
 from vivace.core.request import Delta, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine import loop
 from vivace.engine.build import build_engine
 from vivace.engine.frontend import Frontend
+from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
 from vivace.engine.streams import Streams
 
@@ -30,14 +33,17 @@ class AsyncLLM:
         VivaceError: the model could not be loaded.
     """
 
-    def __init__(self, model: str | None = None, **options: Any) -> None:
-        self._core = build_engine(EngineConfig(model, **options))
+    def __init__(
+        self, model: str | None = None, *, notify: Notify = to_standard_error, **options: Any
+    ) -> None:
+        self._core = build_engine(EngineConfig(model, **options), notify)
         self._frontend = Frontend(self._core.info)
         self.info = self._core.info
         self.tokenizer = self._frontend.tokenizer
         self._inbox: queue.SimpleQueue[loop.Message] = queue.SimpleQueue()
         self._streams = Streams(self._inbox.put)
         self._thread: threading.Thread | None = None
+        self._open: dict[str, tuple[str, ...]] = {}  # a caller's id to its requests' ids
 
     async def generate(
         self,
@@ -50,22 +56,29 @@ class AsyncLLM:
         Closing the iterator aborts the request. The same object is yielded each time.
         """
         request_id = request_id or uuid4().hex
+        if request_id in self._open:
+            raise RequestError(f"request_id {request_id!r} is in use.", "request_id")
         text, requests = self._frontend.requests(request_id, prompt, sampling_params)
         collector = Collector(request_id, text, requests)
-        async with aclosing(self._merged(requests)) as deltas:
-            async for delta in deltas:
-                yield collector.take(delta)
+        self._open[request_id] = collector.request_ids
+        try:
+            async with aclosing(self._merged(requests)) as deltas:
+                async for delta in deltas:
+                    yield collector.take(delta)
+        finally:
+            del self._open[request_id]
 
     async def abort(self, request_id: str) -> None:
         """End a request from outside; its stream ends with the finish reason "abort"."""
-        self._streams.abort(request_id)
+        for part in self._open.get(request_id, ()):
+            self._streams.abort(part)
 
     async def stats(self) -> EngineStats:
         self._start()
         return await self._streams.stats()
 
     async def close(self) -> None:
-        """Stop the thread; open streams are abandoned."""
+        """Stop the thread; open streams end with an error."""
         if self._thread is not None:
             self._inbox.put(loop.Stop())
             await asyncio.to_thread(self._thread.join)
@@ -98,9 +111,20 @@ class AsyncLLM:
         if self._thread is None:
             channel = _ThreadChannel(self._inbox, asyncio.get_running_loop(), self._streams)
             self._thread = threading.Thread(
-                target=loop.run, args=(self._core, channel), daemon=True, name="engine"
+                target=self._serve, args=(channel,), daemon=True, name="engine"
             )
             self._thread.start()
+
+    def _serve(self, channel: _ThreadChannel) -> None:
+        """The thread. However it ends, nobody is left waiting."""
+        error: VivaceError = BackendError("The engine was closed.")
+        try:
+            loop.run(self._core, channel)
+        except Exception as failure:
+            logging.getLogger("vivace").exception("The engine ended.")
+            error = BackendError(f"The engine ended by {failure!r}; make a new one.")
+        finally:
+            channel.call(self._streams.fail, error)
 
 
 class _ThreadChannel:
@@ -123,4 +147,9 @@ class _ThreadChannel:
                 timeout = 0.0
 
     def send(self, reply: loop.Reply) -> None:
-        self._event_loop.call_soon_threadsafe(self._streams.deliver, reply)
+        self.call(self._streams.deliver, reply)
+
+    def call(self, function: Callable[..., None], *args: Any) -> None:
+        """Call on the event loop, unless that is gone and with it whoever waited."""
+        with suppress(RuntimeError):
+            self._event_loop.call_soon_threadsafe(function, *args)

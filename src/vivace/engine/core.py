@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 
@@ -70,7 +71,9 @@ class EngineCore:
             deltas = self._advance(step)
         except InvalidLogitsError as error:
             deltas = self._fail(error.request_ids, error)
-        except VivaceError as error:
+        except Exception as error:  # whatever a step trips over, the other requests go on
+            if not isinstance(error, VivaceError):
+                logging.getLogger("vivace").exception("A step failed.")
             deltas = self._fail([one.request.request_id for one in step.sequences], error)
         self._steps += 1
         self._step_seconds += time.perf_counter() - started
@@ -86,7 +89,7 @@ class EngineCore:
                 self._text.remove(delta.request_id)
         return deltas
 
-    def _fail(self, request_ids: Sequence[str], error: VivaceError) -> list[Delta]:
+    def _fail(self, request_ids: Sequence[str], error: Exception) -> list[Delta]:
         """End these requests; what the step computed of others is computed again."""
         for request_id in request_ids:
             self.abort(request_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine.build import build_engine
 from vivace.engine.frontend import Frontend, Messages, Prompt
+from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
 
 
@@ -23,7 +25,8 @@ class LLM:
 
     Args:
         model: a folder or a hub id; None is the bundled vivace-mini.
-        notify: called with lines about the progress of loading and the limits chosen.
+        notify: called with lines about the progress of loading and the limits chosen; they go
+            to standard error unless it is given.
         options: the other fields of `EngineConfig`.
 
     Raises:
@@ -34,7 +37,7 @@ class LLM:
         self,
         model: str | None = None,
         *,
-        notify: Callable[[str], None] | None = None,
+        notify: Notify = to_standard_error,
         **options: Any,
     ) -> None:
         self._core = build_engine(EngineConfig(model, **options), notify)
@@ -75,10 +78,15 @@ class LLM:
     def stream(
         self, prompt: Prompt, sampling_params: SamplingParams | None = None
     ) -> Generator[Delta, None, None]:
-        """Deltas of one prompt's continuation as they come; closing it ends the request."""
+        """Deltas of one prompt's continuation as they come; closing it ends the request.
+
+        A step that adds nothing, as while a long prompt is computed, gives an empty delta: so the
+        caller has a word in every step.
+        """
         _, requests = self._frontend.requests(self._next_id(), prompt, sampling_params)
         try:
-            yield from self._run(requests)
+            for deltas in self._steps(requests):
+                yield from deltas or [Delta(requests[0].request_id)]
         finally:
             self._abort(requests)
 
@@ -127,7 +135,7 @@ class LLM:
         everything = [request for _, requests in collectors for request in requests]
         done = 0
         try:
-            for delta in self._run(everything):
+            for delta in chain.from_iterable(self._steps(everything)):
                 done += owners[delta.request_id].take(delta).finished
                 if progress is not None and delta.finish_reason is not None:
                     progress(done, len(prompts))
@@ -142,13 +150,14 @@ class LLM:
         text, requests = self._frontend.requests(request_id, prompt, params)
         return Collector(request_id, text, requests), requests
 
-    def _run(self, requests: Sequence[Request]) -> Iterator[Delta]:
+    def _steps(self, requests: Sequence[Request]) -> Iterator[list[Delta]]:
+        """Run these requests and no others; what each step adds."""
         if self._core.has_work:
             raise UsageError("LLM serves one call at a time; use AsyncLLM for several.")
         for request in requests:
             self._core.add(request)
         while self._core.has_work:
-            yield from self._core.step()
+            yield self._core.step()
 
     def _abort(self, requests: Sequence[Request]) -> None:
         for request in requests:

@@ -33,6 +33,7 @@ class Collector:
             _take_logprobs(completion, delta)
         completion.finish_reason = delta.finish_reason
         completion.stop_reason = delta.stop_reason
+        completion.error = delta.error
         output = self.output
         output.num_cached_tokens = max(output.num_cached_tokens, delta.num_cached_tokens)
         output.finished = all(one.finish_reason is not None for one in output.outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
+from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineStats
 from vivace.engine.loop import Abort, Add, AskStats, Message, Reply
@@ -28,14 +29,20 @@ class Streams:
         return len(self._queues)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """A request's deltas. Closing the iterator early aborts the request."""
+        """A request's deltas. Closing the iterator early aborts the request.
+
+        Raises:
+            RequestError: its id is that of an open stream.
+        """
         if self._gone is not None:
             yield Delta.failed(request.request_id, str(self._gone))
             return
+        if request.request_id in self._queues:
+            raise RequestError(f"request_id {request.request_id!r} is in use.", "request_id")
         queue: asyncio.Queue[Delta] = asyncio.Queue()
+        self._send(Add(request))
         self._queues[request.request_id] = queue
         finished = False
-        self._send(Add(request))
         try:
             while not finished:
                 delta = await queue.get()
