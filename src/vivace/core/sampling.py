@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vivace.core.errors import RequestError
+from vivace.core.kinds import is_integer, is_number
 
 MAX_LOGPROBS = 20
 MAX_CHOICES = 128
+
+_INTEGERS = ("n", "top_k", "min_tokens")
+_OPTIONAL_INTEGERS = ("seed", "max_tokens", "logprobs")
+_NUMBERS = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class SamplingParams:
         skip_special_tokens: leave special tokens out of the text.
 
     Raises:
-        RequestError: a value is out of range; `param` names it.
+        RequestError: a value is of a wrong type or out of range; `param` names it.
     """
 
     n: int = 1
@@ -59,13 +72,45 @@ class SamplingParams:
     skip_special_tokens: bool = True
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
+        for param in _INTEGERS:
+            self._require(param, is_integer(getattr(self, param)), "an integer")
+        for param in _OPTIONAL_INTEGERS:
+            value = getattr(self, param)
+            self._require(param, value is None or is_integer(value), "an integer or None")
+        for param in _NUMBERS:
+            self._require(param, is_number(getattr(self, param)), "a number")
+        self._settle_stops()
+        self._settle_bias()
         for param, holds, rule in self._rules():
-            if not holds:
-                got = getattr(self, param)
-                raise RequestError(f"{param} must be {rule}, got {got!r}.", param)
+            self._require(param, holds, rule)
+
+    def _settle_stops(self) -> None:
+        """One string or any iterable becomes a tuple, None an empty one."""
+        stop = _items((self.stop,) if isinstance(self.stop, str) else self.stop)
+        texts = stop is not None and all(isinstance(text, str) for text in stop)
+        self._require("stop", texts, "a string or a list of strings")
+        ids = _items(self.stop_token_ids)
+        self._require(
+            "stop_token_ids", ids is not None and all(map(is_integer, ids)), "a list of integers"
+        )
+        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop_token_ids", ids)
+
+    def _settle_bias(self) -> None:
+        """None becomes an empty map."""
+        bias = {} if self.logit_bias is None else self.logit_bias
+        self._require(
+            "logit_bias",
+            isinstance(bias, Mapping)
+            and all(map(is_integer, bias))
+            and all(map(is_number, bias.values())),
+            "a map of token ids to numbers",
+        )
+        object.__setattr__(self, "logit_bias", bias)
+
+    def _require(self, param: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise RequestError(f"{param} must be {rule}, got {getattr(self, param)!r}.", param)
 
     def _rules(self) -> list[tuple[str, bool, str]]:
         """Each rule: the parameter, whether it holds (False for NaN too), and its wording."""
@@ -101,3 +146,10 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+
+def _items(given: Any) -> tuple[Any, ...] | None:
+    """None where `given` cannot be a list."""
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, Iterable) else None
