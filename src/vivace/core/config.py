@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from vivace.core.errors import UsageError
+from vivace.core.kinds import is_integer
+
+BackendChoice = Literal["auto", "cpu", "reference", "torch"]
 DTypeChoice = Literal["auto", "float32", "bfloat16"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "backend": get_args(BackendChoice),
+    "dtype": get_args(DTypeChoice),
+}
+_COUNTS = ("max_num_seqs", "max_num_batched_tokens")
+_OPTIONAL_COUNTS = ("max_model_len", "threads", "kv_memory_bytes", "max_prefill_chunk")
 
 
 @dataclass(frozen=True)
@@ -22,10 +33,13 @@ class EngineConfig:
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.
+
+    Raises:
+        UsageError: a choice is unknown, or a count is no integer of at least 1.
     """
 
     model: str | None = None
-    backend: Literal["auto", "cpu", "reference", "torch"] = "auto"
+    backend: BackendChoice = "auto"
     dtype: DTypeChoice = "auto"
     max_model_len: int | None = None
     threads: int | None = None
@@ -35,3 +49,14 @@ class EngineConfig:
     max_prefill_chunk: int | None = None
     enable_prefix_caching: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, choices in _CHOICES.items():
+            if getattr(self, option) not in choices:
+                raise UsageError(f"{option} must be one of {', '.join(choices)}.")
+        for option in (*_COUNTS, *_OPTIONAL_COUNTS):
+            value: Any = getattr(self, option)
+            if value is None and option in _OPTIONAL_COUNTS:
+                continue
+            if not is_integer(value) or value < 1:
+                raise UsageError(f"{option} must be an integer of at least 1, got {value!r}.")

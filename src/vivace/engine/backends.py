@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from vivace.backends.protocol import Backend, DTypeName
 from vivace.core.config import EngineConfig
-from vivace.core.errors import BackendError, UsageError
+from vivace.core.errors import BackendError
 
 
 def _cpu(dtype: DTypeName, threads: int) -> Backend:
@@ -41,12 +41,9 @@ def choose_backend(
     """The backend asked for; "auto" is cpu, or reference with a notice where cpu was not built.
 
     Raises:
-        UsageError: no such backend.
         BackendError: it cannot run here.
     """
     if config.backend != "auto":
-        if config.backend not in BACKENDS:
-            raise UsageError(f"backend must be one of auto, {', '.join(BACKENDS)}.")
         return BACKENDS[config.backend](_dtype(config, config.backend, stored_dtype), threads)
     try:
         return _cpu(_dtype(config, "cpu", stored_dtype), threads)
