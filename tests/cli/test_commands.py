@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,38 @@ def test_inspect_counts_parameters_and_memory(vivace: Vivace, bare_model: Path) 
     assert (result["family"], result["layers"]) == ("llama", 2)
     assert (result["parameters"], result["bytes"]) == (parameters, 2 * parameters)
     memory = result["memory"]
-    assert memory["weight_bytes"] == 4 * parameters
+    tied = 256 * 64  # is kept once more, packed for the head
+    assert memory["weight_bytes"] == 4 * (parameters + tied)
     # 7 pages of 16 tokens, keys and values of 2 layers, 2 heads of 16 float32 values
     assert memory["kv_bytes"] == 3 * (7 * 16) * 2 * 2 * 2 * 16 * 4
     assert memory["total_bytes"] == memory["weight_bytes"] + memory["kv_bytes"]
     assert memory["fits"] is True
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("1KiB", "One sequence of 100 tokens"),
+        ("1MiB", " sequences fit at once"),
+        ("1000T", "lower kv_memory_bytes"),
+    ],
+)
+def test_inspect_says_no_and_why(vivace: Vivace, bare_model: Path, limit: str, reason: str) -> None:
+    flags = ("--context", 100, "--concurrency", 10**10, "--kv-memory", limit, *REFERENCE)
+    memory = answer(vivace("inspect", bare_model, *flags, "--json"))["memory"]
+    assert memory["fits"] is False
+    assert reason in memory["reason"]
+    printed = vivace("inspect", bare_model, *flags).out
+    assert re.search(r"^fits +no$", printed, re.M)
+    assert reason in printed
+
+
+def test_inspect_cuts_the_context_to_the_memory_as_the_engine_does(
+    vivace: Vivace, bare_model: Path
+) -> None:
+    flags = ("--kv-memory", 3 * 16 * 2 * 2 * 2 * 16 * 4, "--dtype", "float32", *REFERENCE)
+    memory = answer(vivace("inspect", bare_model, *flags, "--json"))["memory"]
+    assert (memory["fits"], memory["context"]) == (True, 48)
 
 
 def test_inspect_for_people(vivace: Vivace, bare_model: Path) -> None:

@@ -1,14 +1,23 @@
-"""How memory is shared among KV groups."""
+"""What an engine will hold: its weights, and how memory is shared among KV groups."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.engine.tiny import CONFIG
 from vivace.backends.protocol import KVSpec
+from vivace.backends.reference import ReferenceBackend
 from vivace.cache.pool import PageDemand, blocks_per_sequence, longest_that_fits, plan_pages
+from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
+from vivace.engine.plan import plan_memory, weight_bytes
+from vivace.models.loader import model_spec
 
 pytestmark = pytest.mark.tiny
+
+SPEC = model_spec(CONFIG)
+BACKEND = ReferenceBackend("float32")
+WEIGHTS = weight_bytes(SPEC, "float32")
 
 FULL = KVSpec(num_layers=1, num_kv_heads=1, head_dim=64)
 WINDOW = KVSpec(num_layers=5, num_kv_heads=1, head_dim=64, window=64)
@@ -43,3 +52,36 @@ def test_less_than_one_sequence_is_an_error_and_says_which_length_would_fit() ->
     assert fits == 62 * 16
     shorter = PageDemand(fits, 10, 32)
     assert plan_pages([FULL, WINDOW], SIZES, shorter, 10_299).total_bytes <= 10_299
+
+
+def test_weights_are_those_of_the_decoder_in_the_dtype_of_the_backend() -> None:
+    table = 199 * 48
+    layer = 2 * 48 + 2 * 48 * 48 + 2 * 24 * 48 + 3 * 48 * 80
+    assert weight_bytes(SPEC, "float32") == 4 * (2 * table + 2 * layer + 48)
+    assert weight_bytes(SPEC, "bfloat16") == WEIGHTS // 2
+
+
+def test_a_tied_table_is_kept_as_rows_and_as_a_head() -> None:
+    assert weight_bytes(model_spec({**CONFIG, "tie_word_embeddings": True}), "float32") == WEIGHTS
+
+
+def test_what_was_asked_for_must_fit_what_is_free() -> None:
+    pages = plan_memory(EngineConfig(max_num_seqs=4), SPEC, BACKEND, 1 << 40).pages
+    asked = EngineConfig(max_num_seqs=4, kv_memory_bytes=pages.total_bytes)
+    plan = plan_memory(asked, SPEC, BACKEND, WEIGHTS + pages.total_bytes)
+    assert plan.total_bytes == WEIGHTS + pages.total_bytes
+    with pytest.raises(CapacityError, match="kv_memory_bytes"):
+        plan_memory(asked, SPEC, BACKEND, WEIGHTS + pages.total_bytes - 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "available", "sentence"),
+    [
+        (EngineConfig(), WEIGHTS, "smaller model"),
+        (EngineConfig(kv_memory_bytes=1), 1 << 40, "KV memory"),
+        (EngineConfig(max_model_len=256), WEIGHTS + 1000, "max_model_len"),
+    ],
+)
+def test_what_cannot_fit_is_a_sentence(config: EngineConfig, available: int, sentence: str) -> None:
+    with pytest.raises(CapacityError, match=sentence):
+        plan_memory(config, SPEC, BACKEND, available)

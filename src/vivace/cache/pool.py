@@ -14,10 +14,12 @@ class PagePlan:
     """Attributes:
     num_pages: pages per KV group.
     total_bytes: what all of them take.
+    num_sequences: how many sequences of the longest length they hold at once.
     """
 
     num_pages: tuple[int, ...]
     total_bytes: int
+    num_sequences: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def plan_pages(
     sequences = min(demand.max_num_seqs, budget / needed)
     num_pages = tuple(int(count * sequences) for count in single)
     total = sum(count * size for count, size in zip(num_pages, page_bytes, strict=True))
-    return PagePlan(num_pages, total)
+    return PagePlan(num_pages, total, int(sequences))
 
 
 def longest_that_fits(

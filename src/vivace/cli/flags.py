@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from typing import Annotated, Any, get_type_hints
 
@@ -33,16 +33,17 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def flags(command: Callable[..., None]) -> Callable[..., None]:
+def flags(command: Callable[..., None], without: Collection[str] = ()) -> Callable[..., None]:
     """Give a command one flag per field in place of each parameter that is a dataclass.
 
     A flag takes its default from the field and its help from the class's docstring. Where the
-    command has a parameter of a field's name, the field keeps its default. `--debug` comes along.
+    command has a parameter of a field's name, or goes `without` it, the field keeps its default.
+    `--debug` comes along.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     own = {n: p for n, p in parameters.items() if not dataclasses.is_dataclass(p.annotation)}
     groups = {name: p.annotation for name, p in parameters.items() if name not in own}
-    made = {name: _parameters(group, own) for name, group in groups.items()}
+    made = {name: _parameters(group, {*own, *without}) for name, group in groups.items()}
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
@@ -57,7 +58,7 @@ def flags(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _parameters(group: type, own: dict[str, inspect.Parameter]) -> list[inspect.Parameter]:
+def _parameters(group: type, hidden: Collection[str]) -> list[inspect.Parameter]:
     types, helps = get_type_hints(group), _attribute_docs(group)
     return [
         inspect.Parameter(
@@ -70,7 +71,7 @@ def _parameters(group: type, own: dict[str, inspect.Parameter]) -> list[inspect.
             ],
         )
         for field in dataclasses.fields(group)
-        if field.name not in own
+        if field.name not in hidden
     ]
 
 

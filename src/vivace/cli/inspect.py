@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,23 +12,27 @@ import typer
 from vivace.cli.console import notice, print_json
 from vivace.cli.flags import JsonFlag, flags
 from vivace.core.config import EngineConfig
+from vivace.core.errors import CapacityError
 
 if TYPE_CHECKING:
     from vivace.formats.checkpoint import Checkpoint
     from vivace.models.spec import ModelSpec
 
+# What serving alone is concerned with.
+_NO_MATTER = ("threads", "max_prefill_chunk", "enable_prefix_caching", "seed")
+
 Context = Annotated[
     int | None,
-    typer.Option("--context", min=1, help="Tokens a sequence; left out, the model's limit."),
+    typer.Option("--context", min=1, help="Tokens a sequence; left out, what fits of the model's."),
 ]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Sequences at once.")]
 
 
-@flags
+@partial(flags, without=_NO_MATTER)
 def inspect(
     config: EngineConfig,
-    context: Context = None,
-    concurrency: Concurrency = 1,
+    max_model_len: Context = None,
+    max_num_seqs: Concurrency = 1,
     json: JsonFlag = False,
 ) -> None:
     """Say what a checkpoint is, and the memory it takes on this machine; nothing is loaded."""
@@ -34,10 +40,10 @@ def inspect(
     from vivace.formats.hub import resolve_model
     from vivace.models.loader import model_spec
 
+    config = replace(config, max_model_len=max_model_len, max_num_seqs=max_num_seqs)
     checkpoint = open_checkpoint(resolve_model(config.model, notice))
-    spec = model_spec(checkpoint.config, config.max_model_len)
-    facts = _facts(checkpoint, spec)
-    plan = _plan(config, checkpoint, spec, (context or spec.max_model_len, concurrency))
+    facts = _facts(checkpoint, model_spec(checkpoint.config))
+    plan = _plan(config, checkpoint, model_spec(checkpoint.config, max_model_len))
     if json:
         print_json({**facts, "memory": plan})
         return
@@ -60,36 +66,35 @@ def _facts(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _plan(
-    config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec, wanted: tuple[int, int]
-) -> dict[str, Any]:
-    """What `wanted` (context, concurrency) takes, beside what is free."""
-    from vivace.cache.pool import PageDemand, blocks_per_sequence, page_bytes
+def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
+    """What the engine would hold, beside what is free; or why that does not fit."""
     from vivace.engine.backends import choose_backend
-    from vivace.engine.plan import weight_bytes
+    from vivace.engine.plan import plan_memory, weight_bytes
     from vivace.hardware.machine import detect
 
-    context, concurrency = wanted
-    machine = detect()
-    backend = choose_backend(config, checkpoint.dtype, config.threads or machine.cores, notice)
-    demand = PageDemand(context, concurrency, config.max_num_batched_tokens)
-    sizes = page_bytes(backend, spec.kv_groups)
-    kv_bytes = concurrency * sum(
-        blocks_per_sequence(group, demand) * size
-        for group, size in zip(spec.kv_groups, sizes, strict=True)
-    )
-    weights = weight_bytes(checkpoint, backend.dtype)
-    return {
+    available = detect().memory_available
+    backend = choose_backend(config, checkpoint.dtype, 1, notice)
+    facts: dict[str, Any] = {
         "backend": backend.name,
         "dtype": backend.dtype,
-        "context": context,
-        "concurrency": concurrency,
-        "weight_bytes": weights,
-        "kv_bytes": kv_bytes,
-        "total_bytes": weights + kv_bytes,
-        "available_bytes": machine.memory_available,
-        "fits": weights + kv_bytes <= machine.memory_available,
+        "context": spec.max_model_len,
+        "concurrency": config.max_num_seqs,
+        "weight_bytes": weight_bytes(spec, backend.dtype),
+        "available_bytes": available,
     }
+    try:
+        plan = plan_memory(config, spec, backend, available)
+    except CapacityError as error:
+        return {**facts, "fits": False, "reason": str(error)}
+    at_once = plan.pages.num_sequences
+    facts |= {
+        "context": plan.max_model_len,
+        "kv_bytes": plan.pages.total_bytes,
+        "total_bytes": plan.total_bytes,
+    }
+    if at_once < config.max_num_seqs:
+        return {**facts, "fits": False, "reason": f"{at_once} sequences fit at once."}
+    return {**facts, "fits": True}
 
 
 def _readable(name: str, value: Any) -> str:

@@ -16,7 +16,7 @@ from vivace.decoding.sampler import Sampler
 from vivace.decoding.stops import OutputText
 from vivace.engine.backends import choose_backend
 from vivace.engine.core import EngineCore
-from vivace.engine.plan import MemoryPlan, plan_memory, weight_bytes
+from vivace.engine.plan import MemoryPlan, plan_memory
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.formats.checkpoint import (
     Checkpoint,
@@ -98,7 +98,6 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
         config,
         model_spec(checkpoint.config, config.max_model_len),
         backend,
-        weight_bytes(checkpoint, backend.dtype),
         machine.memory_available,
     )
     tokenizer = load_tokenizer(checkpoint.folder)

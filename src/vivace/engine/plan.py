@@ -15,7 +15,7 @@ from vivace.cache.pool import (
 )
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
-from vivace.formats.checkpoint import Checkpoint
+from vivace.models.loader import tensor_shapes
 from vivace.models.spec import ModelSpec
 
 _VALUE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2}
@@ -40,7 +40,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    config: EngineConfig, spec: ModelSpec, backend: Backend, weight_bytes: int, available: int
+    config: EngineConfig, spec: ModelSpec, backend: Backend, available: int
 ) -> MemoryPlan:
     """Fit weights and KV pages into `available` bytes.
 
@@ -48,25 +48,43 @@ def plan_memory(
         spec: the model at the length asked for, or at its own longest.
 
     Raises:
-        CapacityError: the weights, or one sequence of the length asked for, do not fit.
+        CapacityError: the weights, the KV memory or one sequence of the length asked for do not
+            fit.
     """
-    if weight_bytes >= available:
+    weights = weight_bytes(spec, backend.dtype)
+    if weights >= available:
         raise CapacityError(
-            f"The weights need {weight_bytes / 2**30:.1f} GiB, but only "
-            f"{available / 2**30:.1f} GiB of memory are free; choose a smaller model or dtype."
+            f"The weights need {_gib(weights)}, but only {_gib(available)} of memory are free; "
+            "choose a smaller model or dtype."
         )
-    budget = config.kv_memory_bytes or int(KV_SHARE * (available - weight_bytes))
+    budget = config.kv_memory_bytes
+    if budget is None:
+        budget = int(KV_SHARE * (available - weights))
     sizes = page_bytes(backend, spec.kv_groups)
     demand = PageDemand(spec.max_model_len, config.max_num_seqs, config.max_num_batched_tokens)
     if config.max_model_len is None:
         fits = longest_that_fits(spec.kv_groups, sizes, demand, budget)
         demand = replace(demand, max_model_len=max(fits, 1))
     pages = plan_pages(spec.kv_groups, sizes, demand, budget)
-    return MemoryPlan(demand.max_model_len, weight_bytes, pages)
+    plan = MemoryPlan(demand.max_model_len, weights, pages)
+    if plan.total_bytes > available:
+        raise CapacityError(
+            f"Weights and KV pages need {_gib(plan.total_bytes)}, but only {_gib(available)} of "
+            "memory are free; lower kv_memory_bytes."
+        )
+    return plan
 
 
-def weight_bytes(checkpoint: Checkpoint, dtype: DTypeName) -> int:
-    """What a checkpoint's weights take in a backend's dtype."""
-    tensors = checkpoint.tensors
-    values = sum(math.prod(tensors.shape(name)) for name in tensors)
+def weight_bytes(spec: ModelSpec, dtype: DTypeName) -> int:
+    """What a decoder's weights take in a backend's dtype.
+
+    Tied embeddings count twice: as rows to look up, and packed for the head.
+    """
+    values = sum(map(math.prod, tensor_shapes(spec).values()))
+    if spec.tied_embeddings:
+        values += spec.vocab_size * spec.hidden_size
     return values * _VALUE_BYTES[dtype]
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB"
