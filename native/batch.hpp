@@ -3,6 +3,7 @@
 
 #include <climits>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -38,7 +39,7 @@ struct BatchBounds {
   int max_logit_rows = 0;
   int vocab_size = INT_MAX;
   int positions = INT_MAX;
-  std::vector<int> group_pages;  // per KV group; 0 where no op reads it
+  std::vector<std::optional<int>> group_pages;  // per KV group; none where no op reads it
 };
 
 // Throws std::invalid_argument with a sentence that names what is wrong.

@@ -96,7 +96,7 @@ void run(Program& program, const IntArray& token_ids, const IntArray& positions,
 
 OutputArray output(nb::handle self, Value value, std::size_t rows) {
   const Program& program = nb::cast<const Program&>(self);
-  const Rows data = program.rows(value.first, value.second);
+  const Rows data = program.rows(value.first, value.second, rows);
   return OutputArray(data.data, {rows, static_cast<std::size_t>(value.second)}, self);
 }
 
@@ -233,7 +233,7 @@ void bind_dense_ops(nb::class_<Program>& program) {
            [](Program& self, Value out, Value hidden, std::shared_ptr<Linear> head,
               float multiplier, float softcap) {
              self.add(make_logits(self.context(), self.rows(hidden.first, hidden.second), head,
-                                  multiplier, softcap, self.rows(out.first, out.second)));
+                                  multiplier, softcap, self.logit_rows(out.first, out.second)));
            });
 }
 

@@ -32,8 +32,12 @@ const std::shared_ptr<KVCache>& Program::cache(int group) const {
   return caches_[group];
 }
 
-Rows Program::rows(int buffer, int width) const {
-  return {buffers_.at(buffer).at<float>(), width};
+Rows Program::rows(int buffer, int width, std::size_t count) const {
+  const Memory& memory = buffers_.at(buffer);
+  if (width <= 0 || count > memory.bytes() / sizeof(float) / width) {
+    throw std::out_of_range("A value's rows do not fit its buffer.");
+  }
+  return {memory.at<float>(), width};
 }
 
 void Program::add(OpPtr op) {

@@ -26,8 +26,13 @@ class Program {
   OpContext context() const;
   // Throws std::invalid_argument for a group that has no pages.
   const std::shared_ptr<KVCache>& cache(int group) const;
-  // Rows of `width` in a buffer. Throws std::out_of_range for an unknown buffer.
-  Rows rows(int buffer, int width) const;
+  // Rows of `width` in a buffer: `count`, or as many as a batch may have tokens or logits. Throw
+  // std::out_of_range for an unknown buffer and for one that is too small.
+  Rows rows(int buffer, int width, std::size_t count) const;
+  Rows rows(int buffer, int width) const { return rows(buffer, width, limits_.max_tokens); }
+  Rows logit_rows(int buffer, int width) const {
+    return rows(buffer, width, limits_.max_logit_rows);
+  }
   void add(OpPtr op);
 
   // Runs every op for a batch. Throws std::invalid_argument for a batch it cannot take; nothing

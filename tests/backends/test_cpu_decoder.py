@@ -271,3 +271,15 @@ def test_more_memory_takes_longer_to_read() -> None:
     runtime = _native.Runtime(2, "")
     seconds = [size / runtime.read_bandwidth(size) for size in (2**24, 2**28)]
     assert 0 < seconds[0] < seconds[1]
+
+
+def test_rows_beyond_a_buffer_are_refused() -> None:
+    runtime = _native.Runtime(1, "")
+    program = _native.Program(runtime, _native.DType.float32, [], (400, 1, 2), [400 * 64])
+    assert program.output((0, 64), 400).shape == (400, 64)
+    for place, rows in (((0, 64), 4000), ((0, 6400), 400), ((0, -1), 1), ((1, 64), 1)):
+        with pytest.raises(IndexError):
+            program.output(place, rows)
+    norm = _native.Norm(_native.NormKind.rms, _native.Vector(np.ones(640, np.float32)), None, 0.1)
+    with pytest.raises(IndexError, match="do not fit its buffer"):
+        program.norm((0, 640), (0, 640), norm)
