@@ -125,6 +125,28 @@ def test_a_decoder_runs_without_torch(tmp_path: Path) -> None:
         ),
         ({**LLAMA, "model_type": "smollm3", "no_rope_layers": [1]}, "no_rope_layers .* 1 of 2"),
         ({"model_type": "gemma3"}, "must have a text_config"),
+        ({**LLAMA, "head_dim": 0}, "head_dim in .* must be at least 1, got 0"),
+        ({**LLAMA, "head_dim": -4}, "head_dim in .* must be at least 1, got -4"),
+        ({**LLAMA, "num_attention_heads": 9}, "hidden_size 8 .* less than num_attention_heads 9"),
+        ({**LLAMA, "num_key_value_heads": -1}, "num_key_value_heads in .* at least 1, got -1"),
+        ({**LLAMA, "quantization_config": [4]}, "quantization_config in .* must be an object"),
+        ({**LLAMA, "model_type": ["llama"]}, r"model_type \['llama'\] .* not supported"),
+        (
+            {**LLAMA, "model_type": "qwen2", "layer_types": [{}, {}]},
+            r"Attention \{\} in layer_types is not supported",
+        ),
+        ({**LLAMA, "rope_theta": 0}, "rope_theta .* must be above 0, got 0"),
+        ({**LLAMA, "model_type": "mistral", "sliding_window": 0}, "sliding_window in .* least 1"),
+        ({**LLAMA, "model_type": "phi3", "sliding_window": -7}, "sliding_window in .* least 1"),
+        ({**LLAMA, "model_type": "gemma2", "sliding_window": 0}, "sliding_window in .* least 1"),
+        (
+            {
+                **LLAMA,
+                "model_type": "gemma3_text",
+                "rope_parameters": {"full_attention": [1]},
+            },
+            "full_attention in .* must be an object",
+        ),
         (
             {**LLAMA, "model_type": "gemma2", "use_bidirectional_attention": True},
             "use_bidirectional_attention .* not supported",
@@ -137,7 +159,7 @@ def test_wrong_configs(config: dict[str, Any], message: str) -> None:
         model_spec(config)
 
 
-@pytest.mark.parametrize(("config", "length"), [(LLAMA, -1), (LLAMA, 0), (GPT2, 1025)])
+@pytest.mark.parametrize(("config", "length"), [(LLAMA, -1), (LLAMA, 0), (LLAMA, 33), (GPT2, 1025)])
 def test_wrong_lengths(config: dict[str, Any], length: int) -> None:
     with pytest.raises(UsageError, match="max_model_len"):
         model_spec(config, length)

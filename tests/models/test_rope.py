@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vivace.backends.protocol import RotarySpec
-from vivace.core.errors import CheckpointError
+from vivace.core.errors import CheckpointError, UsageError
 from vivace.models.config import Config
 from vivace.models.rope import rope_parameters, rotary_spec
 
@@ -91,8 +91,43 @@ def test_an_odd_part_of_a_head_is_rounded_up_to_pairs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scaling", "longest"),
+    [
+        (None, TRAINED),
+        ({"rope_type": "linear", "factor": 4.0}, TRAINED),
+        # Left at the original length in config.json, as Qwen 2.5 does.
+        (
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": TRAINED},
+            4 * TRAINED,
+        ),
+        (
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": TRAINED // 4},
+            TRAINED,
+        ),
+    ],
+)
+def test_a_length_past_the_trained_one_is_refused(
+    scaling: dict[str, Any] | None, longest: int
+) -> None:
+    assert rotary(longest, rope_scaling=scaling).max_positions == longest
+    with pytest.raises(UsageError, match=f"past the {longest} positions"):
+        rotary(longest + 1, rope_scaling=scaling)
+
+
+@pytest.mark.parametrize(
     ("scaling", "message"),
     [
+        ({"rope_type": "dynamic", "factor": 0}, "factor of the .* must be above 0, got 0"),
+        ({"rope_type": "dynamic", "factor": -5.0}, "factor of the .* must be above 0, got -5"),
+        (
+            {"rope_type": "dynamic", "factor": 2.0, "partial_rotary_factor": 0.25},
+            "give no frequencies",
+        ),
+        ({"rope_type": "yarn", "factor": 2.0, "rope_theta": 1.0}, "give no frequencies"),
+        (
+            {"rope_type": "longrope", "short_factor": [1.0, 1.0, "x", 1.0]},
+            "give no frequencies",
+        ),
         ({"rope_type": "mrope"}, "Rotary scaling 'mrope' is unknown; known are default, linear"),
         ({"rope_type": "linear"}, "factor of the rotary settings must be a number, got None"),
         ({"rope_type": "linear", "factor": "x"}, "factor of the rotary settings must be a number"),

@@ -58,16 +58,21 @@ def group_layers(
 
 
 def head_dim(config: Config) -> int:
-    given = config.optional_integer("head_dim")
+    given = config.optional_size("head_dim")
     if given is not None:
         return given
-    return config.integer("hidden_size") // config.integer("num_attention_heads")
+    hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    if hidden < heads:
+        raise CheckpointError(
+            f"hidden_size {hidden} in config.json is less than num_attention_heads {heads}."
+        )
+    return hidden // heads
 
 
 def attention(config: Config, window: int | None = None) -> AttentionSpec:
     """Scaled by head_dim ** -0.5; missing KV heads mean as many as query heads."""
     heads, size = config.integer("num_attention_heads"), head_dim(config)
-    kv_heads = config.optional_integer("num_key_value_heads") or heads
+    kv_heads = config.optional_size("num_key_value_heads") or heads
     if heads % kv_heads:
         raise CheckpointError(
             f"num_attention_heads {heads} in config.json is no multiple of "
@@ -103,7 +108,7 @@ def num_layers(config: Config) -> int:
 
 def windows(config: Config, slides: Callable[[int], bool]) -> list[int | None]:
     """Each layer's window: by `layer_types`, or by `slides(layer)` where there are none."""
-    window = config.optional_integer("sliding_window")
+    window = config.optional_size("sliding_window")
     kinds = config.optional_list("layer_types")
     if kinds is None:
         return [window if slides(i) else None for i in range(num_layers(config))]
@@ -111,9 +116,9 @@ def windows(config: Config, slides: Callable[[int], bool]) -> list[int | None]:
         raise CheckpointError(
             f"layer_types in config.json lists {len(kinds)} of {num_layers(config)} layers."
         )
-    unknown = set(kinds) - {"full_attention", "sliding_attention"}
+    unknown = [kind for kind in kinds if kind not in ("full_attention", "sliding_attention")]
     if unknown:
-        raise CheckpointError(f"Attention {unknown.pop()!r} in layer_types is not supported.")
+        raise CheckpointError(f"Attention {unknown[0]!r} in layer_types is not supported.")
     return [window if kind == "sliding_attention" else None for kind in kinds]
 
 

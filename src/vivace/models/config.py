@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vivace.core.errors import CheckpointError
+from vivace.core.errors import CheckpointError, UsageError
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,14 @@ class Config:
 
     def integer(self, key: str) -> int:
         """A size or a count: at least 1."""
-        value = self.optional_integer(key)
+        value = self.optional_size(key)
         if value is None:
             raise CheckpointError(f"config.json lacks {key}.")
-        if value < 1:
+        return value
+
+    def optional_size(self, key: str) -> int | None:
+        value = self.optional_integer(key)
+        if value is not None and value < 1:
             raise _wrong(key, "at least 1", value)
         return value
 
@@ -75,6 +79,14 @@ class Config:
         if value is not None and not isinstance(value, Mapping):
             raise _wrong(key, "an object", value)
         return value or {}
+
+    def check_length(self, positions: int) -> None:
+        """Raises UsageError if `max_model_len` is past the positions that the model knows."""
+        if self.max_model_len > positions:
+            raise UsageError(
+                f"max_model_len {self.max_model_len} is past the {positions} positions that the "
+                "model was trained for; lower it."
+            )
 
 
 def _wrong(key: str, expected: str, value: object) -> CheckpointError:

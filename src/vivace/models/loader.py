@@ -33,13 +33,14 @@ def model_spec(config: Mapping[str, Any], max_model_len: int | None = None) -> M
 
     Raises:
         CheckpointError: the model is unknown, or its config lacks or mistakes something.
-        UsageError: `max_model_len` is not positive, or past a table of learned positions.
+        UsageError: `max_model_len` is not positive, or past the trained positions.
     """
     family = _family(config)
     values = {**family.defaults, **family.normalize(config)}
     for quantized in (config, values):
-        if quantized.get("quantization_config"):
-            method = quantized["quantization_config"].get("quant_method", "unknown")
+        quantization = Config(quantized, 0).mapping("quantization_config")
+        if quantization:
+            method = quantization.get("quant_method", "unknown")
             raise CheckpointError(
                 f"The checkpoint is quantized ({method}), which is not supported; "
                 "use the original weights."
@@ -79,7 +80,7 @@ def load_decoder(
 
 def _family(config: Mapping[str, Any]) -> Family:
     model_type = config.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
             f"model_type {model_type!r} in config.json is not supported; "
             f"known are {', '.join(FAMILIES)}."

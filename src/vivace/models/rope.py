@@ -53,6 +53,16 @@ class Rope:
         """The length before the context was extended."""
         return self.optional_number("original_max_position_embeddings") or self.trained_len
 
+    @property
+    def extended_len(self) -> int:
+        """The length that the model is for. Most checkpoints give it as max_position_embeddings;
+        some leave that at the original length and add a factor, as Qwen 2.5 does for YaRN."""
+        original = self.optional_number("original_max_position_embeddings")
+        factor = self.optional_number("factor")
+        if original is None or factor is None:
+            return self.trained_len
+        return max(self.trained_len, int(original * factor))
+
 
 def rope_parameters(config: Config) -> dict[str, Any]:
     """The rotary settings, flat: Transformers 5 writes `rope_parameters`, earlier ones
@@ -66,7 +76,7 @@ def rope_parameters(config: Config) -> dict[str, Any]:
         config.mapping("rope_scaling") or config.mapping("rope_parameters")
     )
     # Where Phi-3 and others give it at the top level, that one wins.
-    original = config.optional_integer("original_max_position_embeddings")
+    original = config.optional_size("original_max_position_embeddings")
     if original is not None:
         parameters["original_max_position_embeddings"] = original
     return parameters
@@ -86,7 +96,9 @@ def rotary_spec(config: Config, parameters: Mapping[str, Any], head_dim: int) ->
         raise CheckpointError(
             f"Rotary scaling {rope.kind!r} is unknown; known are {', '.join(_KINDS)}."
         )
-    frequencies, scale = _KINDS[rope.kind](rope)
+    if rope.kind not in _LENGTH_DEPENDENT:
+        config.check_length(rope.extended_len)
+    frequencies, scale = _scaled(rope)
     return RotarySpec(tuple(frequencies.tolist()), scale, config.max_model_len)
 
 
@@ -94,7 +106,21 @@ def _number(parameters: Mapping[str, Any], key: str) -> float:
     value = parameters.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise CheckpointError(f"{key} of the rotary settings must be a number, got {value!r}.")
+    if not value > 0:
+        raise CheckpointError(f"{key} of the rotary settings must be above 0, got {value!r}.")
     return value
+
+
+def _scaled(rope: Rope) -> _Scaled:
+    """Numbers that are fine one by one may still not go together: theta 1 has no logarithm."""
+    try:
+        with np.errstate(divide="raise", invalid="raise"):
+            return _KINDS[rope.kind](rope)
+    except (ArithmeticError, ValueError) as error:
+        raise CheckpointError(
+            f"The rotary settings in config.json give no frequencies ({error}): "
+            f"{dict(rope.parameters)}."
+        ) from error
 
 
 def _wavelength_bases(theta: float, dim: int) -> Frequencies:
@@ -198,3 +224,5 @@ _KINDS: dict[str, Callable[[Rope], _Scaled]] = {
     "yarn": _yarn,
     "longrope": _longrope,
 }
+
+_LENGTH_DEPENDENT = ("dynamic", "longrope")  # the numbers follow max_model_len

@@ -36,16 +36,16 @@ def spec(config: Config) -> ModelSpec:
 
 def rotaries(config: Config) -> tuple[RotarySpec, RotarySpec]:
     """Of full and of window layers. The old style scales the full ones alone."""
-    nested = config.mapping("rope_parameters")
+    nested = replace(config, values=config.mapping("rope_parameters"))
     old_scaling = dict(config.mapping("rope_scaling"))
     full: dict[str, Any] = {
         "rope_theta": config.number("rope_theta"),
-        **(nested.get("full_attention") or {}),
+        **nested.mapping("full_attention"),
         **old_scaling,
     }
     local: dict[str, Any] = {
         "rope_theta": config.number("rope_local_base_freq"),
-        **(nested.get("sliding_attention") or {}),
+        **nested.mapping("sliding_attention"),
     }
     size = head_dim(config)
     return rotary_spec(config, full, size), rotary_spec(config, local, size)

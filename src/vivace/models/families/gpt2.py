@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vivace.core.errors import CheckpointError, UsageError
+from vivace.core.errors import CheckpointError
 from vivace.models.build import activation, attention, decoder_spec, num_layers
 from vivace.models.config import Config
 from vivace.models.family import Family
@@ -31,11 +31,8 @@ def spec(config: Config) -> ModelSpec:
     if config.flag("add_cross_attention"):
         raise CheckpointError("add_cross_attention in config.json is not supported.")
     positions = config.integer("max_position_embeddings")
-    if config.max_model_len > positions:
-        raise UsageError(
-            f"max_model_len {config.max_model_len} is past the model's {positions} positions."
-        )
-    inner = config.optional_integer("n_inner") or 4 * config.integer("hidden_size")
+    config.check_length(positions)
+    inner = config.optional_size("n_inner") or 4 * config.integer("hidden_size")
     mlp = MLPSpec(inner, replace(activation(config), gated=False), bias=True)
     attends = attention(config)
     layers = [

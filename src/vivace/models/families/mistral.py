@@ -9,7 +9,7 @@ from vivace.models.spec import ModelSpec
 
 
 def spec(config: Config) -> ModelSpec:
-    window = config.optional_integer("sliding_window")
+    window = config.optional_size("sliding_window")
     return decoder_spec(config, uniform_layers(config, dense_mlp(config), window))
 
 

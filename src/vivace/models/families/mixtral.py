@@ -17,7 +17,7 @@ def spec(config: Config) -> ModelSpec:
         activation=activation(config),
         renormalize=True,
     )
-    window = config.optional_integer("sliding_window")
+    window = config.optional_size("sliding_window")
     return decoder_spec(config, uniform_layers(config, experts, window))
 
 

@@ -18,7 +18,7 @@ def spec(config: Config) -> ModelSpec:
     if kind in LONGROPE_NAMES:
         parameters["rope_type"] = "longrope"
     rotary = rotary_spec(config, parameters, head_dim(config))
-    window = config.optional_integer("sliding_window")
+    window = config.optional_size("sliding_window")
     layers = uniform_layers(config, dense_mlp(config), window)
     return decoder_spec(config, layers, (rotary,))
 

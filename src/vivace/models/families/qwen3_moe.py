@@ -13,8 +13,8 @@ from vivace.models.spec import ExpertsSpec, LayerSpec, ModelSpec
 
 def spec(config: Config) -> ModelSpec:
     bias = config.flag("attention_bias")
-    window = config.optional_integer("sliding_window")
-    attends = attention(config, window if config.flag("use_sliding_window") else None)
+    slides = config.flag("use_sliding_window")
+    attends = attention(config, config.optional_size("sliding_window") if slides else None)
     dense, experts = dense_mlp(config), experts_spec(config)
     layers = [
         LayerSpec(attends, experts if _is_sparse(config, i) else dense, rotary=0)
@@ -26,7 +26,7 @@ def spec(config: Config) -> ModelSpec:
 
 def experts_spec(config: Config) -> ExpertsSpec:
     # Transformers 5 writes num_local_experts, earlier ones num_experts.
-    count = config.optional_integer("num_local_experts") or config.integer("num_experts")
+    count = config.optional_size("num_local_experts") or config.integer("num_experts")
     return ExpertsSpec(
         num_experts=count,
         top_k=config.integer("num_experts_per_tok"),
