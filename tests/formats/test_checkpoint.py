@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from vivace.core.errors import CheckpointError
+from vivace.core.sampling import SamplingParams
 from vivace.formats.checkpoint import end_token_ids, open_checkpoint, sampling_defaults
 
 pytestmark = pytest.mark.tiny
@@ -129,7 +130,7 @@ def test_end_tokens(
 
 
 def test_sampling_defaults(folder: Path) -> None:
-    assert sampling_defaults(open_checkpoint(folder)) == {}
+    assert sampling_defaults(open_checkpoint(folder)) == SamplingParams()
     generation = {
         "do_sample": True,
         "temperature": 0.6,
@@ -139,5 +140,30 @@ def test_sampling_defaults(folder: Path) -> None:
         "bos_token_id": 1,
     }
     write_json(folder / "generation_config.json", generation)
-    expected = {"temperature": 0.6, "top_k": 20, "max_tokens": 99}
+    expected = SamplingParams(temperature=0.6, top_k=20, max_tokens=99)
     assert sampling_defaults(open_checkpoint(folder)) == expected
+
+
+@pytest.mark.parametrize(
+    ("suggested", "param"),
+    [
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": "0.5"}, "temperature"),
+        ({"top_k": 2.5}, "top_k"),
+        ({"max_new_tokens": 0}, "max_tokens"),
+    ],
+)
+def test_wrong_sampling_defaults_name_the_file(
+    folder: Path, suggested: dict[str, Any], param: str
+) -> None:
+    write_json(folder / "generation_config.json", suggested)
+    with pytest.raises(CheckpointError, match=rf"generation_config\.json, {param} must be"):
+        sampling_defaults(open_checkpoint(folder))
+
+
+@pytest.mark.parametrize("given", [[1, None], {"a": 1}, "2", True, 1.0])
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_wrong_end_tokens_name_the_file(folder: Path, given: object, name: str) -> None:
+    write_json(folder / name, {"eos_token_id": given})
+    with pytest.raises(CheckpointError, match=f"eos_token_id in .*{name} must be a token id"):
+        end_token_ids(open_checkpoint(folder))

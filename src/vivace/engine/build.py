@@ -48,6 +48,8 @@ class _Loaded:
     threads: int
     plan: MemoryPlan
     decoder: Decoder
+    eos_token_ids: tuple[int, ...]
+    default_params: SamplingParams
 
 
 def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCore:
@@ -61,7 +63,7 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
     """
     notify = notify or _ignore
     started = time.perf_counter()
-    loaded = _load(config, notify)
+    loaded = _load(_settled(config), notify)
     kv, runner = _pages(loaded)
     info = replace(_info(loaded), load_seconds=time.perf_counter() - started)
     notify(summary(info, loaded.plan))
@@ -89,10 +91,15 @@ def summary(info: EngineInfo, plan: MemoryPlan) -> str:
     )
 
 
+def _settled(config: EngineConfig) -> EngineConfig:
+    """A step has at least one token for every running sequence: no more can ever run."""
+    return replace(config, max_num_seqs=min(config.max_num_seqs, config.max_num_batched_tokens))
+
+
 def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     checkpoint = open_checkpoint(resolve_model(config.model, notify))
     machine = detect()
-    threads = config.threads or machine.cores
+    threads = machine.cores if config.threads is None else config.threads
     backend = choose_backend(config, checkpoint.dtype, threads, notify)
     plan = plan_memory(
         config,
@@ -101,8 +108,27 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
         machine.memory_available,
     )
     tokenizer = load_tokenizer(checkpoint.folder)
+    eos_token_ids = _end_token_ids(checkpoint, tokenizer)
+    default_params = sampling_defaults(checkpoint)
     decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify))
-    return _Loaded(config, checkpoint, tokenizer, backend, threads, plan, decoder)
+    return _Loaded(
+        config,
+        checkpoint,
+        tokenizer,
+        backend,
+        threads,
+        plan,
+        decoder,
+        eos_token_ids,
+        default_params,
+    )
+
+
+def _end_token_ids(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """The tokenizer's own end token ends an answer too, as in vLLM."""
+    own = None if tokenizer is None else tokenizer.eos_token_id
+    ids = (*end_token_ids(checkpoint), *(() if own is None else (own,)))
+    return tuple(dict.fromkeys(ids))
 
 
 def _pages(loaded: _Loaded) -> tuple[KVManager, Runner]:
@@ -139,7 +165,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         dtype=loaded.backend.dtype,
         vocab_size=spec.vocab_size,
         max_model_len=plan.max_model_len,
-        eos_token_ids=end_token_ids(loaded.checkpoint),
+        eos_token_ids=loaded.eos_token_ids,
         num_pages=sum(plan.pages.num_pages),
         page_tokens=PAGE_TOKENS,
         max_num_seqs=config.max_num_seqs,
@@ -147,7 +173,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         threads=loaded.threads,
         load_seconds=0.0,
         has_tokenizer=loaded.tokenizer is not None,
-        default_params=SamplingParams(**sampling_defaults(loaded.checkpoint)),
+        default_params=loaded.default_params,
     )
 
 

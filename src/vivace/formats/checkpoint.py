@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vivace.core.errors import CheckpointError
+from vivace.core.errors import CheckpointError, RequestError
+from vivace.core.kinds import is_integer
+from vivace.core.sampling import SamplingParams
 from vivace.formats.qtensor import QTensor
 from vivace.formats.safetensors import SafetensorsFile
 
 StoredDType = Literal["float32", "bfloat16", "float16"]
 
+_CONFIG_FILE = "config.json"
+_GENERATION_FILE = "generation_config.json"
 _SINGLE_FILE = "model.safetensors"
 _INDEX_FILE = "model.safetensors.index.json"
 _DTYPE_NAMES: dict[str, StoredDType] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -88,32 +92,54 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the folder of a checkpoint.")
-    config_path = folder / "config.json"
+    config_path = folder / _CONFIG_FILE
     if not config_path.is_file():
         raise CheckpointError(f"{folder} has no config.json; it is not a Hugging Face checkpoint.")
-    generation_path = folder / "generation_config.json"
+    generation_path = folder / _GENERATION_FILE
     generation = _read_json(generation_path) if generation_path.is_file() else {}
     return Checkpoint(folder, _read_json(config_path), generation, Tensors(_open_files(folder)))
 
 
 def end_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
-    """The tokens that end an answer: generation_config.json's, else config.json's."""
+    """The tokens that end an answer: generation_config.json's, else config.json's.
+
+    Raises:
+        CheckpointError: they are neither a token id nor a list of them.
+    """
     config = checkpoint.config
-    text_config = config.get("text_config") or {}
-    for source in (checkpoint.generation_config, config, text_config):
-        ids = source.get("eos_token_id")
-        if ids is not None:
-            return (ids,) if isinstance(ids, int) else tuple(ids)
+    sources = (
+        (_GENERATION_FILE, checkpoint.generation_config),
+        (_CONFIG_FILE, config),
+        (_CONFIG_FILE, config.get("text_config")),
+    )
+    for file, source in sources:
+        given = source.get("eos_token_id") if isinstance(source, Mapping) else None
+        if given is None:
+            continue
+        ids = given if isinstance(given, list) else [given]
+        if not all(map(is_integer, ids)):
+            raise CheckpointError(
+                f"eos_token_id in {checkpoint.folder / file} must be a token id or a list of "
+                f"them, got {given!r}."
+            )
+        return tuple(ids)
     return ()
 
 
-def sampling_defaults(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What generation_config.json suggests, as `SamplingParams` fields (as vLLM takes them)."""
+def sampling_defaults(checkpoint: Checkpoint) -> SamplingParams:
+    """What generation_config.json suggests, over our own defaults (as vLLM takes it).
+
+    Raises:
+        CheckpointError: it suggests what is no valid value.
+    """
     generation = checkpoint.generation_config
     defaults = {key: generation[key] for key in _SAMPLING_KEYS if generation.get(key) is not None}
     if generation.get("max_new_tokens") is not None:
         defaults["max_tokens"] = generation["max_new_tokens"]
-    return defaults
+    try:
+        return SamplingParams(**defaults)
+    except RequestError as error:
+        raise CheckpointError(f"In {checkpoint.folder / _GENERATION_FILE}, {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
