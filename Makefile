@@ -19,8 +19,8 @@ help: ## show this list
 
 define DEMO_PROMPT
 def read_lines(path):
-    """Return the lines of a text file, without their line ends."""
-
+    """Return the lines of a text file."""
+    with open(
 endef
 export DEMO_PROMPT
 
