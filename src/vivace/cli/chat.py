@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from itertools import takewhile
 from pathlib import Path
 from threading import Event
@@ -71,6 +72,8 @@ def _need_template(llm: LLM) -> None:
 def _lines() -> Iterator[str]:
     """What the user types, until /exit or the end of input."""
     prompt = ""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a bad line is refused when it is encoded
     if sys.stdin.isatty():
         import readline  # noqa: F401  gives input() its line editing
 
@@ -91,13 +94,13 @@ def _lines() -> Iterator[str]:
 def _take_turn(llm: LLM, messages: list[Message], line: str, params: SamplingParams) -> None:
     """Add the user's line and the answer to the conversation; a refused line is taken back."""
     messages.append({"role": "user", "content": line})
-    with _interrupts() as interrupted, closing(llm.stream_chat(messages, params)) as stream:
-        try:
+    try:
+        with _interrupts() as interrupted, closing(llm.stream_chat(messages, params)) as stream:
             deltas = received(takewhile(lambda _: not interrupted(), stream), write)
-        except RequestError as error:
-            messages.pop()
-            notice(f"{error} /clear starts anew.")
-            return
+    except RequestError as error:
+        messages.pop()
+        notice(f"{error} /clear starts anew.")
+        return
     write("\n")
     answer = "".join(delta.text for delta in deltas)
     messages.append({"role": "assistant", "content": answer})

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from vivace.cli.console import notice
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
+from vivace.core.request import Delta
 from vivace.core.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    from vivace.core.request import Delta
     from vivace.engine.llm import LLM
 
 
@@ -32,11 +32,17 @@ def checked(given: dict[str, Any]) -> Callable[[LLM], SamplingParams]:
 
 
 def received(deltas: Iterable[Delta], show: Callable[[str], None]) -> list[Delta]:
-    """Show each delta's text as it comes; raises VivaceError where the engine gave up."""
+    """Show each delta's text as it comes, and leave out the empty ones of steps that added nothing.
+
+    Raises:
+        VivaceError: the engine gave up.
+    """
     taken = []
     for delta in deltas:
-        taken.append(delta)
         if delta.error is not None:
             raise VivaceError(delta.error)
+        if delta == Delta(delta.request_id):
+            continue
+        taken.append(delta)
         show(delta.text)
     return taken
