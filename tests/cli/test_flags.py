@@ -74,6 +74,7 @@ def test_help_comes_from_the_docstrings() -> None:
     _, output, _ = invoke("--help")
     assert "How often, counted from one. [default: 3; x>=1]" in " ".join(output.split())
     assert "left out: the bundled vivace-mini" in " ".join(output.split())
+    assert "Compute threads of the cpu backend" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class EngineConfig:
     backend: "cpu", "reference" or "torch"; "auto" is cpu, or reference where it was not built.
     dtype: "auto" is bfloat16 on the cpu backend (float32 where the checkpoint is float32).
     max_model_len: longest prompt plus answer; None is the model's own limit, cut to fit memory.
-    threads: compute threads; None is the cores this process may use.
+    threads: compute threads of the cpu backend; None is the cores this process may use.
     kv_memory_bytes: memory for KV pages; None is a share of what is free.
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
