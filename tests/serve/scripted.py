@@ -58,6 +58,7 @@ class ScriptedEngine:
         fails_after: tokens before every request fails; None is never.
         gone: why the engine is not there; None where it is.
         running: requests being answered.
+        kills: how often it was killed.
     """
 
     def __init__(self, seconds: float = 0.0, **changes: Any) -> None:
@@ -65,6 +66,7 @@ class ScriptedEngine:
         self.seconds = seconds
         self.fails_after: int | None = None
         self.gone: str | None = None
+        self.kills = 0
         self.seen: list[Request] = []
         self.running: set[str] = set()
 
@@ -91,6 +93,9 @@ class ScriptedEngine:
     async def check_health(self) -> None:
         if self.gone is not None:
             raise BackendError(self.gone)
+
+    def kill(self) -> None:
+        self.kills += 1
 
     @staticmethod
     def _delta(request: Request, place: int) -> Delta:

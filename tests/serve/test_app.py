@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import httpx
@@ -18,10 +18,12 @@ from tests.serve.scripted import (
     scripted_app,
     serving,
 )
+from vivace.core.request import Delta, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.serve.app import create_app
 from vivace.serve.options import ServeOptions
+from vivace.serve.server import watch
 
 
 @pytest.fixture
@@ -240,6 +242,18 @@ def test_version_and_health(client: httpx.Client, engine: ScriptedEngine) -> Non
     assert "vllm:num_requests_running" not in client.get("/metrics").text
 
 
+def test_an_engine_that_hangs_is_killed_once(engine: ScriptedEngine) -> None:
+    async def hang() -> None:
+        watching = asyncio.create_task(watch(engine, every=0.001))
+        await asyncio.sleep(0.02)
+        assert engine.kills == 0
+        engine.gone = "The engine has made no progress for 121 seconds."
+        await asyncio.wait_for(watching, 5)
+
+    asyncio.run(hang())
+    assert engine.kills == 1
+
+
 def test_a_silent_engine_does_not_hold_up_the_metrics(
     client: httpx.Client, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +287,27 @@ def test_a_failure_in_mid_stream_is_the_last_event(
     assert [event["choices"][0]["text"] for event in events[:2]] == ["one ", "two "]
     assert events[2]["error"]["message"] == "It broke."
     assert len(events) == 3
+
+
+def test_an_unexpected_failure_in_mid_stream_is_logged(
+    client: httpx.Client,
+    engine: ScriptedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain = engine.stream
+
+    async def trips(request: Request) -> AsyncGenerator[Delta, None]:
+        async for delta in plain(request):
+            yield delta
+            raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(engine, "stream", trips)
+    first, last = stream(client, "/v1/completions", prompt="a")
+    assert first["choices"][0]["text"] == "one "
+    assert "secret" not in last["error"]["message"]
+    assert [record.name for record in caplog.records] == ["vivace"]
+    assert "a secret" in caplog.text
 
 
 def test_too_many_choices_are_refused(client: httpx.Client) -> None:

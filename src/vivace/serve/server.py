@@ -17,11 +17,13 @@ from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.engine.client import EngineClient
 from vivace.serve.app import create_app
+from vivace.serve.interfaces import Engine
 from vivace.serve.options import ServeOptions
 from vivace.text.chat import load_chat_template
 from vivace.text.tokenizer import load_tokenizer
 
 DRAIN_SECONDS = 30
+WATCH_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections
 
 
@@ -73,12 +75,27 @@ async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOp
         await engine.start()
         server = _Server(_app(engine, options), listener)
         _on_signals(server.stop)
+        watching = asyncio.create_task(watch(engine))
         await server.serve([listener])
+        watching.cancel()
     except asyncio.CancelledError:
         engine.kill()  # while it loads it hears nothing
         raise
     finally:
         await engine.close()
+
+
+async def watch(engine: Engine, every: float = WATCH_SECONDS) -> None:
+    """Kill an engine that hangs: its streams end with an error, and /health keeps failing, so
+    that whoever runs the server knows to start it again."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            await engine.check_health()
+        except VivaceError as error:
+            _print_notice(f"{error} /health fails until the server is restarted.")
+            engine.kill()
+            return
 
 
 def _app(engine: EngineClient, options: ServeOptions) -> FastAPI:

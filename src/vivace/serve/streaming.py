@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
@@ -12,9 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vivace.serve.errors import as_api_error, error_body
+from vivace.core.errors import VivaceError
+from vivace.serve.errors import ApiError, as_api_error, error_body
 
 ResultT = TypeVar("ResultT")
+
+_log = logging.getLogger("vivace")
 
 DONE = b"data: [DONE]\n\n"
 
@@ -74,6 +78,8 @@ class EventStream(Response):
                 async for chunk in events:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except Exception as error:
+                if not isinstance(error, ApiError | VivaceError):
+                    _log.exception("A stream failed.")  # no handler above will see it
                 chunk = event(error_body(as_api_error(error))) + DONE
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
