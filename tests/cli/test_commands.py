@@ -94,6 +94,12 @@ def test_inspect_cuts_the_context_to_the_memory_as_the_engine_does(
     assert (memory["fits"], memory["context"]) == (True, 48)
 
 
+def test_inspect_refuses_a_context_past_the_models(vivace: Vivace, bare_model: Path) -> None:
+    result = vivace("inspect", bare_model, "--context", 100_000, *REFERENCE)
+    assert (result.code, result.out) == (2, "")
+    assert "trained" in result.err
+
+
 def test_inspect_for_people(vivace: Vivace, bare_model: Path) -> None:
     result = vivace("inspect", bare_model, *REFERENCE)
     assert result.code == 0
