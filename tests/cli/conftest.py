@@ -15,11 +15,13 @@ from vivace.cli import main
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 
+TINY = replace(PRESETS["tiny"], max_position_embeddings=256)  # a context soon full
+
 
 @pytest.fixture(scope="session")
 def bare_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model without a tokenizer."""
-    return write_random_model(tmp_path_factory.mktemp("bare"), PRESETS["tiny"])
+    return write_random_model(tmp_path_factory.mktemp("bare"), TINY)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +60,6 @@ def _with_tokenizer(folder: Path) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.save(str(folder / "tokenizer.json"))
-    write_random_model(folder, replace(PRESETS["tiny"], vocab_size=len(vocab)))
+    write_random_model(folder, replace(TINY, vocab_size=len(vocab)))
     (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.5}))
     return folder

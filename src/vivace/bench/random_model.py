@@ -41,7 +41,7 @@ class LlamaShape:
 
 
 PRESETS = {
-    "tiny": LlamaShape(2, 64, 128, 4, 2, 256, True, 256),
+    "tiny": LlamaShape(2, 64, 128, 4, 2, 256, True, 1024),
     "0.35b": LlamaShape(32, 960, 2560, 15, 5, 49152, True),
     "1.1b": LlamaShape(22, 2048, 5632, 32, 4, 32000, False),
 }
