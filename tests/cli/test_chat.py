@@ -61,7 +61,7 @@ def test_clear_starts_anew_and_the_end_of_input_leaves(
 def test_a_line_that_does_not_fit_is_taken_back(
     vivace: Vivace, chat_model: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[object]
 ) -> None:
-    say(monkeypatch, "x" * 300, "hi")
+    say(monkeypatch, "x" * 2000, "hi")
     result = vivace("chat", chat_model, *FLAGS)
     assert result.code == 0
     assert "/clear" in result.err

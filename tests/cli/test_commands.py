@@ -47,7 +47,7 @@ def test_a_model_without_a_tokenizer_is_explained(vivace: Vivace, bare_model: Pa
 
 
 def test_a_prompt_longer_than_the_context(vivace: Vivace, text_model: Path) -> None:
-    result = vivace("generate", text_model, "--prompt", "x" * 257, *REFERENCE)
+    result = vivace("generate", text_model, "--prompt", "x" * 2000, *REFERENCE)
     assert (result.code, result.out) == (2, "")
     assert "context" in result.err
 
@@ -143,6 +143,6 @@ def test_bench_for_people(vivace: Vivace, bare_model: Path) -> None:
 
 
 def test_bench_beyond_the_context_is_explained(vivace: Vivace, bare_model: Path) -> None:
-    result = vivace("bench", "latency", bare_model, "--input-len", 300, *REFERENCE, "--json")
+    result = vivace("bench", "latency", bare_model, "--input-len", 2000, *REFERENCE, "--json")
     assert (result.code, result.out) == (2, "")
     assert "context" in result.err
