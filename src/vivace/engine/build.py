@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, BatchLimits
 from vivace.cache.blocks import KVGroup, KVManager
@@ -16,6 +15,7 @@ from vivace.decoding.sampler import Sampler
 from vivace.decoding.stops import OutputText
 from vivace.engine.backends import choose_backend
 from vivace.engine.core import EngineCore
+from vivace.engine.notices import Notify
 from vivace.engine.plan import MemoryPlan, plan_memory
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.formats.checkpoint import (
@@ -33,8 +33,6 @@ from vivace.scheduler.scheduler import Scheduler
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
 PROGRESS_SECONDS = 1.0
-
-Notify: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
@@ -15,6 +15,7 @@ from vivace.core.errors import BackendError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
 from vivace.engine.loop import Message, Reply, Stop
+from vivace.engine.notices import Notify
 from vivace.engine.streams import Streams
 from vivace.engine.worker import Failed, Notice, serve_connection
 
@@ -32,7 +33,7 @@ class EngineClient:
 
     info: EngineInfo
 
-    def __init__(self, config: EngineConfig, notify: Callable[[str], None] | None = None) -> None:
+    def __init__(self, config: EngineConfig, notify: Notify | None = None) -> None:
         self._config = config
         self._notify = notify or (lambda line: None)
         self._streams = Streams(self._send)
