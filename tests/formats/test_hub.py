@@ -27,15 +27,19 @@ NEEDED = {
     "tokenizer.json": b'{"version": "1.0"}',
     "tokenizer_config.json": b'{"bos_token": "<s>"}',
     "chat_template.jinja": b"hello",
-    "model.safetensors.index.json": b'{"weight_map": {}}',
+    "model.safetensors.index.json": (
+        b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "last.safetensors",'
+        b' "c": "last.safetensors"}}'
+    ),
     "model-00001-of-00002.safetensors": b"first" * 1000,
-    "model-00002-of-00002.safetensors": b"second" * 1000,
+    "last.safetensors": b"second" * 1000,
 }
 DUPLICATES = {
     "README.md": b"# words",
     ".gitattributes": b"",
     "pytorch_model.bin": b"x" * 100,
     "consolidated.safetensors": b"x" * 100,
+    "model-00002-of-00002.safetensors": b"x" * 100,
     "model-q4.gguf": b"x" * 100,
     "tokenizer.model": b"x" * 100,
     "onnx/model.onnx": b"x" * 100,
@@ -166,7 +170,8 @@ def test_fetches_only_what_is_needed_then_works_offline(tmp_path: Path) -> None:
         for name, data in NEEDED.items():
             assert (Path(folder) / name).read_bytes() == data
         assert "notice: " in progress
-        assert "Fetching 8 files" in progress
+        assert "Fetching 6 files" in progress
+        assert "Fetching 2 files" in progress
 
         assert resolve("maker/whole", tmp_path, endpoint)[0] == folder
         assert len(hub.fetched) == len(NEEDED)

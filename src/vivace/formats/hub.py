@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,14 @@ BUNDLED_MODEL = "vivace-mini"
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 
-# All that is read of a checkpoint; a hub often holds the same weights in other formats too.
+_INDEX = "model.safetensors.index.json"
+# All that is read of a checkpoint but the shards, which the index names; a hub often holds the same
+# weights in other formats too.
 _NEEDED = (
     "config.json",
     "generation_config.json",
     "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
+    _INDEX,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -77,8 +79,11 @@ def _fetch(model: str, notify: Callable[[str], None] | None) -> Path:
         notify(f"Looking for {model} on the hub and in its cache.")
     try:
         folder = Path(snapshot_download(model, allow_patterns=list(_NEEDED)))
+        more = _shards(folder / _INDEX)
         if not (folder / "tokenizer.json").exists():
-            snapshot_download(model, allow_patterns=list(_OTHER_TOKENIZERS))
+            more += _OTHER_TOKENIZERS
+        if more:
+            snapshot_download(model, allow_patterns=more)
     except Exception as error:  # whatever the hub library's HTTP client raises
         raise CheckpointError(_explain(model, error)) from error
     if not any(folder.glob("*.safetensors")):
@@ -87,6 +92,13 @@ def _fetch(model: str, notify: Callable[[str], None] | None) -> Path:
             "save_pretrained, or choose a repository that has one."
         )
     return folder
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index says the weights are in."""
+    if not index.exists():
+        return []
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
 
 
 def _explain(model: str, error: Exception) -> str:
