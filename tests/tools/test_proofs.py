@@ -76,8 +76,39 @@ def test_the_hash_sees_names_and_contents(prove: ModuleType, tmp_path: Path) -> 
     source.rename(source.with_name("b.cpp"))
     third = sources_hash(tmp_path)
     assert len({first, second, third}) == 3
-    source.with_name("b.o").write_text("no source")
+    source.with_name("b.so").write_text("no source")
     assert third == sources_hash(tmp_path)
+    model = tmp_path / "src" / "assets" / "model.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    assert third != sources_hash(tmp_path)
+
+
+def test_a_row_that_cannot_run_costs_no_other(
+    prove: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from claims.row import Row
+
+    def fail() -> None:
+        raise RuntimeError("no compiler")
+
+    stub(prove, monkeypatch, holds=True)
+    monkeypatch.setitem(prove.ROWS, 1, Row("claim", "bar", "no time", fail))
+    assert run(prove, monkeypatch) == 1
+    results = json.loads(prove.RESULTS.read_text())
+    assert results["1"]["measured"] == "could not run: RuntimeError: no compiler"
+    assert [results[number]["holds"] for number in "12"] == [False, True]
+
+
+def test_the_demo_must_complete_its_prompt(prove: ModuleType) -> None:
+    from claims.clean_machine import completes, demo_prompt
+
+    prompt, serve = demo_prompt(), "\nTo serve it over HTTP:  vivace serve\n"
+    assert prompt
+    assert completes(f"Python:\n\n{prompt}path) as file:\n{serve}")
+    assert not completes(f"Python:\n\n{prompt}\n{serve}")
+    assert not completes(f"Python:\n\n{prompt}path) as file:\n")
+    assert not completes(f"path) as file:\n{serve}")
 
 
 def test_what_is_absent_does_not_hold(prove: ModuleType) -> None:

@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from claims.row import Outcome, missing
 
@@ -16,6 +18,23 @@ ROOT = Path(__file__).parent.parent.parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIMIT_SECONDS = 40 * 60
 NEEDED = ("git", "python3", "make", "c++")
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a make command ended; notices, which stand in `errors`, are no part of its output."""
+
+    code: int
+    seconds: float
+    output: str
+    errors: str
+
+    def figures(self, name: str) -> dict[str, Any]:
+        return {
+            f"{name}_seconds": self.seconds,
+            f"{name}_output": self.output[-3000:],
+            f"{name}_errors": self.errors[-3000:],
+        }
 
 
 def prove() -> Outcome:
@@ -26,28 +45,36 @@ def prove() -> Outcome:
         clone, home = Path(folder) / "vivace", Path(folder) / "home"
         home.mkdir()
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        demo, demo_seconds, demo_output = _make("demo", clone, home)
+        demo = _make("demo", clone, home)
         shutil.rmtree(clone)  # each command must do without the other
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        test, test_seconds, test_output = _make("test", clone, home)
-    closing = next(iter(re.findall(r"^.*\bpassed\b.*$", test_output, re.M)[-1:]), "no tests ran")
-    serves = "vivace serve" in demo_output
-    figures = {
-        "demo_seconds": demo_seconds,
-        "demo_output": demo_output[-3000:],
-        "test_seconds": test_seconds,
-        "test_output": test_output[-3000:],
-        "uncommitted_changes": _uncommitted(),
-    }
+        test = _make("test", clone, home)
+    closing = next(iter(re.findall(r"^.*\bpassed\b.*$", test.output, re.M)[-1:]), "no tests ran")
+    figures = demo.figures("demo") | test.figures("test") | {"uncommitted_changes": _uncommitted()}
+    completed = completes(demo.output)
     measured = (
-        f"make demo: exit {demo} in {demo_seconds:.0f} s; "
-        f"make test: exit {test} in {test_seconds:.0f} s, {closing.strip('= ')}"
+        f"make demo: exit {demo.code} in {demo.seconds:.0f} s, "
+        f"{'a' if completed else 'no'} completion and serve command; "
+        f"make test: exit {test.code} in {test.seconds:.0f} s, {closing.strip('= ')}"
     )
-    return Outcome(measured, demo == 0 and serves and test == 0, figures=figures)
+    return Outcome(measured, demo.code == 0 and completed and test.code == 0, figures=figures)
 
 
-def _make(target: str, clone: Path, home: Path) -> tuple[int, float, str]:
-    """Exit code, seconds and output of `make TARGET` with an empty home and no environment but
+def demo_prompt() -> str:
+    """What the Makefile has the bundled model complete."""
+    text = (ROOT / "Makefile").read_text()
+    return text.partition("define DEMO_PROMPT\n")[2].partition("\nendef")[0]
+
+
+def completes(demo_output: str) -> bool:
+    """Whether text stands between the demo's prompt and the line that tells how to serve."""
+    _, prompt, rest = demo_output.partition(demo_prompt())
+    completion, serve, _ = rest.partition("To serve it over HTTP:")
+    return bool(prompt and serve and completion.strip())
+
+
+def _make(target: str, clone: Path, home: Path) -> Made:
+    """`make TARGET` with an empty home and no environment but
     pip's: that is how a machine says where it gets packages from."""
     started = perf_counter()
     pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
@@ -55,15 +82,15 @@ def _make(target: str, clone: Path, home: Path) -> tuple[int, float, str]:
         ["make", target],
         cwd=clone,
         env={"HOME": str(home), "PATH": PATH, **pip},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         stdin=subprocess.DEVNULL,
         text=True,
         errors="replace",
         timeout=LIMIT_SECONDS,
         check=False,
     )
-    return process.returncode, perf_counter() - started, process.stdout
+    seconds = perf_counter() - started
+    return Made(process.returncode, seconds, process.stdout, process.stderr)
 
 
 def _uncommitted() -> bool:

@@ -6,14 +6,15 @@ import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-SUFFIXES = {".py", ".pyi", ".cpp", ".hpp", ".txt", ".toml"}
+BUILT = {".so", ".pyc", "__pycache__"}
 
 
 def sources_hash(root: Path = ROOT) -> str:
-    """Of the package and the native code: every name and content, in order of names."""
+    """Of all that is installed (the bundled model and texts too): every name and content, in
+    order of names."""
     files = [root / "CMakeLists.txt", root / "pyproject.toml"]
     for folder in (root / "src", root / "native"):
-        files += [path for path in folder.rglob("*") if path.suffix in SUFFIXES]
+        files += [path for path in folder.rglob("*") if not {path.suffix, path.parent.name} & BUILT]
     digest = hashlib.sha256()
     for path in sorted(path for path in files if path.is_file()):
         name = path.relative_to(root).as_posix()
