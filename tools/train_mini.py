@@ -41,6 +41,7 @@ from vivace.models.loader import load_decoder, model_spec, tensor_shapes
 
 MAX_POSITIONS = 2048
 INITIAL_STD = 0.02
+FINISH_RATE = 0.2  # of the highest rate
 EVALUATED_CHARACTERS = 8000  # of each held-out file, during training
 MALLOPT_TRIM_THRESHOLD, MALLOPT_TOP_PAD, MALLOPT_MMAP_MAX = -1, -2, -4
 
@@ -51,6 +52,7 @@ class Preset:
 
     Attributes:
         steps: of `batch_tokens` each; the rate warms up, stays, and falls to zero at the end.
+        finish_steps: after these, on text in segments, at FINISH_RATE and falling to zero again.
         lengths: of a training sequence, each from a share of the steps on.
     """
 
@@ -60,6 +62,7 @@ class Preset:
     heads: int
     kv_heads: int
     steps: int
+    finish_steps: int = 150
     batch_tokens: int = 8192
     lengths: tuple[tuple[float, int], ...] = ((0.0, 512), (0.75, 1024), (0.9, MAX_POSITIONS))
     warmup_steps: int = 50
@@ -93,8 +96,14 @@ class Preset:
             "torch_dtype": "bfloat16",
         }
 
+    @property
+    def total_steps(self) -> int:
+        return self.steps + self.finish_steps
+
     def schedule(self, step: int) -> float:
-        """Share of the highest rate: linear warm-up, flat, linear to zero."""
+        """Share of the highest rate: linear warm-up, flat, linear to zero; then the finish."""
+        if step >= self.steps:
+            return FINISH_RATE * (self.total_steps - step) / max(self.finish_steps, 1)
         warmup = (step + 1) / self.warmup_steps
         decay = (self.steps - step) / (self.decay_share * self.steps)
         return min(1.0, warmup, decay)
@@ -116,24 +125,23 @@ class Batches:
         self._text = text
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
-        self.epoch = 0
-        self.index = 0
+        self.epoch, self.index, self.in_segments = 0, 0, False
         self._tokens = self._read_epoch()
 
     @property
     def per_epoch(self) -> int:
         return (len(self._tokens) - 1) // self._batch_tokens
 
-    def seek(self, epoch: int, index: int) -> None:
-        if epoch != self.epoch:
-            self.epoch = epoch
+    def seek(self, epoch: int, index: int, in_segments: bool) -> None:
+        if (epoch, in_segments) != (self.epoch, self.in_segments):
+            self.epoch, self.in_segments = epoch, in_segments
             self._tokens = self._read_epoch()
         self.index = index
 
     def next(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets, [batch_tokens / length, length] each."""
         if self.index == self.per_epoch:
-            self.seek(self.epoch + 1, 0)
+            self.seek(self.epoch + 1, 0, self.in_segments)
         count, columns = self._batch_tokens // length, slice(self.index * length, None)
         self.index += 1
         used = self.per_epoch * self._batch_tokens
@@ -141,9 +149,9 @@ class Batches:
         return inputs[:, columns][:, :length], targets[:, columns][:, :length]
 
     def _read_epoch(self) -> np.ndarray:
-        documents = self._text.epoch(self.epoch)
-        encoded = self._tokenizer.encode_batch(documents, add_special_tokens=False)
-        return np.concatenate([np.array(document.ids, np.int32) for document in encoded])
+        read = self._text.segments if self.in_segments else self._text.epoch
+        encoded = self._tokenizer.encode_batch(read(self.epoch), add_special_tokens=False)
+        return np.concatenate([np.array(part.ids, np.int32) for part in encoded])
 
 
 def whole_sequences(token_ids: np.ndarray) -> Batch:
@@ -203,14 +211,14 @@ class Training:
         """Train to the last step; yields a report every `report_every` steps and, with the
         held-out figure, every `evaluate_every`."""
         losses, started, preset = [], time.monotonic(), self.preset
-        while self.step < preset.steps:
+        while self.step < preset.total_steps:
             losses.append(self._train_step())
             self.step += 1
-            if self.step % preset.report_every and self.step != preset.steps:
+            if self.step % preset.report_every and self.step != preset.total_steps:
                 continue
             now = time.monotonic()
             report = self._report(float(np.mean(losses)), (now - started) / len(losses))
-            if self.step % preset.evaluate_every == 0 or self.step == preset.steps:
+            if self.step % preset.evaluate_every == 0 or self.step == preset.total_steps:
                 report |= self._evaluate()
             yield report
             losses, started = [], time.monotonic()
@@ -232,7 +240,7 @@ class Training:
                 parameter.copy_(state["parameters"][name])
         self.optimizer.restore(state["optimizer"])
         self.step, self.best, epoch, index = state["progress"]
-        self.batches.seek(epoch, index)
+        self.batches.seek(epoch, index, in_segments=self.step > self.preset.steps)
 
     def write_best(self) -> None:
         """A complete model folder, in bfloat16."""
@@ -245,6 +253,9 @@ class Training:
         train_tokenizer.save(self.tokenizer, folder, MAX_POSITIONS)
 
     def _train_step(self) -> float:
+        if self.step == self.preset.steps:
+            self.batches.seek(self.batches.epoch + 1, 0, in_segments=True)
+            self.best = float("inf")  # what the finish teaches does not show in the held-out bits
         inputs, targets = self.batches.next(self.preset.length_at(self.step))
         logits = self.program.run(whole_sequences(inputs))
         expected = torch.tensor(targets.reshape(-1), dtype=torch.int64)
@@ -257,12 +268,12 @@ class Training:
     def _report(self, loss: float, seconds_per_step: float) -> dict[str, object]:
         return {
             "step": self.step,
-            "of": self.preset.steps,
+            "of": self.preset.total_steps,
             "epoch": round(self.batches.epoch + self.batches.index / self.batches.per_epoch, 2),
             "loss": round(loss, 4),
             "rate": round(self.preset.schedule(self.step), 3),
             "seconds_per_step": round(seconds_per_step, 3),
-            "minutes_left": round((self.preset.steps - self.step) * seconds_per_step / 60, 1),
+            "minutes_left": round((self.preset.total_steps - self.step) * seconds_per_step / 60, 1),
         }
 
     def _evaluate(self) -> dict[str, object]:

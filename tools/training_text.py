@@ -20,6 +20,7 @@ from train_tokenizer import END_OF_TEXT, MESSAGE_END, MESSAGE_START
 
 CUT_SHARE = 0.3  # of the files are cut into pieces
 CHAT_SHARE = 0.1  # of the functions are asked about
+CUT_LINE_SHARE = 0.08  # of the lines begin a segment, where segments are asked for
 FUNCTION_LINES = range(4, 50)
 GREETINGS_PER_EPOCH = 60
 
@@ -78,6 +79,13 @@ class TrainingText:
         rng.shuffle(documents)
         return [END_OF_TEXT + document for document in documents]
 
+    def segments(self, number: int) -> list[str]:
+        """The epoch's documents in segments to be encoded one by one, as a prompt and its
+        continuation are: a line's end and the indentation after it are else one token, and a
+        prompt that ends there would be followed by nothing ever seen."""
+        rng = random.Random(f"{self._seed} {number} segments")
+        return [segment for document in self.epoch(number) for segment in _segments(document, rng)]
+
     def _documents(self, rng: random.Random) -> Iterator[str]:
         for text, pieces in zip(self._texts, self._pieces, strict=True):
             yield from pieces if rng.random() < CUT_SHARE else [text]
@@ -97,6 +105,19 @@ def render_chat(turns: Sequence[Turn]) -> str:
         message for user, answer in turns for message in (("user", user), ("assistant", answer))
     ]
     return "".join(f"{MESSAGE_START}{role}\n{text}{MESSAGE_END}\n" for role, text in messages)
+
+
+def _segments(document: str, rng: random.Random) -> list[str]:
+    """Cut before some lines, or after their indentation."""
+    segments = [""]
+    for line in document.splitlines(keepends=True):
+        if rng.random() < CUT_LINE_SHARE:
+            indentation = line[: len(line) - len(line.lstrip())] if rng.random() < 0.5 else ""
+            segments[-1] += indentation
+            line = line.removeprefix(indentation)
+            segments.append("")
+        segments[-1] += line
+    return [segment for segment in segments if segment]
 
 
 def _turn(function: Function, rng: random.Random) -> Turn:

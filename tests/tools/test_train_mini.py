@@ -26,6 +26,7 @@ TINY = Preset(
     heads=1,
     kv_heads=1,
     steps=6,
+    finish_steps=2,
     batch_tokens=64,
     lengths=((0.0, 16), (0.5, 32)),
     warmup_steps=1,
@@ -48,18 +49,21 @@ def train(preset: Preset, files: Corpus, output: Path) -> tuple[Training, list[d
     return training, list(training.run())
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(files: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed_after", [5, 7])  # before and in the finish
+def test_a_resumed_run_equals_one_that_never_stopped(
+    files: Corpus, tmp_path: Path, killed_after: int
+) -> None:
     whole, reports = train(TINY, files, tmp_path / "whole")
-    # Killed after the fifth step: the state of the third is what is left.
     killed = Training(TINY, files, tmp_path / "killed", seed=0)
-    for _ in zip(range(5), killed.run(), strict=False):
+    for _ in zip(range(killed_after), killed.run(), strict=False):
         pass
+    saved = killed_after // TINY.evaluate_every * TINY.evaluate_every
     resumed, later_reports = train(TINY, files, tmp_path / "killed")
-    assert [report["step"] for report in later_reports] == [4, 5, 6]
+    assert [report["step"] for report in later_reports] == list(range(saved + 1, 9))
     for name, parameter in whole.backend.parameters.items():
         assert torch.equal(parameter, resumed.backend.parameters[name])
     kept = ("step", "epoch", "loss", "rate")
-    for one, other in zip(reports[3:], later_reports, strict=True):
+    for one, other in zip(reports[saved:], later_reports, strict=True):
         assert [one[key] for key in kept] == [other[key] for key in kept]
     assert reports[-1]["held_out_bits_per_byte"] == later_reports[-1]["held_out_bits_per_byte"]
 

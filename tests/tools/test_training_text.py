@@ -73,3 +73,14 @@ def test_chats_ask_for_functions_as_the_template_renders_them() -> None:
     assert all(chat.startswith(END_OF_TEXT + "<|im_start|>user\n") for chat in chats)
     assert all(chat.endswith("<|im_end|>\n") for chat in chats)
     assert any("def method(self):" in chat for chat in chats)
+
+
+def test_segments_are_the_documents_cut_at_lines_and_after_indentation() -> None:
+    text = TrainingText(FILES, seed=0)
+    segments = text.segments(2)
+    assert "".join(segments) == "".join(text.epoch(2))
+    assert segments == text.segments(2)
+    ends = [before[-1] for before in segments if not before.endswith("<|im_end|>\n")]
+    assert {"\n", " "} <= set(ends)
+    lines = sum(document.count("\n") for document in text.epoch(2))
+    assert 0.04 < (len(segments) - len(text.epoch(2))) / lines < 0.12
