@@ -2,7 +2,7 @@
 
 The model is the project's own decoder on the torch backend: this program writes a random
 checkpoint, opens it as any other, and steps the backend's parameters. Every run is a function of
-its preset and seed; a killed run goes on from its last checkpoint when started again.
+its preset, seed and threads; a killed run goes on from its last checkpoint when started again.
 
     python tools/train_mini.py vivace-mini --output runs/vivace-mini
 
