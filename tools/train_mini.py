@@ -298,8 +298,8 @@ class Training:
 
 
 def keep_freed_memory() -> None:
-    """Keep glibc from giving each large buffer back to the system: a step then takes a third of
-    the time. Elsewhere, nothing happens."""
+    """Keep glibc from giving each large buffer back to the system, only to ask for it again.
+    Elsewhere, nothing happens."""
     if sys.platform == "linux":
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(MALLOPT_MMAP_MAX, 0)
