@@ -18,16 +18,19 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
 
 define DEMO_PROMPT
-def read_lines(path):
-    """Return the lines of a text file."""
-    with open(
+class Point:
+    def __init__(self, x, y):
+        self.x = x
+        self.y = y
+
+    def __eq__(self, other):
 endef
 export DEMO_PROMPT
 
 demo: $(MADE)/package ## complete Python code with the bundled model
 	@echo; echo "vivace-mini, a small model that ships with vivace, completes Python code:"; echo
 	@printf '%s' "$$DEMO_PROMPT"
-	@$(BIN)/vivace generate --prompt "$$DEMO_PROMPT" --max-tokens 80 --temperature 0
+	@$(BIN)/vivace generate --prompt "$$DEMO_PROMPT" --max-tokens 28 --temperature 0
 	@echo; echo "To serve it over HTTP:  $(BIN)/vivace serve --port 8000"
 
 test: $(MADE)/dev oracle ## run every test
