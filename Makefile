@@ -30,7 +30,9 @@ export DEMO_PROMPT
 demo: $(MADE)/package ## complete Python code with the bundled model
 	@echo; echo "vivace-mini, a small model that ships with vivace, completes Python code:"; echo
 	@printf '%s' "$$DEMO_PROMPT"
-	@$(BIN)/vivace generate --prompt "$$DEMO_PROMPT" --max-tokens 28 --temperature 0
+	@$(BIN)/vivace generate --prompt "$$DEMO_PROMPT" --max-tokens 28 --temperature 0 \
+	    2> $(MADE)/demo.txt || { cat $(MADE)/demo.txt >&2; exit 1; }
+	@echo; cat $(MADE)/demo.txt >&2
 	@echo; echo "To serve it over HTTP:  $(BIN)/vivace serve --port 8000"
 
 test: $(MADE)/dev oracle ## run every test
