@@ -19,6 +19,7 @@ from vivace.backends.protocol import (
     Tensor,
 )
 from vivace.backends.reference import ReferenceBackend, steps
+from vivace.core.errors import BackendError
 from vivace.formats.qtensor import QTensor
 
 pytestmark = pytest.mark.tiny
@@ -141,6 +142,14 @@ def test_attention_is_a_weighted_mean_of_what_is_visible(rng: np.random.Generato
     np.testing.assert_allclose(sunk[:, 0], out[:, 0], rtol=1e-6)
     share = scores.sum() / (scores.sum() + math.e**2)
     np.testing.assert_allclose(sunk[2, 1], out[2, 1] * share, rtol=1e-5)
+
+
+def test_adapters_are_refused_and_not_ignored() -> None:
+    table = np.zeros((2, 8), np.float32)
+    program = attention_program(ReferenceBackend(), table, AttentionSpec(2, 1, 2, 1.0), 0)
+    row = ints([0])
+    with pytest.raises(BackendError, match="adapters"):
+        program.run(Batch(row, row, ints([0, 1]), ints([1]), (), row, adapter_ids=row))
 
 
 def test_bfloat16_rounds_what_a_machine_would_keep() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.collective import Collective
+from vivace.core.errors import BackendError
 from vivace.formats.qtensor import QTensor
 
 Tensor: TypeAlias = Any  # an activation of the backend
@@ -55,6 +56,11 @@ class Batch:
     block_tables: tuple[IntArray, ...]
     logit_rows: IntArray
     adapter_ids: IntArray | None = None
+
+    def refuse_adapters(self) -> None:
+        """Raises BackendError where rows ask for adapters: no backend has them yet."""
+        if self.adapter_ids is not None:
+            raise BackendError("This backend has no adapters: leave adapter_ids out.")
 
 
 @dataclass(frozen=True)

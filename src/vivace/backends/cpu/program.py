@@ -42,8 +42,7 @@ class CpuProgram:
         Raises:
             BackendError: the batch is not one that this program can take; nothing ran.
         """
-        if batch.adapter_ids is not None:
-            raise BackendError("The cpu backend has no adapters: leave adapter_ids out.")
+        batch.refuse_adapters()
         try:
             self.native.run(
                 batch.token_ids,

@@ -38,6 +38,7 @@ class ReferenceProgram:
     caches: tuple[ReferencePages, ...]
 
     def run(self, batch: Batch) -> Floats:
+        batch.refuse_adapters()
         result: Floats = self.forward(ReferenceOps(self.backend.round, batch, self.caches))
         return result
 

@@ -41,6 +41,7 @@ class TorchProgram:
     caches: tuple[TorchPages, ...]
 
     def run(self, batch: Batch) -> Tensor:
+        batch.refuse_adapters()
         ops = TorchOps.bind(batch, self.caches, self.backend.compute_dtype, self.backend.device)
         with torch.set_grad_enabled(self.backend.trainable):
             result: Tensor = self.forward(ops)
