@@ -94,6 +94,10 @@ struct AttentionScratch {
   char* probabilities;  // [rows of a block], kBlockTokens each
 };
 
+VIVACE_INLINE PackedRows query_rows(const KVLayout& kv, int queries, void* data) {
+  return {.kind = row_kind(kv.dtype), .m = queries, .k = kv.head_dim, .data = data};
+}
+
 VIVACE_INLINE std::size_t take(std::size_t& used, std::size_t bytes) {
   const std::size_t start = used;
   used += (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -105,7 +109,7 @@ static std::size_t lay_out(const AttentionLayer& layer, int queries, char* base,
                            AttentionScratch& scratch) {
   const KVLayout& kv = layer.kv;
   std::size_t used = 0;
-  scratch.queries = base + take(used, rows_bytes(kv.dtype, queries, kv.head_dim));
+  scratch.queries = base + take(used, rows_bytes(query_rows(kv, queries, nullptr)));
   scratch.tail = base + take(used, value_bytes(kv));
   scratch.sums = (float*)(base + take(used, sizeof(float) * queries * value_width(kv)));
   scratch.states = (RowState*)(base + take(used, sizeof(RowState) * queries));
@@ -130,7 +134,7 @@ struct Work {
 template <class Products>
 VIVACE_INLINE void begin_rows(const Work& work) {
   const KVLayout& kv = work.layer.kv;
-  const PackedRows rows{kv.dtype, work.queries, kv.head_dim, work.scratch.queries};
+  const PackedRows rows = query_rows(kv, work.queries, work.scratch.queries);
   for (int q = 0; q < work.queries; ++q) {
     const std::int64_t row = q / work.group * work.item.query_stride;
     const float* query = work.item.queries + row + std::int64_t(work.head(q)) * kv.head_dim;

@@ -7,7 +7,7 @@
 
 namespace vivace {
 
-enum class SourceType { float32, float16, bfloat16 };
+enum class SourceType { float32, float16, bfloat16, int8, int4 };
 enum class NormKind { rms, layer };
 enum class ActivationKind { silu, gelu, gelu_tanh, relu, swiglu_clamped };
 

@@ -68,7 +68,7 @@ template <class Step>
 VIVACE_INLINE void gemm_panel(const GemmTask& task, const RowBlocks& blocks, int first, int last,
                               int panel) {
   const int steps = units(task.rows.k, Step::kDepth);
-  const std::int64_t bytes = panel_bytes(task.weights.dtype, task.weights.k);
+  const std::int64_t bytes = panel_bytes(task.weights.format, task.weights.k);
   const char* data = (const char*)task.weights.panels + panel * bytes;
   for (int b = first; b < last; ++b) {
     const int row = blocks.begin(b);
@@ -98,7 +98,7 @@ void gemm_steps(const GemmTask& task, int begin, int end) {
 }
 
 static void gemm(const GemmTask& task, int begin, int end) {
-  if (task.rows.dtype == DType::float32) return gemm_steps<Float32Step>(task, begin, end);
+  if (task.rows.kind == RowKind::float32) return gemm_steps<Float32Step>(task, begin, end);
 #if defined(VIVACE_TILES)
   gemm_tiles(task, begin, end);
 #else

@@ -15,8 +15,8 @@ struct RowLayout {
   int max_rows;
 };
 
-VIVACE_INLINE RowLayout row_layout(DType dtype) {
-  if (dtype == DType::float32) return {1, Float32Step::kRowBytes, Float32Step::kMaxRows};
+VIVACE_INLINE RowLayout row_layout(RowKind kind) {
+  if (kind == RowKind::float32) return {1, Float32Step::kRowBytes, Float32Step::kMaxRows};
 #if defined(VIVACE_TILES)
   return {kTileDepth, kTileRowBytes, kTileBlockRows};
 #else
@@ -40,9 +40,9 @@ VIVACE_INLINE RowBlocks row_blocks(int m, int max_rows) {
   return {m, (m + max_rows - 1) / max_rows};
 }
 
-static std::size_t rows_bytes(DType dtype, int m, int k) {
-  const RowLayout layout = row_layout(dtype);
-  return std::size_t(m) * units(k, layout.depth) * layout.unit_bytes;
+static std::size_t rows_bytes(const PackedRows& rows) {
+  const RowLayout layout = row_layout(rows.kind);
+  return std::size_t(rows.m) * units(rows.k, layout.depth) * layout.unit_bytes;
 }
 
 // The first n values at p, or sixteen if there are more; none if n is not positive.
@@ -51,8 +51,8 @@ VIVACE_INLINE V16 load_upto(const float* p, int n) {
   return n > 0 ? load_partial(p, n) : zero();
 }
 
-VIVACE_INLINE void put_row(DType dtype, char* row, int k, V16 values) {
-  dtype == DType::float32 ? Float32Step::put(row, k, values) : BFloat16Step::put(row, k, values);
+VIVACE_INLINE void put_row(RowKind kind, char* row, int k, V16 values) {
+  kind == RowKind::float32 ? Float32Step::put(row, k, values) : BFloat16Step::put(row, k, values);
 }
 
 // Copies whole units of a contiguous row to their places among the block's rows.
@@ -76,7 +76,7 @@ VIVACE_INLINE void pack_row_as(const RowLayout& layout, const float* values,
     alignas(kAlignment) char chunk[kChunk * 4];
     for (int half = 0; half < kChunk; half += 16) {
       const int k = first * layout.depth + half;
-      put_row(rows.dtype, chunk, half, load_upto(values + k, rows.k - k));
+      put_row(rows.kind, chunk, half, load_upto(values + k, rows.k - k));
     }
     const int n = total - first < whole ? total - first : whole;
     char* target = to + first * stride;
@@ -87,18 +87,18 @@ VIVACE_INLINE void pack_row_as(const RowLayout& layout, const float* values,
 }
 
 static void pack_row(const float* values, const PackedRows& rows, int row) {
-  pack_row_as(row_layout(rows.dtype), values, rows, row);
+  pack_row_as(row_layout(rows.kind), values, rows, row);
 }
 
 // Depth of a panel in units of one word (4 bytes) per column.
-VIVACE_INLINE int panel_words(DType dtype, int k) {
-  if (dtype == DType::float32) return k;
-  const int depth = row_layout(dtype).depth;
+VIVACE_INLINE int panel_words(const WeightFormat& format, int k) {
+  if (format.kind == WeightKind::float32) return k;
+  const int depth = row_layout(format.rows).depth;
   return units(k, depth) * depth / 2;
 }
 
-static std::size_t panel_bytes(DType dtype, int k) {
-  return std::size_t(panel_words(dtype, k)) * kPanelColumns * 4;
+static std::size_t panel_bytes(const WeightFormat& format, int k) {
+  return std::size_t(panel_words(format, k)) * kPanelColumns * 4;
 }
 
 VIVACE_INLINE V16 load_source(const WeightPart& part, std::int64_t index, int n) {
@@ -116,7 +116,7 @@ VIVACE_INLINE V16 load_source(const WeightPart& part, std::int64_t index, int n)
 VIVACE_INLINE void column_words(std::uint32_t* words, const PackedMatrix& matrix,
                                 const WeightPart& part, int row, int k) {
   const std::int64_t index = row * part.row_stride + k;
-  if (matrix.dtype == DType::float32) {
+  if (matrix.format.kind == WeightKind::float32) {
     store((float*)words, load_source(part, index, matrix.k - k));
     return;
   }
@@ -140,8 +140,8 @@ VIVACE_INLINE Column find_column(const WeightPart* parts, int num_parts, int col
 static void pack_panel(const Column (&columns)[kPanelColumns], const PackedMatrix& matrix,
                        std::uint32_t* panel) {
   constexpr int kWords = 16;
-  const int total = panel_words(matrix.dtype, matrix.k);
-  const int depth = matrix.dtype == DType::float32 ? 1 : 2;
+  const int total = panel_words(matrix.format, matrix.k);
+  const int depth = matrix.format.kind == WeightKind::float32 ? 1 : 2;
   for (int first = 0; first < total; first += kWords) {
     alignas(kAlignment) std::uint32_t words[kPanelColumns][kWords] = {};
     for (int c = 0; c < kPanelColumns; ++c) {
@@ -160,10 +160,10 @@ static void pack_panels(const WeightPart* parts, int num_parts, const PackedMatr
   for (int p = begin; p < end; ++p) {
     Column columns[kPanelColumns];
     for (int c = 0; c < kPanelColumns; ++c) {
-      columns[c] = find_column(parts, num_parts, p * kPanelColumns + c);
+      columns[c] = find_column(parts, num_parts, output_of(matrix, p * kPanelColumns + c));
     }
     pack_panel(columns, matrix,
-               (std::uint32_t*)((char*)matrix.panels + p * panel_bytes(matrix.dtype, matrix.k)));
+               (std::uint32_t*)((char*)matrix.panels + p * panel_bytes(matrix.format, matrix.k)));
   }
 }
 

@@ -90,7 +90,7 @@ static void gemm_tile_group(const GemmTask& task, const RowBlocks& blocks, int f
                             int begin, int end) {
   constexpr int kLines = kTileDepth / 2 * kPanelColumns * 4 / 64;
   const int steps = units(task.rows.k, kTileDepth);
-  const std::int64_t bytes = panel_bytes(DType::bfloat16, task.weights.k);
+  const std::int64_t bytes = panel_bytes(task.weights.format, task.weights.k);
   const int count = last - first;
   int configured = 0;
   for (int panel = begin; panel < end; ++panel) {

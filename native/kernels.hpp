@@ -24,40 +24,101 @@ constexpr int kPanelColumns = 32;
 // (never by loads).
 constexpr std::size_t kAlignment = 64;
 
-// Weights of a linear layer [n, k], packed in panels. bfloat16 panels are [k/2][32][2], float32
-// panels are [k][32]; columns beyond n and depth beyond k are zero.
-//   panels: KernelTable::panel_bytes(dtype, k) * num_panels(n) bytes.
-//   bias: float32, num_panels(n) * 32 values, or null.
+enum class WeightKind { float32, bfloat16, int8, int4 };
+enum class RowKind { float32, bfloat16, int8 };
+
+// How a matmul's weights are kept, and in what numbers it multiplies.
+//   group: int4: inputs that share a scale, a multiple of 32; 0 otherwise.
+//   rows: float32 with float32 weights, bfloat16 with bfloat16, int8 with int8, int8 or bfloat16
+//     with int4.
+struct WeightFormat {
+  WeightKind kind = WeightKind::float32;
+  RowKind rows = RowKind::float32;
+  int group = 0;
+  bool zero_points = false;
+};
+
+// What a program of `dtype` keeps float weights in.
+static constexpr WeightFormat float_format(DType dtype) {
+  if (dtype == DType::float32) return {WeightKind::float32, RowKind::float32};
+  return {WeightKind::bfloat16, RowKind::bfloat16};
+}
+
+static constexpr RowKind row_kind(DType dtype) { return float_format(dtype).rows; }
+
+// Weights of a linear layer [n, k], packed in panels. Columns beyond n and depth beyond k are zero.
+//   float32:  [k][32].
+//   bfloat16: [k/2][32][2].
+//   int8:     codes + 128 as [k64/4][32][4] bytes, k64 being k padded to 64; then 32 float32
+//             scales.
+//   int4:     per group [group/4][16][4] bytes, column c in the low nibble and c + 16 in the high
+//             one, 0 to 15 (code + 8 where symmetric); then 32 float16 scales. Behind the last
+//             group, where there are zero points, [groups][32] bytes, padded to 64. The last group
+//             is whole.
+// The integer layouts are those of every level. w = scale * (stored - zero point), the zero point
+// being 128 (int8) or 8 (symmetric int4).
+//   gated: the n outputs are [gate | up]; panel p holds gates 16 p to 16 p + 15 in its first
+//     sixteen columns and the same of up in its last.
+//   panels: KernelTable::panel_bytes(format, k) * num_panels(matrix) bytes.
+//   bias: float32 in the order of the packed columns, num_panels(matrix) * 32 values, or null.
 struct PackedMatrix {
-  DType dtype = DType::float32;
+  WeightFormat format;
   int n = 0;
   int k = 0;
+  bool gated = false;
   void* panels = nullptr;
   const float* bias = nullptr;
 };
 
-static constexpr int num_panels(int n) { return (n + kPanelColumns - 1) / kPanelColumns; }
+static constexpr int num_panels(const PackedMatrix& matrix) {
+  if (matrix.gated) return (matrix.n / 2 + 15) / 16;
+  return (matrix.n + kPanelColumns - 1) / kPanelColumns;
+}
 
-// Row-major [num_rows, k] weights of one part of a stacked linear layer.
-//   row_stride: elements from row to row.
+// The output that stands in a packed column; n where it is padding.
+static constexpr int output_of(const PackedMatrix& matrix, int column) {
+  if (!matrix.gated) return column < matrix.n ? column : matrix.n;
+  const int half = matrix.n / 2;
+  const int index = column / kPanelColumns * 16 + column % 16;
+  if (index >= half) return matrix.n;
+  return column % kPanelColumns < 16 ? index : half + index;
+}
+
+// Rows of one part of a stacked linear layer: [num_rows, k] values, or codes with their scales.
+//   type: floats are rounded to the matrix's format to nearest, as formats/rounding.py does; int8
+//     and int4 (formats/qtensor.py) must be of the matrix's own format.
+//   row_stride: elements from row to row (int4: bytes).
+//   scales: int8: float32 [num_rows]; int4: float16 [num_rows][groups]. zero_points: int4: bytes
+//     [num_rows][groups], or null.
 struct WeightPart {
   const void* rows = nullptr;
   SourceType type = SourceType::float32;
   int num_rows = 0;
   std::int64_t row_stride = 0;
+  const void* scales = nullptr;
+  const std::uint8_t* zero_points = nullptr;
 };
 
-// Activations [m, k] in the layout of the level's matmul.
-//   data: KernelTable::rows_bytes(dtype, m, k) bytes.
+// Activations [m, k] in the layout of the level's matmul. int8 rows are quantized as they are
+// packed: scale = absmax / 127, code = round_half_even(x * (127 / absmax)); a row whose absmax is
+// below 1e-30 is all zero. Their scales and sums of codes stand in `data` too.
+//   group: what the sums are taken over, the weights' group; 0 is the whole row.
+//   data: KernelTable::rows_bytes(rows) bytes.
 struct PackedRows {
-  DType dtype = DType::float32;
+  RowKind kind = RowKind::float32;
+  int group = 0;
   int m = 0;
   int k = 0;
   void* data = nullptr;
 };
 
-// out[m, n] = residual + multiplier * (rows . weights^T + bias). Strides count floats; residual
-// may be null, or out itself.
+// out[m, n] = residual + multiplier * activation(rows . weights^T + bias). Strides count floats;
+// residual may be null, or out itself.
+//   activation: null is none. A gated one needs gated weights, and gives n / 2 columns. With an
+//     activation there is no residual and the multiplier is 1.
+//   int8 rows: a row times a group of weights is summed exactly; groups are added in ascending
+//     order as fma(float(sum), scale, total); the row's scale comes last. So a result is the same
+//     whichever kernel makes it.
 struct GemmTask {
   PackedMatrix weights;
   PackedRows rows;
@@ -66,6 +127,7 @@ struct GemmTask {
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
   float multiplier = 1.0f;
+  const ActivationTask* activation = nullptr;
 };
 
 // One layer's attention, the same for all its work items. A row at position p sees positions
@@ -104,11 +166,12 @@ struct KernelTable {
   Isa isa;
 
   // --- matmul ---
-  std::size_t (*panel_bytes)(DType dtype, int k);
+  std::size_t (*panel_bytes)(const WeightFormat& format, int k);
   // Packs panels [begin, end) of parts stacked along the outputs. Panels are independent.
   void (*pack_panels)(const WeightPart* parts, int num_parts, const PackedMatrix& matrix, int begin,
                       int end);
-  std::size_t (*rows_bytes)(DType dtype, int m, int k);
+  // Bytes of `rows.data`, which is not read.
+  std::size_t (*rows_bytes)(const PackedRows& rows);
   // Packs one row of k float32 values. Rows are independent.
   void (*pack_row)(const float* values, const PackedRows& rows, int row);
   // Columns of panels [begin, end), for all rows. Panels are independent.

@@ -2,14 +2,19 @@
 
 namespace vivace {
 
-RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, int width,
+PackedRows packed_rows(const WeightFormat& format, int m, int k, void* data) {
+  return {.kind = format.rows, .group = format.group, .m = m, .k = k, .data = data};
+}
+
+RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, const Linear& linear,
                      std::optional<Norm> norm, int max_rows)
-    : dtype_(context.dtype),
-      width_(width),
-      stride_(aligned(width * 4) / 4),
+    : format_(linear.matrix.format),
+      width_(linear.k()),
+      stride_(aligned(width_ * 4) / 4),
       norm_(std::move(norm)) {
-  require_shape(!norm_ || norm_->width() == width, "a norm's gain and the rows it norms");
-  packed_ = layout.take<char>(context.runtime.kernels.rows_bytes(dtype_, max_rows, width));
+  require_shape(!norm_ || norm_->width() == width_, "a norm's gain and the rows it norms");
+  packed_ = layout.take<char>(
+      context.runtime.kernels.rows_bytes(packed_rows(format_, max_rows, width_, nullptr)));
   if (norm_) normed_ = layout.take<float>(stride_ * context.runtime.pool.threads());
 }
 
@@ -22,7 +27,7 @@ int panels_per_item(const Runtime& runtime, int panels) {
 void multiply(Runtime& runtime, const GemmTask& task) {
   // Below this many products the threads' news would take longer than the work.
   constexpr double kSmall = 1 << 15;
-  const int panels = num_panels(task.weights.n);
+  const int panels = num_panels(task.weights);
   const double products = double(task.weights.n) * task.weights.k * task.rows.m;
   const int step = products < kSmall ? panels : panels_per_item(runtime, panels);
   const int items = (panels + step - 1) / step;

@@ -7,17 +7,21 @@
 
 namespace vivace {
 
+// Rows of activations as weights of `format` take them.
+PackedRows packed_rows(const WeightFormat& format, int m, int k, void* data);
+
 // Packs up to `max_rows` rows of one width, normed on the way where there is a norm.
 class RowPacker {
  public:
   RowPacker() = default;
-  RowPacker(const OpContext& context, ScratchLayout& layout, int width, std::optional<Norm> norm,
-            int max_rows);
+  // Rows for `linear`.
+  RowPacker(const OpContext& context, ScratchLayout& layout, const Linear& linear,
+            std::optional<Norm> norm, int max_rows);
 
   // row(i) is the i-th row's values.
   template <typename Row>
   PackedRows pack(const Frame& frame, int rows, Row row) const {
-    const PackedRows packed{dtype_, rows, width_, packed_.in(frame.scratch)};
+    const PackedRows packed = rows_of(frame, rows);
     const KernelTable& kernels = frame.runtime.kernels;
     for_rows(frame.runtime, rows, width_, [&](int i, unsigned thread) {
       const float* values = row(i);
@@ -32,7 +36,11 @@ class RowPacker {
   }
 
  private:
-  DType dtype_ = DType::float32;
+  PackedRows rows_of(const Frame& frame, int rows) const {
+    return packed_rows(format_, rows, width_, packed_.in(frame.scratch));
+  }
+
+  WeightFormat format_;
   int width_ = 0;
   std::size_t stride_ = 0;
   std::optional<Norm> norm_;

@@ -35,9 +35,8 @@ class ExpertsResidual final : public Op {
         op_(op),
         residual_(residual),
         out_(out),
-        dtype_(context.dtype),
         num_experts_(static_cast<int>(op.up.size())),
-        router_(context, layout_, x.width, std::nullopt, context.max_rows) {
+        router_(context, layout_, *op.router, std::nullopt, context.max_rows) {
     check_shapes();
     const std::size_t rows = context.max_rows, places = rows * op.top_k;
     normed_ = layout_.take<float>(rows * x.width);
@@ -63,13 +62,13 @@ class ExpertsResidual final : public Op {
     const Rows wide{wide_.in(frame.scratch), up_width()};
     const Rows down{narrow_.in(frame.scratch), out_.width};
 
-    lay_out(frame, routing, x.width);
+    lay_out(frame, routing, *op_.up[0]);
     for_rows(frame.runtime, places, x.width, [&](int place, unsigned) {
       pack(frame, routing, place, x.row(routing.row_at[place]));
     });
     multiply_groups(frame, routing, op_.up, wide);
 
-    lay_out(frame, routing, inner_width());
+    lay_out(frame, routing, *op_.down[0]);
     for_rows(frame.runtime, places, wide.width, [&](int place, unsigned) {
       float* const values = wide.row(place);
       frame.runtime.kernels.rows.activate(values, op_.activation, inner_width(), values);
@@ -103,12 +102,14 @@ class ExpertsResidual final : public Op {
 
   // Each group may pad its rows, by less than one row's own packed size.
   std::size_t most_packed(const OpContext& context, std::size_t places) const {
-    const auto bytes = [&](int width) {
-      const auto rows_bytes = context.runtime.kernels.rows_bytes;
-      const std::size_t one = aligned(rows_bytes(dtype_, 1, width));
-      return rows_bytes(dtype_, static_cast<int>(places), width) + num_experts_ * one;
+    const auto bytes = [&](const Linear& linear) {
+      const auto rows_bytes = [&](std::size_t rows) {
+        return context.runtime.kernels.rows_bytes(packed_rows(
+            linear.matrix.format, static_cast<int>(rows), linear.k(), nullptr));
+      };
+      return rows_bytes(places) + num_experts_ * aligned(rows_bytes(1));
     };
-    return std::max(bytes(x_.width), bytes(inner_width()));
+    return std::max(bytes(*op_.up[0]), bytes(*op_.down[0]));
   }
 
   Rows normed_rows(const Frame& frame, int rows) const {
@@ -160,12 +161,13 @@ class ExpertsResidual final : public Op {
   }
 
   // Gives each group its part of the packed rows.
-  void lay_out(const Frame& frame, const Routing& routing, int width) const {
+  void lay_out(const Frame& frame, const Routing& routing, const Linear& linear) const {
     PackedRows* const rows = rows_.in(frame.scratch);
     std::size_t offset = 0;
     for (int i = 0; i < routing.num_groups; ++i) {
-      rows[i] = {dtype_, routing.groups[i].rows, width, packed_.in(frame.scratch) + offset};
-      offset += aligned(frame.runtime.kernels.rows_bytes(dtype_, rows[i].m, width));
+      rows[i] = packed_rows(linear.matrix.format, routing.groups[i].rows, linear.k(),
+                            packed_.in(frame.scratch) + offset);
+      offset += aligned(frame.runtime.kernels.rows_bytes(rows[i]));
     }
   }
 
@@ -179,7 +181,7 @@ class ExpertsResidual final : public Op {
   void multiply_groups(const Frame& frame, const Routing& routing,
                        const std::vector<LinearPtr>& linears, Rows out) const {
     const PackedRows* const rows = rows_.in(frame.scratch);
-    const int panels = num_panels(out.width);
+    const int panels = num_panels(linears[0]->matrix);
     const int step = panels_per_item(frame.runtime, panels * routing.num_groups);
     const int items = (panels + step - 1) / step;
     frame.runtime.pool.parallel_for(items * routing.num_groups, [&](std::size_t item, unsigned) {
@@ -212,7 +214,6 @@ class ExpertsResidual final : public Op {
   ExpertsOp op_;
   Residual residual_;
   Rows out_;
-  DType dtype_;
   int num_experts_;
   RowPacker router_;
   Scratch<float> normed_, logits_, weights_, wide_, narrow_;

@@ -55,7 +55,7 @@ class NormLinear final : public Op {
   NormLinear(const OpContext& context, Rows x, const std::optional<Norm>& norm,
              const LinearPtr& linear, const std::optional<ActivationTask>& activation, Rows out)
       : x_(x),
-        packer_(context, layout_, x.width, norm, context.max_rows),
+        packer_(context, layout_, *linear, norm, context.max_rows),
         linear_(linear),
         activation_(activation),
         out_(out) {
@@ -95,7 +95,7 @@ class LinearResidual final : public Op {
   LinearResidual(const OpContext& context, Rows x, const LinearPtr& linear,
                  const Residual& residual, Rows out)
       : x_(x),
-        packer_(context, layout_, x.width, std::nullopt, context.max_rows),
+        packer_(context, layout_, *linear, std::nullopt, context.max_rows),
         linear_(linear),
         residual_(residual),
         out_(out) {
@@ -148,7 +148,7 @@ class Logits final : public Op {
   Logits(const OpContext& context, Rows hidden, const LinearPtr& head, float multiplier,
          float softcap, Rows out)
       : hidden_(hidden),
-        packer_(context, layout_, hidden.width, std::nullopt, context.max_logit_rows),
+        packer_(context, layout_, *head, std::nullopt, context.max_logit_rows),
         head_(head),
         multiplier_(multiplier),
         softcap_(softcap),

@@ -48,10 +48,12 @@ Linear::Linear(Runtime& runtime, DType dtype, const std::vector<WeightPart>& par
                const Vector& given_bias)
     : bias(given_bias) {
   const int n = sum_of_rows(parts);
-  const int count = num_panels(n);
-  panels = runtime.weights.take(runtime.kernels.panel_bytes(dtype, k) * count);
+  matrix = {.format = float_format(dtype), .n = n, .k = k};
+  const int count = num_panels(matrix);
+  panels = runtime.weights.take(runtime.kernels.panel_bytes(matrix.format, k) * count);
   if (!bias.empty()) bias.resize(std::size_t(count) * kPanelColumns);
-  matrix = {dtype, n, k, panels.get(), bias.empty() ? nullptr : bias.data()};
+  matrix.panels = panels.get();
+  matrix.bias = bias.empty() ? nullptr : bias.data();
 
   const std::lock_guard lock(runtime.busy);
   runtime.pool.parallel_for(count, [&](std::size_t panel, unsigned) {

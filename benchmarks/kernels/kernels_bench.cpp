@@ -51,21 +51,29 @@ struct Bench {
 
   // Walks through copies of the weights that together exceed the caches.
   double gemm_seconds(const Shape& shape, int m) const {
-    const std::size_t bytes = kernels.panel_bytes(dtype, shape.k) * num_panels(shape.n);
+    GemmTask task{.weights = {.format = float_format(dtype), .n = shape.n, .k = shape.k},
+                  .rows = {.kind = row_kind(dtype), .m = m, .k = shape.k},
+                  .out_stride = shape.n};
+    const std::size_t bytes = weight_bytes(shape);
     const int copies = std::max<int>(1, m <= 32 ? arena.size() / bytes - 1 : 1);
-    const Memory rows(kernels.rows_bytes(dtype, m, shape.k));
+    const Memory rows(kernels.rows_bytes(task.rows));
     std::vector<float> out(std::size_t(m) * shape.n);
-    GemmTask task{{dtype, shape.n, shape.k, nullptr, nullptr},
-                  {dtype, m, shape.k, rows.data()}, out.data(), shape.n};
+    task.rows.data = rows.data();
+    task.out = out.data();
     std::vector<double> times;
     const double stop = now() + 0.25;
     for (int i = 0; times.size() < 5 || now() < stop; ++i) {
       task.weights.panels = arena.data() + std::size_t(i % copies) * bytes;
       const double start = now();
-      kernels.gemm(task, 0, num_panels(shape.n));
+      kernels.gemm(task, 0, num_panels(task.weights));
       times.push_back(now() - start);
     }
     return median(times);
+  }
+
+  std::size_t weight_bytes(const Shape& shape) const {
+    const PackedMatrix matrix{.format = float_format(dtype), .n = shape.n, .k = shape.k};
+    return kernels.panel_bytes(matrix.format, shape.k) * num_panels(matrix);
   }
 
   double attention_seconds(int length, int rows) const {
@@ -119,7 +127,7 @@ void run(Isa isa, DType dtype) {
     read = read_bandwidth(bench.arena.data(), bench.arena.size() / 2);
     for (const int m : {1, 4, 16, 32, 128, 512}) {
       const double seconds = bench.gemm_seconds(shape, m);
-      const double bytes = double(bench.kernels.panel_bytes(dtype, shape.k)) * num_panels(shape.n);
+      const double bytes = double(bench.weight_bytes(shape));
       const double flops = 2.0 * m * shape.n * shape.k;
       char name[32];
       std::snprintf(name, sizeof name, "%dx%d", shape.n, shape.k);

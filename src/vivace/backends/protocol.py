@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import QTensor, Scheme
 
 Tensor: TypeAlias = Any  # an activation of the backend
 Vector: TypeAlias = Any  # a float32 vector of the backend: norm gains, sinks
@@ -182,6 +182,24 @@ class Residual:
     multiplier: float = 1.0
 
 
+@dataclass(frozen=True)
+class LinearForm:
+    """How a linear is kept.
+
+    Attributes:
+        scheme: float parts are rounded to it, to nearest (formats.rounding); None keeps the
+            backend's dtype. Parts that are quantized already keep their own.
+        gated: the outputs are [gate | up] of a gated activation, and `norm_linear` with that
+            activation (or an expert's `up`) is its only use: they may be interleaved.
+    """
+
+    scheme: Scheme | None = None
+    gated: bool = False
+
+
+PLAIN = LinearForm()
+
+
 class Ops(Protocol):
     """The ops of one step. The batch is implied; `Tensor`s are [T, width]."""
 
@@ -268,6 +286,7 @@ class Backend(Protocol):
         parts: Sequence[QTensor],
         bias: Sequence[QTensor] = (),
         collective: Collective | None = None,
+        form: LinearForm = PLAIN,
     ) -> Linear:
         """Weights [out_i, in] stacked along their outputs, with biases [out_i] or none. With a
         collective, the outputs are partial sums, reduced before bias and residual."""

@@ -15,15 +15,40 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Scheme:
-    """A storage scheme. The float schemes keep one buffer, `weight`, of the logical shape."""
+    """A storage scheme, and the activations that its matmuls take.
+
+    Float schemes keep one buffer, `weight`, of the logical shape. Integer schemes round
+    w = scale * (code - zero point) and keep (names as in compressed-tensors):
+
+        int8:  `weight` int8 [out, in], `weight_scale` float32 [out, 1]; codes -127 to 127.
+        int4:  `weight_packed` uint8 [out, ceil(in / 2)], input 2i in the low nibble, code + 8;
+               `weight_scale` float16 [out, ceil(in / group_size)];
+               with zero points `weight_zero_point` uint8 of the scales' shape, 0 to 15, and
+               codes 0 to 15 without the offset.
+
+    Attributes:
+        bits: of one code or value.
+        group_size: inputs that share a scale; None is the whole row.
+        zero_points: each group has one; symmetric otherwise.
+        activation_bits: 8 quantizes each row of activations to int8 as it comes (absolute
+            maximum / 127, round half to even); None keeps them in floating point.
+    """
 
     name: str
     bits: int
+    group_size: int | None = None
+    zero_points: bool = False
+    activation_bits: int | None = None
+
+    @property
+    def is_float(self) -> bool:
+        return self.bits >= 16
 
 
 FLOAT32 = Scheme("float32", 32)
 FLOAT16 = Scheme("float16", 16)
 BFLOAT16 = Scheme("bfloat16", 16)
+INT8 = Scheme("int8", 8, activation_bits=8)
 
 _FLOAT_SCHEMES: dict[np.dtype[Any], Scheme] = {
     np.dtype(np.float32): FLOAT32,

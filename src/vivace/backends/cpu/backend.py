@@ -12,10 +12,12 @@ from vivace.backends.cpu import _native
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
 from vivace.backends.protocol import (
     PAGE_TOKENS,
+    PLAIN,
     BatchLimits,
     DTypeName,
     Forward,
     KVSpec,
+    LinearForm,
     RotarySpec,
 )
 from vivace.core.collective import Collective
@@ -61,6 +63,7 @@ class NativeBackend:
         parts: Sequence[QTensor],
         bias: Sequence[QTensor] = (),
         collective: Collective | None = None,
+        form: LinearForm = PLAIN,
     ) -> _native.Linear:
         if collective is not None and collective.size > 1:
             raise BackendError("The cpu backend runs whole models: leave tensor parallelism off.")

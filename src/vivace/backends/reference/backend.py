@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from vivace.backends.protocol import (
     PAGE_TOKENS,
+    PLAIN,
     Batch,
     BatchLimits,
     DTypeName,
     Forward,
     KVSpec,
+    LinearForm,
     RotarySpec,
 )
 from vivace.backends.reference.handles import (
@@ -71,6 +73,7 @@ class ReferenceBackend:
         parts: Sequence[QTensor],
         bias: Sequence[QTensor] = (),
         collective: Collective | None = None,
+        form: LinearForm = PLAIN,
     ) -> ReferenceLinear:
         weight = self.round(np.concatenate([part.to_float32() for part in parts]))
         biases = np.concatenate([part.to_float32() for part in bias]) if bias else None

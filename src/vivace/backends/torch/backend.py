@@ -12,11 +12,13 @@ from torch import Tensor
 
 from vivace.backends.protocol import (
     PAGE_TOKENS,
+    PLAIN,
     Batch,
     BatchLimits,
     DTypeName,
     Forward,
     KVSpec,
+    LinearForm,
     RotarySpec,
 )
 from vivace.backends.torch.handles import (
@@ -85,6 +87,7 @@ class TorchBackend:
         parts: Sequence[QTensor],
         bias: Sequence[QTensor] = (),
         collective: Collective | None = None,
+        form: LinearForm = PLAIN,
     ) -> TorchLinear:
         weights = tuple(self._weight(part, self.compute_dtype) for part in parts)
         biases = tuple(self._weight(part, torch.float32) for part in bias)
