@@ -1,81 +1,20 @@
-// The one place where native code meets Python: vivace.backends.cpu._native, typed in _native.pyi.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/array.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
-#include <nanobind/stl/shared_ptr.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
-
-#include <stdexcept>
+// Where native code meets Python: vivace.backends.cpu._native, typed in _native.pyi.
+#include "bindings.hpp"
 
 #include "bandwidth.hpp"
 #include "program.hpp"
 
-NB_MAKE_OPAQUE(vivace::Vector)
-
-namespace nb = nanobind;
-using namespace nb::literals;
-
 namespace vivace {
 namespace {
 
-using FloatArray = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using IntArray = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using TableArray = nb::ndarray<const std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using WeightArray = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
 using OutputArray = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
-// A stored weight and its number format; 16-bit formats come as uint16.
-using Source = std::pair<WeightArray, SourceType>;
 // A value of a program: its buffer and its width.
 using Value = std::pair<int, int>;
 
-Vector vector_of(const FloatArray& array) {
-  return Vector(array.data(), array.data() + array.size());
-}
-
 Ints ints_of(const IntArray& array) { return {array.data(), array.size()}; }
-
-WeightPart part_of(const Source& source) {
-  const WeightArray& array = source.first;
-  const std::size_t bytes = source.second == SourceType::float32 ? 4 : 2;
-  require_shape(array.itemsize() == bytes, "a weight and its number format");
-  require_shape(array.stride(1) == 1 || array.shape(1) <= 1, "a weight's rows must be contiguous");
-  return {array.data(), source.second, static_cast<int>(array.shape(0)), array.stride(0)};
-}
-
-std::shared_ptr<Linear> make_linear(Runtime& runtime, DType dtype,
-                                    const std::vector<Source>& sources,
-                                    const std::optional<FloatArray>& bias) {
-  require_shape(!sources.empty(), "a linear layer needs weights");
-  const std::size_t k = sources[0].first.shape(1);
-  std::vector<WeightPart> parts;
-  std::size_t n = 0;
-  for (const Source& source : sources) {
-    require_shape(source.first.shape(1) == k, "parts of a linear layer differ in their inputs");
-    parts.push_back(part_of(source));
-    n += source.first.shape(0);
-  }
-  require_shape(!bias || bias->size() == n, "a bias and its outputs");
-  const Vector values = bias ? vector_of(*bias) : Vector();
-  const nb::gil_scoped_release released;
-  return std::make_shared<Linear>(runtime, dtype, parts, static_cast<int>(k), values);
-}
-
-std::shared_ptr<Embedding> make_embedding(Runtime& runtime, DType dtype, const Source& source) {
-  const WeightPart part = part_of(source);
-  const int width = static_cast<int>(source.first.shape(1));
-  const nb::gil_scoped_release released;
-  return std::make_shared<Embedding>(runtime, dtype, part, width);
-}
-
-std::shared_ptr<RotaryTable> make_rotary(int half, const FloatArray& cos, const FloatArray& sin) {
-  require_shape(half > 0 && cos.size() == sin.size(), "cosines and sines");
-  const int positions = static_cast<int>(cos.size()) / half;
-  return std::make_shared<RotaryTable>(positions, half, vector_of(cos), vector_of(sin));
-}
 
 void run(Program& program, const IntArray& token_ids, const IntArray& positions,
          const IntArray& query_starts, const IntArray& context_lens,
@@ -108,13 +47,6 @@ Residual residual_of(const Program& program, Value into, const std::optional<Nor
 // --- what Python sees ---
 
 void bind_enums(nb::module_& m) {
-  nb::enum_<DType>(m, "DType")
-      .value("float32", DType::float32)
-      .value("bfloat16", DType::bfloat16);
-  nb::enum_<SourceType>(m, "SourceType")
-      .value("float32", SourceType::float32)
-      .value("float16", SourceType::float16)
-      .value("bfloat16", SourceType::bfloat16);
   nb::enum_<NormKind>(m, "NormKind").value("rms", NormKind::rms).value("layer", NormKind::layer);
   nb::enum_<ActivationKind>(m, "ActivationKind")
       .value("silu", ActivationKind::silu)
@@ -135,30 +67,6 @@ void bind_runtime(nb::module_& m) {
                    [](const Runtime& self) { return std::string(isa_name(self.kernels.isa)); })
       .def("read_bandwidth", &read_bandwidth, nb::arg("bytes"),
            nb::call_guard<nb::gil_scoped_release>());
-}
-
-void bind_weights(nb::module_& m) {
-  nb::class_<Vector>(m, "Vector").def("__init__", [](Vector* self, const FloatArray& array) {
-    new (self) Vector(vector_of(array));
-  });
-  nb::class_<Embedding>(m, "Embedding")
-      .def(nb::new_(&make_embedding))
-      .def_ro("width", &Embedding::width);
-  nb::class_<Linear>(m, "Linear")
-      .def(nb::new_(&make_linear), "runtime"_a, "dtype"_a, "parts"_a, "bias"_a.none())
-      .def_prop_ro("n", &Linear::n)
-      .def_prop_ro("k", &Linear::k);
-  nb::class_<RotaryTable>(m, "RotaryTable").def(nb::new_(&make_rotary));
-  nb::class_<KVCache>(m, "KVCache")
-      .def("__init__",
-           [](KVCache* self, DType dtype, std::pair<int, int> heads, int num_layers,
-              int num_pages) {
-             new (self) KVCache({dtype, heads.first, heads.second}, num_layers, num_pages);
-           })
-      .def("copy_pages", &KVCache::copy_pages);
-  m.def("page_bytes", [](DType dtype, int num_kv_heads, int head_dim) {
-    return page_bytes(KVLayout{dtype, num_kv_heads, head_dim});
-  });
 }
 
 void bind_parts_of_ops(nb::module_& m) {
@@ -281,7 +189,7 @@ void bind_program(nb::module_& m) {
 
 NB_MODULE(_native, m) {
   // An interpreter that exits while an engine is alive is no mistake of the user's.
-  nb::set_leak_warnings(false);
+  nanobind::set_leak_warnings(false);
   vivace::bind_enums(m);
   vivace::bind_runtime(m);
   vivace::bind_weights(m);

@@ -10,7 +10,20 @@ namespace {
 
 constexpr int kRowsPerItem = 256;
 
-std::size_t source_bytes(SourceType type) { return type == SourceType::float32 ? 4 : 2; }
+bool is_float(SourceType type) { return type != SourceType::int8 && type != SourceType::int4; }
+
+std::size_t element_bytes(SourceType type) { return type == SourceType::float32 ? 4 : 2; }
+
+// Quantized rows are kept as they are, so they must be what the matrix keeps.
+void require_format(const WeightPart& part, const WeightFormat& format) {
+  if (is_float(part.type)) return;
+  const bool int8 = part.type == SourceType::int8;
+  require_shape(format.kind == (int8 ? WeightKind::int8 : WeightKind::int4),
+                "quantized rows and the format of their matrix");
+  require_shape(part.scales != nullptr, "quantized rows need scales");
+  require_shape((part.zero_points != nullptr) == format.zero_points,
+                "zero points and the format of their matrix");
+}
 
 int sum_of_rows(const std::vector<WeightPart>& parts) {
   int rows = 0;
@@ -24,14 +37,18 @@ void require_shape(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(std::string("Shapes do not fit: ") + what + ".");
 }
 
-Embedding::Embedding(Runtime& runtime, DType dtype, const WeightPart& source, int width)
+Embedding::Embedding(DType dtype, int rows, int width)
     : dtype(dtype),
-      rows(source.num_rows),
+      rows(rows),
       width(width),
       row_bytes(width * element_bytes(dtype)),
-      memory(rows * row_bytes) {
+      memory(rows * row_bytes) {}
+
+void Embedding::pack(Runtime& runtime, const WeightPart& source) const {
+  require_shape(source.num_rows == rows, "a table and its rows");
+  require_shape(is_float(source.type), "a table is made of floats");
   const std::lock_guard lock(runtime.busy);
-  const std::size_t stride = source.row_stride * source_bytes(source.type);
+  const std::size_t stride = source.row_stride * element_bytes(source.type);
   const auto convert = runtime.kernels.rows.convert;
   const int items = (rows + kRowsPerItem - 1) / kRowsPerItem;
   runtime.pool.parallel_for(items, [&](std::size_t item, unsigned) {
@@ -39,24 +56,32 @@ Embedding::Embedding(Runtime& runtime, DType dtype, const WeightPart& source, in
     const int end = std::min(begin + kRowsPerItem, rows);
     for (int row = begin; row < end; ++row) {
       const char* from = static_cast<const char*>(source.rows) + row * stride;
-      convert(from, source.type, this->width, this->dtype, memory.at(row * row_bytes));
+      convert(from, source.type, width, dtype, memory.at(row * row_bytes));
     }
   });
 }
 
-Linear::Linear(Runtime& runtime, DType dtype, const std::vector<WeightPart>& parts, int k,
-               const Vector& given_bias)
-    : bias(given_bias) {
-  const int n = sum_of_rows(parts);
-  matrix = {.format = float_format(dtype), .n = n, .k = k};
-  const int count = num_panels(matrix);
-  panels = runtime.weights.take(runtime.kernels.panel_bytes(matrix.format, k) * count);
-  if (!bias.empty()) bias.resize(std::size_t(count) * kPanelColumns);
+Linear::Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& given_bias)
+    : matrix(shape), panel_bytes(runtime.kernels.panel_bytes(shape.format, shape.k)) {
+  require_shape(matrix.n > 0 && matrix.k > 0, "a linear layer needs weights");
+  require_shape(!matrix.gated || matrix.n % 2 == 0, "gates and ups come in pairs");
+  panels = runtime.weights.take(panel_bytes * num_panels(matrix));
   matrix.panels = panels.get();
-  matrix.bias = bias.empty() ? nullptr : bias.data();
+  if (given_bias.empty()) return;
+  require_shape(given_bias.size() == std::size_t(matrix.n), "a bias and its outputs");
+  bias.resize(std::size_t(num_panels(matrix)) * kPanelColumns);
+  for (std::size_t column = 0; column < bias.size(); ++column) {
+    const int output = output_of(matrix, static_cast<int>(column));
+    if (output < matrix.n) bias[column] = given_bias[output];
+  }
+  matrix.bias = bias.data();
+}
 
+void Linear::pack(Runtime& runtime, const std::vector<WeightPart>& parts) const {
+  require_shape(sum_of_rows(parts) == matrix.n, "the parts of a linear layer and its outputs");
+  for (const WeightPart& part : parts) require_format(part, matrix.format);
   const std::lock_guard lock(runtime.busy);
-  runtime.pool.parallel_for(count, [&](std::size_t panel, unsigned) {
+  runtime.pool.parallel_for(num_panels(matrix), [&](std::size_t panel, unsigned) {
     const int begin = static_cast<int>(panel);
     runtime.kernels.pack_panels(parts.data(), static_cast<int>(parts.size()), matrix, begin,
                                 begin + 1);

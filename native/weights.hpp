@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "memory.hpp"
@@ -17,8 +18,12 @@ using Vector = std::vector<float>;
 
 // A token or position table: [rows][width] in `dtype`.
 struct Embedding {
-  Embedding(Runtime& runtime, DType dtype, const WeightPart& source, int width);
+  Embedding(DType dtype, int rows, int width);
 
+  // source: as many rows of floats.
+  void pack(Runtime& runtime, const WeightPart& source) const;
+
+  std::span<char> bytes() const { return {memory.at(), rows * row_bytes}; }
   const void* row(int index) const { return memory.at(index * row_bytes); }
 
   DType dtype;
@@ -28,18 +33,23 @@ struct Embedding {
   Memory memory;
 };
 
-// A packed weight [n, k] and its bias; parts are stacked along the outputs.
+// A packed weight [n, k] and its bias, both in the order of the packed columns.
 struct Linear {
+  // Takes the memory of a matrix without panels; `pack` fills it, or a file does (packed_file.hpp).
   // bias: n values, or none.
-  Linear(Runtime& runtime, DType dtype, const std::vector<WeightPart>& parts, int k,
-         const Vector& bias);
+  Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& bias);
+
+  // Packs parts stacked along the outputs, n rows of k values in all.
+  void pack(Runtime& runtime, const std::vector<WeightPart>& parts) const;
 
   int n() const { return matrix.n; }
   int k() const { return matrix.k; }
+  std::span<char> bytes() const { return {panels.get(), panel_bytes * num_panels(matrix)}; }
 
-  std::shared_ptr<char> panels;
-  Vector bias;  // padded to whole panels
   PackedMatrix matrix;
+  std::size_t panel_bytes;
+  std::shared_ptr<char> panels;
+  Vector bias;
 };
 
 // cos and sin: [positions][half] each.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vivace.backends.cpu import _native
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
+from vivace.backends.cpu.weights import linear_scheme, part_of, weight_format
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     PLAIN,
@@ -25,8 +26,6 @@ from vivace.core.errors import BackendError, CapacityError
 from vivace.formats.qtensor import QTensor
 
 READ_BYTES = 2**30  # many times any cache
-
-Source = tuple[NDArray[Any], _native.SourceType]
 
 
 class NativeBackend:
@@ -56,7 +55,10 @@ class NativeBackend:
         return _native.Vector(_flat(tensor.to_float32() + np.float32(offset)))
 
     def embedding(self, tensor: QTensor) -> _native.Embedding:
-        return _native.Embedding(self._runtime, self._dtype, _source(tensor))
+        rows, width = tensor.shape
+        table = _native.Embedding(self._dtype, (rows, width))
+        table.pack(self._runtime, part_of(tensor))
+        return table
 
     def linear(
         self,
@@ -67,9 +69,12 @@ class NativeBackend:
     ) -> _native.Linear:
         if collective is not None and collective.size > 1:
             raise BackendError("The cpu backend runs whole models: leave tensor parallelism off.")
+        format = weight_format(linear_scheme(parts, form.scheme), self.dtype)
+        shape = sum(part.shape[0] for part in parts), parts[0].shape[1]
         biases = _flat(np.concatenate([part.to_float32() for part in bias])) if bias else None
-        sources = [_source(part) for part in parts]
-        return _native.Linear(self._runtime, self._dtype, sources, biases)
+        linear = _native.Linear(self._runtime, format, shape, form.gated, biases)
+        linear.pack(self._runtime, [part_of(part) for part in parts])
+        return linear
 
     def rotary(self, spec: RotarySpec) -> _native.RotaryTable:
         positions = np.arange(spec.max_positions, dtype=np.float32)
@@ -112,13 +117,3 @@ class NativeBackend:
 
 def _flat(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
-
-
-def _source(tensor: QTensor) -> Source:
-    """The stored rows as native code reads them; copied only where they are not in order."""
-    name = tensor.scheme.name
-    if name not in ("float32", "float16", "bfloat16"):
-        raise BackendError(f"The cpu backend cannot store {tensor.name} as {name} yet.")
-    rows = np.require(tensor.buffers["weight"], requirements=("C", "A"))
-    bits = rows if name == "float32" else rows.view(np.uint16)
-    return bits, _native.SourceType[name]

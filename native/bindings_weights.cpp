@@ -1,0 +1,163 @@
+// Weights, pages and packed files as Python sees them.
+#include "bindings.hpp"
+#include "packed_file.hpp"
+
+namespace vivace {
+namespace {
+
+using FloatArray = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using WeightArray = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
+using ByteArray = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+Vector vector_of(const FloatArray& array) {
+  return Vector(array.data(), array.data() + array.size());
+}
+
+
+// Stored rows and the arrays that they stand in.
+struct Part {
+  WeightArray rows;
+  std::optional<WeightArray> scales;
+  std::optional<ByteArray> zero_points;
+  WeightPart part;
+};
+
+std::size_t item_bytes(SourceType type) {
+  if (type == SourceType::float32) return 4;
+  return type == SourceType::int8 || type == SourceType::int4 ? 1 : 2;
+}
+
+Part make_part(const WeightArray& rows, SourceType type, const std::optional<WeightArray>& scales,
+               const std::optional<ByteArray>& zero_points) {
+  require_shape(rows.itemsize() == item_bytes(type), "a weight and its number format");
+  require_shape(rows.stride(1) == 1 || rows.shape(1) <= 1, "a weight's rows must be contiguous");
+  const std::size_t scale_bytes = type == SourceType::int8 ? 4 : 2;
+  require_shape(!scales || scales->itemsize() == scale_bytes, "scales and their number format");
+  require_shape(!scales || scales->shape(0) == rows.shape(0), "rows and their scales");
+  require_shape(!zero_points || zero_points->size() == scales->size(), "scales and zero points");
+  return {rows, scales, zero_points,
+          {.rows = rows.data(),
+           .type = type,
+           .num_rows = static_cast<int>(rows.shape(0)),
+           .row_stride = rows.stride(0),
+           .scales = scales ? scales->data() : nullptr,
+           .zero_points = zero_points ? zero_points->data() : nullptr}};
+}
+
+// Bytes or elements that a row of k values takes.
+std::size_t row_items(SourceType type, int k) {
+  return type == SourceType::int4 ? (std::size_t(k) + 1) / 2 : std::size_t(k);
+}
+
+void pack_linear(const Linear& linear, Runtime& runtime, const std::vector<Part>& parts) {
+  std::vector<WeightPart> weights;
+  for (const Part& part : parts) {
+    require_shape(part.rows.shape(1) == row_items(part.part.type, linear.k()),
+                  "parts of a linear layer and its inputs");
+    const int group = linear.matrix.format.group;
+    const std::size_t groups = group == 0 ? 1 : (linear.k() + group - 1) / group;
+    require_shape(!part.scales || part.scales->shape(1) == groups, "scales and their groups");
+    weights.push_back(part.part);
+  }
+  const nb::gil_scoped_release released;
+  linear.pack(runtime, weights);
+}
+
+void pack_embedding(const Embedding& table, Runtime& runtime, const Part& part) {
+  require_shape(part.rows.shape(1) == std::size_t(table.width), "a table and its width");
+  const nb::gil_scoped_release released;
+  table.pack(runtime, part.part);
+}
+
+std::shared_ptr<RotaryTable> make_rotary(int half, const FloatArray& cos, const FloatArray& sin) {
+  require_shape(half > 0 && cos.size() == sin.size(), "cosines and sines");
+  const int positions = static_cast<int>(cos.size()) / half;
+  return std::make_shared<RotaryTable>(positions, half, vector_of(cos), vector_of(sin));
+}
+
+void bind_formats(nb::module_& m) {
+  nb::enum_<DType>(m, "DType")
+      .value("float32", DType::float32)
+      .value("bfloat16", DType::bfloat16);
+  nb::enum_<SourceType>(m, "SourceType")
+      .value("float32", SourceType::float32)
+      .value("float16", SourceType::float16)
+      .value("bfloat16", SourceType::bfloat16)
+      .value("int8", SourceType::int8)
+      .value("int4", SourceType::int4);
+  nb::enum_<WeightKind>(m, "WeightKind")
+      .value("float32", WeightKind::float32)
+      .value("bfloat16", WeightKind::bfloat16)
+      .value("int8", WeightKind::int8)
+      .value("int4", WeightKind::int4);
+  nb::enum_<RowKind>(m, "RowKind")
+      .value("float32", RowKind::float32)
+      .value("bfloat16", RowKind::bfloat16)
+      .value("int8", RowKind::int8);
+}
+
+// What a packed store keeps of a handle.
+template <typename Packed>
+void bind_bytes(nb::class_<Packed>& handle) {
+  handle
+      .def_prop_ro("nbytes", [](const Packed& self) { return self.bytes().size(); })
+      .def("write",
+           [](const Packed& self, Runtime& runtime, int file) {
+             return write_blocks(runtime, file, self.bytes());
+           },
+           nb::call_guard<nb::gil_scoped_release>())
+      .def("read",
+           [](const Packed& self, Runtime& runtime, int file, const Checksums& checksums) {
+             return read_blocks(runtime, file, self.bytes(), checksums);
+           },
+           nb::call_guard<nb::gil_scoped_release>());
+}
+
+}  // namespace
+
+void bind_weights(nb::module_& m) {
+  bind_formats(m);
+  nb::class_<Vector>(m, "Vector").def("__init__", [](Vector* self, const FloatArray& array) {
+    new (self) Vector(vector_of(array));
+  });
+  nb::class_<WeightFormat>(m, "WeightFormat")
+      .def(nb::new_([](WeightKind kind, RowKind rows, int group, bool zero_points) {
+        return WeightFormat{kind, rows, group, zero_points};
+      }));
+  nb::class_<Part>(m, "Part").def(nb::new_(&make_part), "rows"_a, "type"_a, "scales"_a.none(),
+                                  "zero_points"_a.none());
+  nb::class_<Embedding> embedding(m, "Embedding");
+  embedding
+      .def(nb::new_([](DType dtype, std::pair<int, int> shape) {
+        return std::make_shared<Embedding>(dtype, shape.first, shape.second);
+      }))
+      .def("pack", &pack_embedding)
+      .def_ro("width", &Embedding::width);
+  bind_bytes(embedding);
+  nb::class_<Linear> linear(m, "Linear");
+  linear
+      .def(nb::new_([](Runtime& runtime, const WeightFormat& format, std::pair<int, int> shape,
+                       bool gated, const std::optional<FloatArray>& bias) {
+             const PackedMatrix matrix{
+                 .format = format, .n = shape.first, .k = shape.second, .gated = gated};
+             return std::make_shared<Linear>(runtime, matrix, bias ? vector_of(*bias) : Vector());
+           }),
+           "runtime"_a, "format"_a, "shape"_a, "gated"_a, "bias"_a.none())
+      .def("pack", &pack_linear)
+      .def_prop_ro("n", &Linear::n)
+      .def_prop_ro("k", &Linear::k);
+  bind_bytes(linear);
+  nb::class_<RotaryTable>(m, "RotaryTable").def(nb::new_(&make_rotary));
+  nb::class_<KVCache>(m, "KVCache")
+      .def("__init__",
+           [](KVCache* self, DType dtype, std::pair<int, int> heads, int num_layers,
+              int num_pages) {
+             new (self) KVCache({dtype, heads.first, heads.second}, num_layers, num_pages);
+           })
+      .def("copy_pages", &KVCache::copy_pages);
+  m.def("page_bytes", [](DType dtype, int num_kv_heads, int head_dim) {
+    return page_bytes(KVLayout{dtype, num_kv_heads, head_dim});
+  });
+}
+
+}  // namespace vivace
