@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from vivace.backends.protocol import (
     Batch,
     BatchLimits,
     KVSpec,
+    LinearForm,
     Norm,
     Ops,
     RotarySpec,
@@ -20,7 +22,9 @@ from vivace.backends.protocol import (
 )
 from vivace.backends.reference import ReferenceBackend, steps
 from vivace.core.errors import BackendError
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import INT8, QTensor, Scheme
+from vivace.formats.rounding import quantize_rows, round_to
+from vivace.formats.schemes import SCHEMES, int4
 
 pytestmark = pytest.mark.tiny
 
@@ -155,4 +159,59 @@ def test_adapters_are_refused_and_not_ignored() -> None:
 def test_bfloat16_rounds_what_a_machine_would_keep() -> None:
     backend = ReferenceBackend("bfloat16")
     linear = backend.linear([QTensor.from_array("w", np.asarray([[1.0009765625]], np.float32))])
-    assert linear.weight.item() == 1.0
+    assert linear.weight.values.item() == 1.0
+
+
+def product(parts: list[QTensor], x: np.ndarray, scheme: Scheme | None = None) -> np.ndarray:
+    """What a linear of these parts makes of x, through the ops."""
+    backend = ReferenceBackend()
+    table = backend.embedding(QTensor.from_array("x", x))
+    linear = backend.linear(parts, form=LinearForm(scheme))
+    program = backend.compile(
+        lambda ops: ops.norm_linear(ops.embed(table), None, linear), [], LIMITS
+    )
+    rows = ints(range(len(x)))
+    return program.run(Batch(rows, rows, ints([0, len(x)]), ints([len(x)]), (), ints([])))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize("width", [33, 128, 200])
+def test_integer_linears_compute_what_their_numbers_mean(
+    rng: np.random.Generator, scheme: Scheme, width: int
+) -> None:
+    weight = QTensor.from_array("w", rng.normal(size=(9, width)).astype(np.float32))
+    x = rng.normal(size=(5, width)).astype(np.float32)
+    if scheme.activation_bits == 8:
+        codes, scales = quantize_rows(x)
+        seen = codes * scales[:, None]
+    else:
+        seen = x.astype(ml_dtypes.bfloat16)
+    expected = seen.astype(np.float64) @ round_to(weight, scheme).to_float32().T
+    np.testing.assert_allclose(product([weight], x, scheme), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sums_of_codes_are_exact_however_large() -> None:
+    """Of the extreme codes: the sum passes 2^24, where float32 sums would already round."""
+    width = 4097
+    weight = QTensor.from_array("w", np.full((1, width), -1, np.float32))
+    x = np.ones((1, width), np.float32)
+    one = np.float32(1) / np.float32(127)
+    expected = np.float32(-127 * 127 * width) * one * one
+    assert product([weight], x, INT8).item() == expected
+
+
+def test_parts_stored_alike_stack_and_others_are_refused(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(6, 64)).astype(np.float32)
+    x = rng.normal(size=(3, 64)).astype(np.float32)
+    top, bottom = (QTensor.from_array("w", half) for half in (values[:2], values[2:]))
+    whole = product([QTensor.from_array("w", values)], x, int4(32))
+    np.testing.assert_array_equal(product([top, bottom], x, int4(32)), whole)
+    stored = round_to(top, int4(32))
+    np.testing.assert_array_equal(product([stored, bottom], x, int4(32)), whole)
+    with pytest.raises(BackendError, match="int4-g32 and float32"):
+        product([stored, bottom], x)
+
+
+def test_stored_embeddings_are_looked_up_as_they_are(rng: np.random.Generator) -> None:
+    table = round_to(QTensor.from_array("t", rng.normal(size=(4, 32)).astype(np.float32)), INT8)
+    np.testing.assert_array_equal(ReferenceBackend("bfloat16").embedding(table), table.to_float32())

@@ -200,6 +200,13 @@ class LinearForm:
 PLAIN = LinearForm()
 
 
+def require_one_scheme(parts: Sequence[QTensor]) -> None:
+    """Raises BackendError where parts of one linear are stored in different ways."""
+    names = list(dict.fromkeys(part.scheme.name for part in parts))
+    if len(names) > 1:
+        raise BackendError(f"{parts[0].name} and what it stands with are {' and '.join(names)}.")
+
+
 class Ops(Protocol):
     """The ops of one step. The batch is implied; `Tensor`s are [T, width]."""
 

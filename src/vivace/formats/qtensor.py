@@ -44,6 +44,15 @@ class Scheme:
     def is_float(self) -> bool:
         return self.bits >= 16
 
+    def matrix_bytes(self, outputs: int, inputs: int) -> int:
+        """Bytes of a matrix [outputs, inputs], scales and zero points included."""
+        if self.is_float:
+            return outputs * inputs * self.bits // 8
+        if self.group_size is None:
+            return outputs * (inputs + np.dtype(np.float32).itemsize)
+        per_group = np.dtype(np.float16).itemsize + self.zero_points
+        return outputs * (-(-inputs // 2) + per_group * -(-inputs // self.group_size))
+
 
 FLOAT32 = Scheme("float32", 32)
 FLOAT16 = Scheme("float16", 16)
@@ -79,8 +88,32 @@ class QTensor:
 
     def to_float32(self) -> NDArray[np.float32]:
         """The values, dequantized, as float32 of the logical shape."""
-        return np.asarray(self.buffers["weight"], dtype=np.float32)
+        if self.scheme.is_float:
+            return np.asarray(self.buffers["weight"], dtype=np.float32)
+        codes, scales = self.integers()
+        width = self.shape[1]
+        spread = np.repeat(scales, self.scheme.group_size or width, axis=1)[:, :width]
+        values: NDArray[np.float32] = codes * spread
+        return values
+
+    def integers(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Of an integer scheme: code - zero point [out, in], and the scales [out, groups]."""
+        scales = np.asarray(self.buffers["weight_scale"], dtype=np.float32)
+        if self.scheme.bits == 8:
+            return self.buffers["weight"], scales
+        codes = _unpack(self.buffers["weight_packed"])[:, : self.shape[1]]
+        if not self.scheme.zero_points:
+            return codes - np.int8(8), scales
+        zero_points = self.buffers["weight_zero_point"].astype(np.int8)
+        assert self.scheme.group_size is not None
+        return codes - np.repeat(zero_points, self.scheme.group_size, 1)[:, : self.shape[1]], scales
 
     @property
     def nbytes(self) -> int:
         return sum(buffer.nbytes for buffer in self.buffers.values())
+
+
+def _unpack(packed: Array) -> NDArray[np.int8]:
+    """Nibbles of [rows, n] bytes, the low one first: [rows, 2 n]."""
+    nibbles = np.stack([packed & 15, packed >> 4], axis=-1)
+    return nibbles.astype(np.int8).reshape(len(packed), -1)

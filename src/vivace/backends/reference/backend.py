@@ -19,8 +19,11 @@ from vivace.backends.protocol import (
     KVSpec,
     LinearForm,
     RotarySpec,
+    require_one_scheme,
 )
 from vivace.backends.reference.handles import (
+    FloatWeight,
+    IntegerWeight,
     ReferenceLinear,
     ReferencePages,
     ReferenceRotary,
@@ -29,6 +32,7 @@ from vivace.backends.reference.ops import ReferenceOps
 from vivace.backends.reference.steps import Floats
 from vivace.core.collective import Collective
 from vivace.formats.qtensor import QTensor
+from vivace.formats.rounding import stored_as
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class ReferenceBackend:
         return vector
 
     def embedding(self, tensor: QTensor) -> Floats:
-        return self.round(tensor.to_float32())
+        values = tensor.to_float32()
+        return self.round(values) if tensor.scheme.is_float else values
 
     def linear(
         self,
@@ -75,9 +80,8 @@ class ReferenceBackend:
         collective: Collective | None = None,
         form: LinearForm = PLAIN,
     ) -> ReferenceLinear:
-        weight = self.round(np.concatenate([part.to_float32() for part in parts]))
         biases = np.concatenate([part.to_float32() for part in bias]) if bias else None
-        return ReferenceLinear(weight, biases, collective)
+        return ReferenceLinear(self._weight(stored_as(parts, form.scheme)), biases, collective)
 
     def rotary(self, spec: RotarySpec) -> ReferenceRotary:
         positions = np.arange(spec.max_positions, dtype=np.float32)
@@ -102,6 +106,13 @@ class ReferenceBackend:
         self, forward: Forward, caches: Sequence[ReferencePages], limits: BatchLimits
     ) -> ReferenceProgram:
         return ReferenceProgram(self, forward, tuple(caches))
+
+    def _weight(self, parts: Sequence[QTensor]) -> FloatWeight | IntegerWeight:
+        if all(part.scheme.is_float for part in parts):
+            values = np.concatenate([part.to_float32() for part in parts])
+            return FloatWeight(self.round(values), self.round)
+        require_one_scheme(parts)
+        return IntegerWeight.stack(parts)
 
     def numpy(self, tensor: Floats) -> NDArray[np.float32]:
         return tensor

@@ -1,20 +1,79 @@
-"""What the reference backend keeps of weights and pages: plain float32 arrays."""
+"""What the reference backend keeps of weights and pages: plain arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.backends.reference import steps
 from vivace.backends.reference.steps import Floats
 from vivace.core.collective import Collective
+from vivace.formats.qtensor import QTensor, Scheme
+from vivace.formats.rounding import quantize_rows
+
+
+@dataclass(frozen=True)
+class FloatWeight:
+    """values [out, in]; `round` gives activations as the backend's dtype holds them."""
+
+    values: Floats
+    round: Callable[[Floats], Floats]
+
+    @property
+    def out_features(self) -> int:
+        return len(self.values)
+
+    def multiply(self, x: Floats) -> Floats:
+        y: Floats = self.round(x) @ self.values.T
+        return y
+
+
+@dataclass(frozen=True)
+class IntegerWeight:
+    """codes [out, in] less their zero points, scales [out, groups]."""
+
+    scheme: Scheme
+    codes: NDArray[np.float64]
+    scales: Floats
+
+    @staticmethod
+    def stack(parts: Sequence[QTensor]) -> IntegerWeight:
+        """Tensors of one integer scheme, along their outputs."""
+        codes, scales = zip(*(part.integers() for part in parts), strict=True)
+        return IntegerWeight(
+            parts[0].scheme, np.concatenate(codes).astype(np.float64), np.concatenate(scales)
+        )
+
+    @property
+    def out_features(self) -> int:
+        return len(self.codes)
+
+    def multiply(self, x: Floats) -> Floats:
+        """Rows are quantized to int8 where the scheme says so, and rounded to bfloat16 else."""
+        if self.scheme.activation_bits is None:
+            return steps.multiply_groups(
+                x.astype(ml_dtypes.bfloat16), self.codes, self.scales, self.scheme.group_size
+            )
+        rows, row_scales = quantize_rows(x)
+        y = steps.multiply_groups(rows, self.codes, self.scales, self.scheme.group_size)
+        return y * row_scales[:, None]
 
 
 @dataclass(frozen=True)
 class ReferenceLinear:
     """weight [out, in], bias [out] or None."""
 
-    weight: Floats
+    weight: FloatWeight | IntegerWeight
     bias: Floats | None
     collective: Collective | None
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.out_features
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class ReferenceOps:
         x = x if norm is None else steps.normalize(x, norm)
         router_logits = self._linear(x, experts.router)
         chosen, weights = steps.route(router_logits, experts.top_k, experts.renormalize)
-        y = np.zeros((len(x), experts.down[0].weight.shape[0]), np.float32)
+        y = np.zeros((len(x), experts.down[0].out_features), np.float32)
         for e, (up, down) in enumerate(zip(experts.up, experts.down, strict=True)):
             rows, slots = np.nonzero(chosen == e)
             inner = steps.activate(self._linear(x[rows], up), experts.activation)
@@ -126,7 +126,7 @@ class ReferenceOps:
         return steps.cap(np.float32(multiplier) * self._linear(rows, head), softcap)
 
     def _linear(self, x: Floats, linear: ReferenceLinear) -> Floats:
-        y: Floats = self.round(x) @ linear.weight.T
+        y = linear.weight.multiply(x)
         if linear.collective is not None:
             y = linear.collective.all_reduce(y)
         return y if linear.bias is None else y + linear.bias

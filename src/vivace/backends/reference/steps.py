@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,28 @@ from numpy.typing import NDArray
 from vivace.backends.protocol import Activation, Norm
 
 Floats = NDArray[np.float32]
+
+
+def multiply_groups(
+    x: NDArray[Any], codes: NDArray[np.float64], scales: Floats, group_size: int | None
+) -> Floats:
+    """x [rows, in] times weights codes * scales, whose inputs share a scale in groups.
+
+    A group's sum is rounded to float32 once (sums of integers are exact before); groups are added
+    in ascending order, each by one fused multiply-add.
+    """
+    x = x.astype(np.float64)
+    total = np.zeros((len(x), len(codes)), np.float32)
+    for group, start in enumerate(range(0, x.shape[1], group_size or x.shape[1])):
+        part = slice(start, start + group_size if group_size else None)
+        sums = (x[:, part] @ codes[:, part].T).astype(np.float32)
+        total = _fused(sums, scales[:, group], total)
+    return total
+
+
+def _fused(a: Floats, b: Floats, c: Floats) -> Floats:
+    """a * b + c with one rounding: float64 holds the product, and the sum but for rare ties."""
+    return (a.astype(np.float64) * b + c).astype(np.float32)
 
 
 def normalize(x: Floats, norm: Norm) -> Floats:
