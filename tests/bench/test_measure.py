@@ -29,6 +29,9 @@ def test_a_run_counts_tokens_and_time(core: EngineCore) -> None:
     # prompts, so its first decode steps are not pure.
     assert 0 < run.decode_tokens < 12
     assert run.prefill_seconds + run.decode_seconds == pytest.approx(run.elapsed)
+    assert sum(step.tokens for step in run.steps) == 15
+    assert max(step.sequences for step in run.steps) == 3
+    assert run.steps[-1].end == run.elapsed
 
 
 def test_a_single_request_decodes_all_but_its_first_token(core: EngineCore) -> None:
@@ -55,9 +58,11 @@ def test_latency_reports_every_iteration(core: EngineCore) -> None:
 
 
 def test_throughput_without_a_decode_step_has_no_decode_rate(core: EngineCore) -> None:
-    result = measure_throughput(core, ThroughputPlan(input_len=8, output_len=1, num_prompts=2), 0)
+    plan = ThroughputPlan(input_len=8, output_len=1, num_prompts=2)
+    result, run = measure_throughput(core, plan, 0)
     assert result["decode_tokens_per_second"] is None
     assert result["total_num_tokens"] == 18
+    assert [step.tokens for step in run.steps] == [2]
 
 
 def test_nothing_is_left_behind(core: EngineCore) -> None:

@@ -40,20 +40,21 @@ def measure_latency(
 
 def measure_throughput(
     core: EngineCore, plan: ThroughputPlan, seed: int, report: Report | None = None
-) -> dict[str, Any]:
-    """Run all requests at once, after one alone to warm up."""
+) -> tuple[dict[str, Any], Run]:
+    """Run all requests at once, after one alone to warm up; the figures, and the run itself."""
     rng = np.random.default_rng(seed)
     run_requests(core, random_requests(core, 1, plan.input_len, plan.output_len, rng))
     requests = random_requests(core, plan.num_prompts, plan.input_len, plan.output_len, rng)
     run = run_requests(core, requests, report)
     total_tokens = run.prompt_tokens + run.output_tokens
-    return {
+    result = {
         "elapsed_time": run.elapsed,
         "num_requests": run.num_requests,
         "total_num_tokens": total_tokens,
         "tokens_per_second": total_tokens / run.elapsed,
         **_rates(core, [run]),
     }
+    return result, run
 
 
 def _rates(core: EngineCore, runs: Sequence[Run]) -> dict[str, Any]:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+from vivace.core.errors import UsageError
+
+RampUpStrategy = Literal["linear", "exponential"]
+Endpoint = Literal["/v1/completions", "/v1/chat/completions"]
 
 
 @dataclass(frozen=True)
@@ -33,3 +41,104 @@ class ThroughputPlan:
     input_len: int = 128
     output_len: int = 64
     num_prompts: int = 64
+
+
+@dataclass(frozen=True)
+class StartupPlan:
+    """Attributes:
+    input_len: tokens of the prompt.
+    num_iters: starts measured, after the first one.
+    """
+
+    input_len: int = 32
+    num_iters: int = 5
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    """Which server is driven, and how a request reads.
+
+    Attributes:
+        base_url: the server, without the endpoint's path.
+        endpoint: path of the endpoint.
+        extra_body: a JSON object whose fields are added to every request.
+        ignore_eos: ask for answers that do not end by themselves (not every server can).
+        timeout: seconds without a byte after which a request has failed.
+        api_key: sent as a bearer token; None is $OPENAI_API_KEY.
+    """
+
+    base_url: str = "http://127.0.0.1:8000"
+    endpoint: Endpoint = "/v1/completions"
+    extra_body: str | None = None
+    ignore_eos: bool = False
+    timeout: float = 600.0
+    api_key: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkloadPlan:
+    """What is asked.
+
+    Attributes:
+        num_prompts: requests.
+        input_len: tokens of each random prompt.
+        output_len: at most this many new tokens for each.
+        range_ratio: lengths are drawn from (1 - RATIO) to (1 + RATIO) times the ones given.
+        dataset: a file with a JSON object per line, {"prompt": ..., "output_len": ...}, in place
+            of random prompts; the length may be left out.
+        tokenizer: folder of the model's tokenizer, to make random text of an exact length.
+        text_prompts: send random prompts as text; chats always are.
+        vocab_size: random token ids are below this.
+        seed: where the random choices begin.
+    """
+
+    num_prompts: int = 100
+    input_len: int = 128
+    output_len: int = 64
+    range_ratio: float = 0.0
+    dataset: Path | None = None
+    tokenizer: Path | None = None
+    text_prompts: bool = False
+    vocab_size: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.range_ratio < 1:
+            raise UsageError(f"range_ratio must be from 0 to below 1, got {self.range_ratio}.")
+
+
+@dataclass(frozen=True)
+class ArrivalPlan:
+    """When requests are sent.
+
+    Attributes:
+        request_rate: requests per second; inf sends all at once.
+        burstiness: shape of the gamma distribution of the gaps between requests: 1 is a Poisson
+            process, below 1 comes in bursts, above 1 is more even, inf is perfectly even.
+        max_concurrency: at most this many requests under way; None is no limit.
+        ramp_up_strategy: how the rate grows from the first request to the last; None keeps it.
+        ramp_up_start_rps: rate at the first request of a ramp.
+        ramp_up_end_rps: rate at the last request of a ramp.
+    """
+
+    request_rate: float = inf
+    burstiness: float = 1.0
+    max_concurrency: int | None = None
+    ramp_up_strategy: RampUpStrategy | None = None
+    ramp_up_start_rps: float | None = None
+    ramp_up_end_rps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.request_rate > 0 or not self.burstiness > 0:
+            raise UsageError("request_rate and burstiness must be above 0.")
+        ramp = (self.ramp_up_start_rps, self.ramp_up_end_rps)
+        if self.ramp_up_strategy is None:
+            if ramp != (None, None):
+                raise UsageError("A ramp needs ramp_up_strategy: linear or exponential.")
+            return
+        if self.request_rate != inf:
+            raise UsageError("A ramp sets the rate: leave request_rate out.")
+        if not all(rate is not None and 0 < rate < inf for rate in ramp):
+            raise UsageError(
+                "A ramp needs ramp_up_start_rps and ramp_up_end_rps, finite and above 0."
+            )

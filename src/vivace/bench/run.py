@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,18 @@ from vivace.engine.core import EngineCore
 from vivace.engine.requests import fan_out
 
 Report = Callable[[int, int], None]
+
+
+class StepRecord(NamedTuple):
+    """Attributes:
+    end: when the step ended, in seconds since the run began.
+    sequences: how many were running.
+    tokens: new tokens drawn.
+    """
+
+    end: float
+    sequences: int
+    tokens: int
 
 
 @dataclass
@@ -29,6 +42,7 @@ class Run:
         prefill_seconds: steps that worked on prompts.
         decode_seconds: decode steps.
         decode_tokens: tokens drawn in decode steps.
+        steps: every step, in order.
     """
 
     num_requests: int
@@ -39,6 +53,7 @@ class Run:
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     decode_tokens: int = 0
+    steps: list[StepRecord] = field(default_factory=list)
 
 
 def random_requests(
@@ -80,15 +95,17 @@ def run_requests(
 
 def _count(run: Run, deltas: Sequence[Delta], sequences: int, seconds: float) -> None:
     is_decode = len(deltas) == sequences
+    tokens = sum(len(delta.token_ids) for delta in deltas)
     for delta in deltas:
         if delta.error is not None:
             raise VivaceError(delta.error)
         if delta.request_id not in run.first_tokens:
             run.first_tokens[delta.request_id] = run.elapsed
             is_decode = False
-        run.output_tokens += len(delta.token_ids)
+    run.output_tokens += tokens
+    run.steps.append(StepRecord(run.elapsed, sequences, tokens))
     if is_decode:
         run.decode_seconds += seconds
-        run.decode_tokens += sum(len(delta.token_ids) for delta in deltas)
+        run.decode_tokens += tokens
     else:
         run.prefill_seconds += seconds

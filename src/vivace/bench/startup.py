@@ -1,0 +1,73 @@
+"""`bench startup`: from the start of a process to its first token."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from statistics import median_low
+from time import perf_counter
+from typing import Any
+
+from vivace.bench.plans import StartupPlan
+from vivace.core.config import EngineConfig
+from vivace.core.errors import VivaceError
+
+Report = Callable[[int, int], None]
+
+# The parts of a start, in their order; together they are total_startup_time.
+PARTS = ("process_time", "load_time", "first_token_time")
+
+
+def measure_startup(
+    config: EngineConfig, plan: StartupPlan, report: Report | None = None
+) -> dict[str, Any]:
+    """Start a process again and again; each loads the model and draws one token.
+
+    The first start stands apart: it may read a cold disk and write what later ones find cached.
+    Of the others the one with the median total is reported, so that its parts add up:
+    `process_time` is what the process took for all but loading and the token, which is the
+    interpreter, its imports and the first line of its output.
+
+    Raises:
+        VivaceError: a process failed; the text is its last line.
+    """
+    starts = []
+    for iteration in range(plan.num_iters + 1):
+        starts.append(start_once(config, plan.input_len))
+        if report is not None:
+            report(iteration + 1, plan.num_iters + 1)
+    first, *later = starts
+    totals = [start["total_startup_time"] for start in later]
+    return {
+        **later[totals.index(median_low(totals))],
+        "startup_times": totals,
+        "first_start": {name: first[name] for name in ("total_startup_time", *PARTS)},
+    }
+
+
+def start_once(config: EngineConfig, input_len: int) -> dict[str, Any]:
+    """One start: what the process said of itself, the time until it did, and the rest of it."""
+    command = [sys.executable, "-m", "vivace.bench.first_token"]
+    arguments = [json.dumps(asdict(config)), str(input_len)]
+    started = perf_counter()
+    with subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        total = perf_counter() - started
+        _, errors = process.communicate()
+    if process.returncode:
+        raise VivaceError(_last_line(errors))
+    found: dict[str, Any] = json.loads(line)
+    rest = total - found["load_time"] - found["first_token_time"]
+    return {"total_startup_time": total, "process_time": rest, **found}
+
+
+def _last_line(errors: str) -> str:
+    """What a traceback ends in, without the error's class."""
+    lines = errors.strip().split("\n")
+    return lines[-1].partition(": ")[2] or lines[-1]
