@@ -1,6 +1,7 @@
 // The row kernels on V16: see elementwise.hpp for what each does.
 #pragma once
 
+#include "activation_impl.hpp"
 #include "elementwise.hpp"
 #include "simd.hpp"
 
@@ -85,34 +86,11 @@ static void normalize(const float* x, const NormTask& norm, float* out) {
 
 // --- activations ---
 
-VIVACE_INLINE V16 activation_of(ActivationKind kind, V16 x) {
-  switch (kind) {
-    case ActivationKind::gelu:
-      return gelu(x);
-    case ActivationKind::gelu_tanh:
-      return gelu_tanh(x);
-    case ActivationKind::relu:
-      return max(x, zero());
-    default:
-      return silu(x);
-  }
-}
-
-VIVACE_INLINE V16 clamped_swiglu(V16 gate, V16 up, const ActivationTask& activation) {
-  const V16 limit = broadcast(activation.limit);
-  gate = min(gate, limit);
-  up = max(min(up, limit), negate(limit));
-  return gate * sigmoid(broadcast(activation.alpha) * gate) * (up + broadcast(1.0f));
-}
-
 static void activate(const float* in, const ActivationTask& activation, int width, float* out) {
   for_lanes(width, [&](int i, int lanes) {
     const V16 x = load_lanes(in + i, lanes);
     const V16 up = activation.gated ? load_lanes(in + width + i, lanes) : broadcast(1.0f);
-    const bool clamped = activation.kind == ActivationKind::swiglu_clamped;
-    const V16 y = clamped ? clamped_swiglu(x, up, activation)
-                          : activation_of(activation.kind, x) * up;
-    store_lanes(out + i, y, lanes);
+    store_lanes(out + i, activated(activation, x, up), lanes);
   });
 }
 

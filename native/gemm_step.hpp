@@ -5,6 +5,7 @@
 //
 //   kDepth: depth of a step.        kRowBytes: one row's share of a step.
 //   kMaxRows: rows of the largest tile.
+//   Sum: sixteen accumulators.
 //   put(row, k, values): stores values k to k + 15 of a row whose steps are contiguous.
 #pragma once
 
@@ -15,15 +16,22 @@
 
 namespace vivace::VIVACE_ISA {
 
+// Rows of the largest tiles.
 #if defined(VIVACE_SIMD_AVX512)
 constexpr int kFloat32Rows = 12;
 constexpr int kBFloat16Rows = 12;
+constexpr int kInt8Rows = 12;
+constexpr int kInt4Rows = 12;
 #elif defined(VIVACE_SIMD_AVX2)
 constexpr int kFloat32Rows = 6;
 constexpr int kBFloat16Rows = 4;
+constexpr int kInt8Rows = 4;
+constexpr int kInt4Rows = 2;
 #else
 constexpr int kFloat32Rows = 2;
 constexpr int kBFloat16Rows = 2;
+constexpr int kInt8Rows = 2;
+constexpr int kInt4Rows = 2;
 #endif
 
 // Column vectors of one tile: as many as the registers hold beside `rows` rows of accumulators.
@@ -35,13 +43,14 @@ static constexpr int tile_vectors([[maybe_unused]] int rows) {
 #endif
 }
 
-// Every step holds 4 bytes of each column: a float, or a pair of bfloat16.
+// Every step holds 4 bytes of each column: a float, a pair of bfloat16, four codes.
 constexpr int kVectorBytes = 64;
 
 struct Float32Step {
   static constexpr int kDepth = 1;
   static constexpr int kRowBytes = 4;
   static constexpr int kMaxRows = kFloat32Rows;
+  using Sum = V16;
   using Columns = V16;
 
   VIVACE_INLINE void put(char* row, int k, V16 values) { store((float*)row + k, values); }
@@ -57,6 +66,7 @@ struct BFloat16Step {
   static constexpr int kDepth = 2;
   static constexpr int kRowBytes = 4;
   static constexpr int kMaxRows = kBFloat16Rows;
+  using Sum = V16;
   using Columns = __m512i;
 
   VIVACE_INLINE void put(char* row, int k, V16 values) {
@@ -77,6 +87,7 @@ struct BFloat16Step {
   static constexpr int kDepth = 2;
   static constexpr int kRowBytes = 8;
   static constexpr int kMaxRows = kBFloat16Rows;
+  using Sum = V16;
   struct Columns {
     V16 even, odd;
   };
@@ -99,6 +110,21 @@ struct BFloat16Step {
 };
 
 #endif
+
+// Signed codes of rows times unsigned bytes of columns; sums are exact.
+struct CodeStep {
+  static constexpr int kDepth = 4;
+  static constexpr int kRowBytes = kCodeRowBytes;
+  static constexpr int kMaxRows = kInt8Rows;
+  using Sum = I16;
+  using Columns = Codes;
+
+  VIVACE_INLINE void put(char* row, int k, V16 values) { put_codes(row, k, values); }
+  VIVACE_INLINE Columns load_columns(const char* p) { return load_codes(p); }
+  VIVACE_INLINE I16 accumulate(I16 sum, const char* row, const Columns& columns) {
+    return dot(sum, row, columns);
+  }
+};
 
 // Where a tile's operands stand; strides are bytes.
 //   row_stride: from row to row; row_step, column_step: from step to step.
@@ -124,8 +150,9 @@ struct Prefetch {
 
 // sums[r][v] += rows[r] . columns[v], over `steps` steps.
 template <class Step, int Rows, int Vectors, int Lines>
-VIVACE_INLINE void accumulate_tile(V16 (&sums)[Rows][Vectors], const TileOperands<Vectors>& at,
-                                   int steps, const Prefetch<Lines>& ahead) {
+VIVACE_INLINE void accumulate_tile(typename Step::Sum (&sums)[Rows][Vectors],
+                                   const TileOperands<Vectors>& at, int steps,
+                                   const Prefetch<Lines>& ahead) {
 #pragma GCC unroll 4
   for (int s = 0; s < steps; ++s) {
     Prefetch<Lines>::issue(ahead, s);

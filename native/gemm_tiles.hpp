@@ -77,11 +77,7 @@ VIVACE_INLINE void gemm_tile_block(const GemmTask& task, const TileBlock& block,
   } else {
     multiply_tiles<false>(block, sums);
   }
-  for (int r = 0; r < block.num_rows; ++r) {
-    for (int column = 0; column < kPanelColumns; column += 16) {
-      write_out(task, first_row + r, panel * kPanelColumns + column, load(sums[r] + column));
-    }
-  }
+  write_sums(task, panel, first_row, block.num_rows, sums);
 }
 
 // Row blocks [first, last) times panels [begin, end). A lone block prefetches its own stream;

@@ -66,9 +66,11 @@ bool has_avx2() {
 }
 
 bool has_avx512() {
-  const unsigned ebx = cpuid(7, 0).ebx;
+  const CpuId features = cpuid(7, 0);
+  const unsigned ebx = features.ebx;
   const bool f_dq_bw_vl = bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31);
-  return has_avx2() && f_dq_bw_vl && bit(cpuid(7, 1).eax, 5) && system_saves(0xe6);
+  const bool vnni_bf16 = bit(features.ecx, 11) && bit(cpuid(7, 1).eax, 5);
+  return has_avx2() && f_dq_bw_vl && vnni_bf16 && system_saves(0xe6);
 }
 
 #if defined(VIVACE_HAVE_AMX)

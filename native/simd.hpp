@@ -7,7 +7,20 @@
 //   zero broadcast load load_partial store store_partial first_lanes
 //   + - * / fma(a, b, c) = a * b + c, min max sqrt abs round less select negate scale_exponent
 //   load_bf16 store_bf16 load_f16 (and _partial), load_bf16_pairs
+//   to_f16 (one value)
 //   reduce_add reduce_max exp sigmoid tanh erfc silu gelu gelu_tanh
+//
+// I16: sixteen 32-bit integers.
+//
+//   broadcast_int, load_bytes (unsigned), *, to_float
+//   store_bytes: the low bytes of whole numbers from -128 to 255
+//
+// Codes: sixteen columns of four unsigned bytes.
+//
+//   load_codes, load_nibbles: of 64 bytes; the low nibbles and the high ones are columns apart
+//   put_codes(row, k, whole): stores codes k to k + 15 of a row whose steps are contiguous; a step
+//     is four codes in kCodeRowBytes bytes
+//   dot(sum, row, codes): adds a row's step times each column, exactly
 //
 // _partial takes the first n lanes (0 to 16): a load fills the rest with zeros, a store leaves the
 // rest of memory alone. bfloat16 is rounded to nearest even. Lane order of reductions is fixed.

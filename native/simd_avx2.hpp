@@ -14,6 +14,9 @@ struct V16 {
 struct Mask {
   __m256 lo, hi;
 };
+struct I16 {
+  __m256i lo, hi;
+};
 
 #define VIVACE_INLINE static inline __attribute__((always_inline))
 
@@ -159,6 +162,74 @@ VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) 
           _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
   odd = {_mm256_castsi256_ps(_mm256_and_si256(a, high)),
          _mm256_castsi256_ps(_mm256_and_si256(b, high))};
+}
+
+VIVACE_INLINE std::uint16_t to_f16(float x) {
+  return static_cast<std::uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+VIVACE_INLINE I16 broadcast_int(std::int32_t x) {
+  return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+  return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+VIVACE_INLINE I16 operator*(I16 a, I16 b) {
+  return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+}
+VIVACE_INLINE V16 to_float(I16 a) {
+  return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+VIVACE_INLINE __m256i to_int16(V16 whole) {
+  const __m256i packed =
+      _mm256_packs_epi32(_mm256_cvtps_epi32(whole.lo), _mm256_cvtps_epi32(whole.hi));
+  return _mm256_permute4x64_epi64(packed, 0xd8);
+}
+VIVACE_INLINE void store_bytes(void* p, V16 whole) {
+  const __m256i low = _mm256_and_si256(to_int16(whole), _mm256_set1_epi16(0xff));
+  const __m128i bytes =
+      _mm_packus_epi16(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  _mm_storeu_si128((__m128i*)p, bytes);
+}
+
+// Bytes are multiplied as 16-bit integers, whose pairs cannot saturate: a row's step holds its
+// codes 0 and 2, then 1 and 3, as they come out of a column's word by masks.
+constexpr int kCodeRowBytes = 8;
+struct Codes {
+  __m256i even[2], odd[2];
+};
+VIVACE_INLINE void put_codes(char* row, int k, V16 whole) {
+  const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1,
+                                         4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+  _mm256_storeu_si256((__m256i*)(row + 2 * k), _mm256_shuffle_epi8(to_int16(whole), order));
+}
+VIVACE_INLINE void split_codes(const char* p, int shift, int mask, Codes& codes) {
+  const __m256i low = _mm256_set1_epi16(static_cast<short>(mask));
+  for (int i = 0; i < 2; ++i) {
+    const __m256i words = _mm256_loadu_si256((const __m256i*)p + i);
+    codes.even[i] = _mm256_and_si256(_mm256_srli_epi16(words, shift), low);
+    codes.odd[i] = _mm256_and_si256(_mm256_srli_epi16(words, 8 + shift), low);
+  }
+}
+VIVACE_INLINE Codes load_codes(const char* p) {
+  Codes codes;
+  split_codes(p, 0, 0xff, codes);
+  return codes;
+}
+VIVACE_INLINE void load_nibbles(const char* p, Codes& low, Codes& high) {
+  split_codes(p, 0, 15, low);
+  split_codes(p, 4, 15, high);
+}
+VIVACE_INLINE I16 dot(I16 sum, const char* row, const Codes& codes) {
+  int pairs[2];
+  std::memcpy(pairs, row, 8);
+  const __m256i even = _mm256_set1_epi32(pairs[0]), odd = _mm256_set1_epi32(pairs[1]);
+  sum.lo = _mm256_add_epi32(sum.lo, _mm256_madd_epi16(codes.even[0], even));
+  sum.hi = _mm256_add_epi32(sum.hi, _mm256_madd_epi16(codes.even[1], even));
+  sum.lo = _mm256_add_epi32(sum.lo, _mm256_madd_epi16(codes.odd[0], odd));
+  sum.hi = _mm256_add_epi32(sum.hi, _mm256_madd_epi16(codes.odd[1], odd));
+  return sum;
 }
 
 VIVACE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

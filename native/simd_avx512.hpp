@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace vivace::VIVACE_ISA {
 
@@ -11,6 +12,9 @@ struct V16 {
   __m512 v;
 };
 using Mask = __mmask16;
+struct I16 {
+  __m512i v;
+};
 
 #define VIVACE_INLINE static inline __attribute__((always_inline))
 
@@ -89,6 +93,38 @@ VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) 
   const __m512i pairs = _mm512_loadu_si512(p);
   even.v = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
   odd.v = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(int(0xffff0000u))));
+}
+
+VIVACE_INLINE std::uint16_t to_f16(float x) {
+  return static_cast<std::uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+VIVACE_INLINE I16 broadcast_int(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))};
+}
+VIVACE_INLINE I16 operator*(I16 a, I16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+VIVACE_INLINE V16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+VIVACE_INLINE void store_bytes(void* p, V16 whole) {
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(whole.v)));
+}
+
+// VNNI multiplies codes as they are stored.
+constexpr int kCodeRowBytes = 4;
+struct Codes {
+  __m512i v;
+};
+VIVACE_INLINE void put_codes(char* row, int k, V16 whole) { store_bytes(row + k, whole); }
+VIVACE_INLINE Codes load_codes(const char* p) { return {_mm512_loadu_si512(p)}; }
+VIVACE_INLINE void load_nibbles(const char* p, Codes& low, Codes& high) {
+  const __m512i both = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
+  low.v = _mm512_and_si512(both, mask);
+  high.v = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+}
+VIVACE_INLINE I16 dot(I16 sum, const char* row, Codes codes) {
+  int four;
+  std::memcpy(&four, row, 4);
+  return {_mm512_dpbusd_epi32(sum.v, codes.v, _mm512_set1_epi32(four))};
 }
 
 VIVACE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

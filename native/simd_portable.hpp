@@ -17,6 +17,9 @@ struct V16 {
 struct Mask {
   QuadInt q[4];
 };
+struct I16 {
+  QuadInt q[4];
+};
 
 #define VIVACE_INLINE static inline __attribute__((always_inline))
 
@@ -150,6 +153,72 @@ VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) 
     odd.q[i] = (Quad)(pairs[i] & 0xffff0000u);
   }
 }
+
+// Round to nearest even; beyond the largest is infinite. A NaN stays a NaN.
+VIVACE_INLINE std::uint16_t to_f16(float x) {
+  const float magnitude = __builtin_fabsf(x);
+  std::uint32_t bits, sign, half;
+  std::memcpy(&bits, &magnitude, 4);
+  std::memcpy(&sign, &x, 4);
+  if (!(magnitude < 65520.0f)) {
+    half = magnitude == magnitude ? 0x7c00u : 0x7e00u;
+  } else if (magnitude < 0x1p-14f) {
+    // Adding 1/2 leaves the subnormal's units, of 2^-24, in the last bits.
+    const float shifted = magnitude + 0.5f;
+    std::memcpy(&half, &shifted, 4);
+    half -= 0x3f000000u;
+  } else {
+    half = (bits + 0xfffu + (bits >> 13 & 1u) - (112u << 23)) >> 13;
+  }
+  return static_cast<std::uint16_t>(half | (sign >> 16 & 0x8000u));
+}
+
+#define VIVACE_QUAD_INTS(expression) \
+  I16 r;                             \
+  for (int i = 0; i < 4; ++i) r.q[i] = (expression); \
+  return r
+
+VIVACE_INLINE I16 broadcast_int(std::int32_t x) {
+  const QuadInt q = {x, x, x, x};
+  return {{q, q, q, q}};
+}
+VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
+  VIVACE_QUAD_INTS((QuadInt{p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]}));
+}
+VIVACE_INLINE I16 operator*(I16 a, I16 b) { VIVACE_QUAD_INTS(a.q[i] * b.q[i]); }
+VIVACE_INLINE V16 to_float(I16 a) { VIVACE_QUADS(__builtin_convertvector(a.q[i], Quad)); }
+VIVACE_INLINE void store_bytes(void* p, V16 whole) {
+  for (int i = 0; i < 16; ++i) {
+    static_cast<std::uint8_t*>(p)[i] = static_cast<std::uint8_t>(int(whole.q[i / 4][i % 4]));
+  }
+}
+
+constexpr int kCodeRowBytes = 4;
+struct Codes {
+  QuadBits words[4];
+};
+VIVACE_INLINE void put_codes(char* row, int k, V16 whole) { store_bytes(row + k, whole); }
+VIVACE_INLINE Codes load_codes(const char* p) {
+  Codes codes;
+  std::memcpy(&codes, p, sizeof codes);
+  return codes;
+}
+VIVACE_INLINE void load_nibbles(const char* p, Codes& low, Codes& high) {
+  const Codes both = load_codes(p);
+  for (int i = 0; i < 4; ++i) {
+    low.words[i] = both.words[i] & 0x0f0f0f0fu;
+    high.words[i] = both.words[i] >> 4 & 0x0f0f0f0fu;
+  }
+}
+VIVACE_INLINE I16 dot(I16 sum, const char* row, const Codes& codes) {
+  for (int j = 0; j < 4; ++j) {
+    const int code = static_cast<std::int8_t>(row[j]);
+    for (int i = 0; i < 4; ++i) sum.q[i] += (QuadInt)(codes.words[i] >> 8 * j & 0xffu) * code;
+  }
+  return sum;
+}
+
+#undef VIVACE_QUAD_INTS
 
 VIVACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 

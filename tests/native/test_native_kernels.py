@@ -18,7 +18,7 @@ BUILD = ROOT / "build" / "native-tests"
 # As in CMakeLists.txt; GCC 12 warns of uninitialised values within its own intrinsics.
 COMMON = ["-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-fPIC", f"-I{NATIVE}"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16"))]
+AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16", "vnni"))]
 LEVELS = {"avx2": AVX2, "avx512": AVX512, "amx": [*AVX512, "-mamx-tile", "-mamx-bf16"]}
 SIMD = {"portable": [], "avx2": ["-DVIVACE_SIMD_AVX2"], "avx512": ["-DVIVACE_SIMD_AVX512"]}
 
@@ -44,8 +44,8 @@ def object_commands() -> dict[str, list[str]]:
     known = levels()
     have = [f"-DVIVACE_HAVE_{level.upper()}" for level in known]
     commands = {"kernels.o": ["-O2", *have, f"{NATIVE}/kernels.cpp"]}
-    for test in ("kernels", "gemm", "attention"):
-        commands[f"test_{test}.o"] = ["-O2", *have, f"{TESTS}/test_{test}.cpp"]
+    for source in ("test_kernels", "layers", "test_gemm", "test_attention"):
+        commands[f"{source}.o"] = ["-O2", *have, f"{TESTS}/{source}.cpp"]
     for level, flags in {"portable": ["-Wno-psabi"], **known}.items():
         commands[f"{level}.o"] = ["-O3", *flags, f"{NATIVE}/kernels_{level}.cpp"]
         if level in SIMD:
