@@ -116,6 +116,7 @@ void bind_bytes(nb::class_<Packed>& handle) {
 }  // namespace
 
 void bind_weights(nb::module_& m) {
+  m.attr("SOURCES") = VIVACE_SOURCES;
   bind_formats(m);
   nb::class_<Vector>(m, "Vector").def("__init__", [](Vector* self, const FloatArray& array) {
     new (self) Vector(vector_of(array));

@@ -48,8 +48,8 @@ class ExpertsResidual final : public Op {
     group_at_ = layout_.take<std::int32_t>(places);
     groups_ = layout_.take<Group>(num_experts_);
     filled_ = layout_.take<int>(num_experts_);
-    wide_ = layout_.take<float>(places * up_width());
-    narrow_ = layout_.take<float>(places * out.width);
+    inner_ = layout_.take<float>(places * inner_width());
+    down_ = layout_.take<float>(places * out.width);
     packed_ = layout_.take<char>(most_packed(context, places));
     rows_ = layout_.take<PackedRows>(num_experts_);
   }
@@ -59,22 +59,20 @@ class ExpertsResidual final : public Op {
     const Rows x = normed_rows(frame, rows);
     const Routing routing = route(frame, x, rows);
     const int places = rows * op_.top_k;
-    const Rows wide{wide_.in(frame.scratch), up_width()};
-    const Rows down{narrow_.in(frame.scratch), out_.width};
+    const Rows inner{inner_.in(frame.scratch), inner_width()};
+    const Rows down{down_.in(frame.scratch), out_.width};
 
     lay_out(frame, routing, *op_.up[0]);
     for_rows(frame.runtime, places, x.width, [&](int place, unsigned) {
       pack(frame, routing, place, x.row(routing.row_at[place]));
     });
-    multiply_groups(frame, routing, op_.up, wide);
+    multiply_groups(frame, routing, op_.up, inner, &op_.activation);
 
     lay_out(frame, routing, *op_.down[0]);
-    for_rows(frame.runtime, places, wide.width, [&](int place, unsigned) {
-      float* const values = wide.row(place);
-      frame.runtime.kernels.rows.activate(values, op_.activation, inner_width(), values);
-      pack(frame, routing, place, values);
+    for_rows(frame.runtime, places, inner.width, [&](int place, unsigned) {
+      pack(frame, routing, place, inner.row(place));
     });
-    multiply_groups(frame, routing, op_.down, down);
+    multiply_groups(frame, routing, op_.down, down, nullptr);
     for_rows(frame.runtime, rows, out_.width * op_.top_k, [&](int row, unsigned) {
       combine(frame, routing, down, row);
     });
@@ -82,7 +80,6 @@ class ExpertsResidual final : public Op {
 
  private:
   int inner_width() const { return op_.down[0]->k(); }
-  int up_width() const { return op_.up[0]->n(); }
 
   void check_shapes() const {
     require_shape(num_experts_ > 0 && op_.down.size() == op_.up.size(), "experts' halves");
@@ -95,6 +92,7 @@ class ExpertsResidual final : public Op {
     const int factor = op_.activation.gated ? 2 : 1;
     for (int expert = 0; expert < num_experts_; ++expert) {
       const Linear &up = *op_.up[expert], &down = *op_.down[expert];
+      require_shape(up.matrix.gated == op_.activation.gated, "gated weights and their activation");
       require_shape(up.k() == x_.width && up.n() == factor * inner_width(), "an expert's inputs");
       require_shape(down.k() == inner_width() && down.n() == out_.width, "an expert's outputs");
     }
@@ -179,7 +177,8 @@ class ExpertsResidual final : public Op {
 
   // One parallel loop over the panels of all experts that have rows.
   void multiply_groups(const Frame& frame, const Routing& routing,
-                       const std::vector<LinearPtr>& linears, Rows out) const {
+                       const std::vector<LinearPtr>& linears, Rows out,
+                       const ActivationTask* activation) const {
     const PackedRows* const rows = rows_.in(frame.scratch);
     const int panels = num_panels(linears[0]->matrix);
     const int step = panels_per_item(frame.runtime, panels * routing.num_groups);
@@ -190,7 +189,8 @@ class ExpertsResidual final : public Op {
       const GemmTask task{.weights = linears[routing.groups[group].expert]->matrix,
                           .rows = rows[group],
                           .out = out.row(routing.groups[group].begin),
-                          .out_stride = out.width};
+                          .out_stride = out.width,
+                          .activation = activation};
       frame.runtime.kernels.gemm(task, begin, std::min(begin + step, panels));
     });
   }
@@ -216,7 +216,7 @@ class ExpertsResidual final : public Op {
   Rows out_;
   int num_experts_;
   RowPacker router_;
-  Scratch<float> normed_, logits_, weights_, wide_, narrow_;
+  Scratch<float> normed_, logits_, weights_, inner_, down_;
   Scratch<std::int32_t> chosen_, place_, row_at_, group_at_;
   Scratch<Group> groups_;
   Scratch<int> filled_;

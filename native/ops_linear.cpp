@@ -61,24 +61,18 @@ class NormLinear final : public Op {
         out_(out) {
     require_shape(linear->k() == x.width, "a linear layer's inputs");
     const bool gated = activation && activation->gated;
+    require_shape(linear->matrix.gated == gated, "gated weights and their activation");
     require_shape(linear->n() == out.width * (gated ? 2 : 1), "a linear layer's outputs");
-    if (gated) wide_ = layout_.take<float>(std::size_t(context.max_rows) * linear->n());
   }
 
   void run(const Frame& frame) const override {
     const int rows = frame.batch.rows();
-    const bool gated = activation_ && activation_->gated;
-    const Rows product = gated ? Rows{wide_.in(frame.scratch), linear_->n()} : out_;
     const PackedRows packed = packer_.pack(frame, rows, [&](int row) { return x_.row(row); });
     multiply(frame.runtime, {.weights = linear_->matrix,
                              .rows = packed,
-                             .out = product.data,
-                             .out_stride = product.width});
-    if (!activation_) return;
-    for_rows(frame.runtime, rows, product.width, [&](int row, unsigned) {
-      frame.runtime.kernels.rows.activate(product.row(row), *activation_, out_.width,
-                                          out_.row(row));
-    });
+                             .out = out_.data,
+                             .out_stride = out_.width,
+                             .activation = activation_ ? &*activation_ : nullptr});
   }
 
  private:
@@ -87,7 +81,6 @@ class NormLinear final : public Op {
   LinearPtr linear_;
   std::optional<ActivationTask> activation_;
   Rows out_;
-  Scratch<float> wide_;  // [gate | up]
 };
 
 class LinearResidual final : public Op {

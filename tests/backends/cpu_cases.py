@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 
 from vivace.backends.protocol import (
     PAGE_TOKENS,
+    PLAIN,
     Backend,
     Batch,
     BatchLimits,
     Forward,
     KVSpec,
+    LinearForm,
 )
 from vivace.formats.qtensor import QTensor
 
+GATED = LinearForm(gated=True)
 LIMITS = BatchLimits(max_tokens=256, max_sequences=16, max_logit_rows=64)
 ROWS = 300  # rows of input tables: a batch of tokens picks among them
 
@@ -40,9 +43,11 @@ class Weights:
         values = 1 + 0.1 * self.rng.standard_normal(width)
         return QTensor.from_array("gain", values.astype(np.float32))
 
-    def linear(self, backend: Backend, n: int, k: int, bias: bool = False) -> Any:
+    def linear(
+        self, backend: Backend, n: int, k: int, bias: bool = False, form: LinearForm = PLAIN
+    ) -> Any:
         weight = self.tensor(n, k, scale=k**-0.5)
-        return backend.linear([weight], [self.tensor(n)] if bias else [])
+        return backend.linear([weight], [self.tensor(n)] if bias else [], form=form)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cpu_cases import LIMITS, Floats, Span, Weights, batch_of, relative_error
+from cpu_cases import GATED, LIMITS, Floats, Span, Weights, batch_of, relative_error
 from numpy.typing import NDArray
 
 from vivace.backends.protocol import (
@@ -76,11 +76,11 @@ def build_decoder(backend: Backend) -> Decoder:
         return LayerWeights(attention, MLPWeights(norm(HIDDEN), experts() if index == 2 else mlp()))
 
     def mlp() -> DenseWeights:
-        up = weights.linear(backend, 2 * INNER, HIDDEN)
+        up = weights.linear(backend, 2 * INNER, HIDDEN, form=GATED)
         return DenseWeights(up, weights.linear(backend, HIDDEN, INNER), SWIGLU)
 
     def experts() -> Experts:
-        ups = tuple(weights.linear(backend, 2 * INNER, HIDDEN) for _ in range(4))
+        ups = tuple(weights.linear(backend, 2 * INNER, HIDDEN, form=GATED) for _ in range(4))
         downs = tuple(weights.linear(backend, HIDDEN, INNER) for _ in range(4))
         router = backend.linear([weights.tensor(4, HIDDEN)])
         return Experts(router, ups, downs, SWIGLU, top_k=2, renormalize=True)

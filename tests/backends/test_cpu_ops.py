@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from cpu_cases import ROWS, MakeForward, Span, Weights, batch_of, relative_error, run
+from cpu_cases import GATED, ROWS, MakeForward, Span, Weights, batch_of, relative_error, run
 
 from vivace.backends.protocol import (
     Activation,
@@ -16,6 +16,7 @@ from vivace.backends.protocol import (
     Batch,
     Experts,
     KVSpec,
+    LinearForm,
     Norm,
     Residual,
     RotarySpec,
@@ -113,7 +114,8 @@ def test_norm_linear_activation(isa: str, dtype: Any, activation: Activation) ->
         table = backend.embedding(weights.tensor(ROWS, 50))
         norm = Norm("rms", backend.vector(weights.gain(50)), 1e-6)
         # Large values: both ends of every activation are reached.
-        linear = backend.linear([weights.tensor(74, 50, scale=2)], [weights.tensor(74)])
+        form = LinearForm(gated=activation.gated)
+        linear = backend.linear([weights.tensor(74, 50, scale=2)], [weights.tensor(74)], form=form)
         return lambda ops: ops.norm_linear(ops.embed(table), norm, linear, activation)
 
     check(make, isa, dtype, 40)
@@ -261,7 +263,7 @@ def test_experts(isa: str, dtype: Any, kind: Any, rows: int, renormalize: bool) 
         # Far-apart router logits: a rounding does not change who is chosen.
         experts = Experts(
             router=backend.linear([weights.tensor(count, hidden, scale=3)]),
-            up=tuple(weights.linear(backend, 2 * inner, hidden, True) for _ in range(count)),
+            up=tuple(weights.linear(backend, 2 * inner, hidden, True, GATED) for _ in range(count)),
             down=tuple(weights.linear(backend, hidden, inner, True) for _ in range(count)),
             activation=Activation(kind, True),
             top_k=2,
@@ -335,7 +337,7 @@ def test_norms_of_extreme_rows(isa: str, kind: Any) -> None:
 def test_activations_of_extreme_rows(isa: str, activation: Activation) -> None:
     def make(backend: Backend, weights: Weights) -> Any:
         table = extreme_table(backend, weights)
-        linear = weights.linear(backend, 58, 37)
+        linear = weights.linear(backend, 58, 37, form=LinearForm(gated=activation.gated))
         return lambda ops: ops.norm_linear(ops.embed(table), None, linear, activation)
 
     check_rows(make, isa)

@@ -11,12 +11,16 @@ from vivace.hardware.machine import usable_cores
 
 if TYPE_CHECKING:
     from vivace.backends.cpu.backend import NativeBackend
+    from vivace.backends.cpu.packed import PackedStore
 
 __all__ = ["CpuBackend"]
 
 
 def CpuBackend(  # noqa: N802 (a backend's name, as the others')
-    dtype: DTypeName = "float32", threads: int | None = None, isa: str | None = None
+    dtype: DTypeName = "float32",
+    threads: int | None = None,
+    isa: str | None = None,
+    store: PackedStore | None = None,
 ) -> NativeBackend:
     """A `Backend` on this machine's cores.
 
@@ -25,6 +29,7 @@ def CpuBackend(  # noqa: N802 (a backend's name, as the others')
         threads: None is as many as the cores that this process may use.
         isa: "portable", "avx2", "avx512" or "amx"; None is the environment's VIVACE_ISA, or
             else the best there is.
+        store: where packed weights are kept from one start to the next (packed.py).
 
     Raises:
         BackendError: the native code was not built, or the level does not exist here.
@@ -37,4 +42,4 @@ def CpuBackend(  # noqa: N802 (a backend's name, as the others')
             f"run `pip install --force-reinstall --no-deps vivace` again ({error})."
         ) from error
     level = isa if isa is not None else os.environ.get("VIVACE_ISA", "")
-    return NativeBackend(dtype, threads or usable_cores(), level)
+    return NativeBackend(dtype, threads or usable_cores(), level, store)

@@ -45,6 +45,9 @@ _Value = tuple[int, int]
 _Ints = NDArray[np.int32]
 _Floats = NDArray[np.float32]
 
+# A digest of the sources that say how weights are packed.
+SOURCES: str
+
 def best_isa() -> str: ...
 def page_bytes(dtype: DType, num_kv_heads: int, head_dim: int) -> int: ...
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vivace.backends.cpu import _native
+from vivace.backends.cpu.packed import Packed, PackedStore
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
 from vivace.backends.cpu.weights import linear_scheme, part_of, weight_format
 from vivace.backends.protocol import (
@@ -23,7 +24,7 @@ from vivace.backends.protocol import (
 )
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError, CapacityError
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import QTensor, Scheme
 
 READ_BYTES = 2**30  # many times any cache
 
@@ -33,9 +34,12 @@ class NativeBackend:
 
     name = "cpu"
 
-    def __init__(self, dtype: DTypeName, threads: int, isa: str) -> None:
+    def __init__(
+        self, dtype: DTypeName, threads: int, isa: str, store: PackedStore | None = None
+    ) -> None:
         self.dtype = dtype
         self.threads = threads
+        self._store = store
         self._dtype = _native.DType[dtype]
         try:
             self._runtime = _native.Runtime(threads, isa)
@@ -57,7 +61,8 @@ class NativeBackend:
     def embedding(self, tensor: QTensor) -> _native.Embedding:
         rows, width = tensor.shape
         table = _native.Embedding(self._dtype, (rows, width))
-        table.pack(self._runtime, part_of(tensor))
+        key = "embedding", self.dtype, (rows, width), _described([tensor])
+        self._fill(table, key, lambda: table.pack(self._runtime, part_of(tensor)))
         return table
 
     def linear(
@@ -69,11 +74,18 @@ class NativeBackend:
     ) -> _native.Linear:
         if collective is not None and collective.size > 1:
             raise BackendError("The cpu backend runs whole models: leave tensor parallelism off.")
-        format = weight_format(linear_scheme(parts, form.scheme), self.dtype)
+        scheme = linear_scheme(parts, form.scheme)
+        format = weight_format(scheme, self.dtype)
         shape = sum(part.shape[0] for part in parts), parts[0].shape[1]
         biases = _flat(np.concatenate([part.to_float32() for part in bias])) if bias else None
-        linear = _native.Linear(self._runtime, format, shape, form.gated, biases)
-        linear.pack(self._runtime, [part_of(part) for part in parts])
+        try:
+            linear = _native.Linear(self._runtime, format, shape, form.gated, biases)
+        except ValueError as error:
+            raise BackendError(str(error)) from None
+        key = "linear", scheme or self.dtype, form.gated, shape, _described(parts)
+        self._fill(
+            linear, key, lambda: linear.pack(self._runtime, [part_of(part) for part in parts])
+        )
         return linear
 
     def rotary(self, spec: RotarySpec) -> _native.RotaryTable:
@@ -113,6 +125,16 @@ class NativeBackend:
 
     def numpy(self, tensor: Result) -> NDArray[np.float32]:
         return tensor.numpy()
+
+    def _fill(self, weight: Packed, key: object, pack: Callable[[], None]) -> None:
+        if self._store is None:
+            pack()
+        else:
+            self._store.fill(weight, self._runtime, key, pack)
+
+
+def _described(parts: Sequence[QTensor]) -> list[tuple[str, tuple[int, ...], Scheme]]:
+    return [(part.name, part.shape, part.scheme) for part in parts]
 
 
 def _flat(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,0 +1,125 @@
+"""Packed weights kept on disk, so that the next start reads them instead of packing again.
+
+Each checkpoint has a folder, each weight a file in it: the packed bytes, then a JSON footer (the
+weight's key and a checksum per block), then the footer's length in eight bytes. A file that is not
+exactly what was written for its key is packed and written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from vivace.backends.cpu import _native
+from vivace.backends.cpu.cache_folder import CacheFolder
+
+LAYOUT = 1  # raised when the same key comes to mean other bytes
+
+_LEAST_BYTES = 2**18  # smaller weights are packed faster than a file is opened
+_LENGTH_BYTES = 8
+_HEAD_BYTES = 2**20
+_DIGITS = 16
+
+
+class Packed(Protocol):
+    """A weight that has its memory and can fill it from a file."""
+
+    @property
+    def nbytes(self) -> int: ...
+    def write(self, runtime: _native.Runtime, file: int) -> list[int] | None: ...
+    def read(self, runtime: _native.Runtime, file: int, checksums: list[int]) -> bool: ...
+
+
+class PackedStore:
+    """The packed weights of one checkpoint.
+
+    Args:
+        files: every file that its weights stand in. Where a path, a size, a time of change or the
+            first bytes (which hold the header) differ, it is another checkpoint.
+        cache: the folder that all stores share.
+    """
+
+    def __init__(self, files: Iterable[Path], cache: CacheFolder) -> None:
+        paths = sorted(file.resolve() for file in files)
+        self._cache = cache
+        self._identity = _digest("\n".join(_identity(path) for path in paths))
+        self._place = f"{paths[0].parent.name}-{_digest(repr(paths))}"
+        self._folder = cache.root / f"{self._place}-{self._identity}"
+
+    def fill(
+        self, weight: Packed, runtime: _native.Runtime, key: object, pack: Callable[[], None]
+    ) -> None:
+        """Read a weight's bytes; or pack them, and keep them for the next time.
+
+        Args:
+            key: what tells the weight from the checkpoint's others, and says how it is packed.
+        """
+        full_key = repr((LAYOUT, _native.SOURCES, runtime.isa, self._identity, key))
+        path = self._folder / _digest(full_key)
+        if _read(path, full_key, weight, runtime):
+            self._cache.used(path)
+            return
+        pack()
+        if weight.nbytes < _LEAST_BYTES:
+            return
+        self._forget_older()
+        self._cache.add(path, weight.nbytes, lambda file: _write(file, full_key, weight, runtime))
+
+    def _forget_older(self) -> None:
+        """Remove what was packed from other bytes that stood in the same place."""
+        for folder in self._cache.root.glob(f"{self._place}-*"):
+            if folder != self._folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _identity(path: Path) -> str:
+    state = path.stat()
+    with path.open("rb") as file:
+        head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
+    return f"{path} {state.st_size} {state.st_mtime_ns} {head}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _write(file: int, key: str, weight: Packed, runtime: _native.Runtime) -> bool:
+    checksums = weight.write(runtime, file)
+    if checksums is None:
+        return False
+    footer = json.dumps({"key": key, "checksums": checksums}).encode()
+    footer += len(footer).to_bytes(_LENGTH_BYTES, "little")
+    return os.pwrite(file, footer, weight.nbytes) == len(footer)
+
+
+def _read(path: Path, key: str, weight: Packed, runtime: _native.Runtime) -> bool:
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        footer = _footer(file, weight.nbytes)
+        if footer.get("key") != key:
+            return False
+        return weight.read(runtime, file, footer["checksums"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False  # damaged
+    finally:
+        os.close(file)
+
+
+def _footer(file: int, start: int) -> dict[str, Any]:
+    """Raises ValueError where there is none at `start`."""
+    length = os.fstat(file).st_size - start - _LENGTH_BYTES
+    if length < 0:
+        raise ValueError("the file is too short")
+    stored = os.pread(file, length + _LENGTH_BYTES, start)
+    if int.from_bytes(stored[length:], "little") != length:
+        raise ValueError("the file has another length")
+    footer: dict[str, Any] = json.loads(stored[:length])
+    return footer
