@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from program import Vivace
 
-COMMANDS = ("generate", "chat", "serve", "inspect", "bench latency", "bench throughput")
+BENCHES = ("bench latency", "bench throughput", "bench startup")
+COMMANDS = ("generate", "chat", "serve", "inspect", *BENCHES)
 
 
 @pytest.mark.tiny

@@ -27,7 +27,8 @@ def main(config: EngineConfig, input_len: int) -> None:
     times = {"load_time": loaded - started, "first_token_time": perf_counter() - loaded}
     info = core.info
     facts = {"backend": info.backend, "dtype": info.dtype, "threads": info.threads}
-    facts |= {"model": info.model_name, "peak_rss_bytes": peak_rss_bytes()}
+    facts |= {"quantization": info.quantization, "model": info.model_name}
+    facts |= {"peak_rss_bytes": peak_rss_bytes()}
     print(json.dumps({**times, **facts}), flush=True)
 
 

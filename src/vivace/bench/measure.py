@@ -65,6 +65,7 @@ def _rates(core: EngineCore, runs: Sequence[Run]) -> dict[str, Any]:
         "model": info.model_name,
         "backend": info.backend,
         "dtype": info.dtype,
+        "quantization": info.quantization,
         "threads": info.threads,
         "load_seconds": info.load_seconds,
         "ttft_seconds": median(t for run in runs for t in run.first_tokens.values()),

@@ -42,13 +42,16 @@ class Prompt:
 
 
 def make_prompts(plan: WorkloadPlan, as_text: bool, rng: np.random.Generator) -> list[Prompt]:
-    """The prompts of a run, different from each other so that no prefix cache helps.
+    """The prompts of a run; random ones differ, so that no prefix cache helps.
 
     Raises:
         UsageError: the data set or the tokenizer cannot be read.
     """
     if plan.dataset is not None:
-        return dataset_prompts(plan.dataset, plan.num_prompts, plan.output_len)
+        prompts = dataset_prompts(plan.dataset, plan.num_prompts, plan.output_len)
+        if as_text and not all(isinstance(prompt.content, str) for prompt in prompts):
+            raise UsageError(f"{plan.dataset} holds token ids: a chat needs text.")
+        return prompts
     inputs = random_lengths(plan.input_len, plan.range_ratio, plan.num_prompts, rng)
     outputs = random_lengths(plan.output_len, plan.range_ratio, plan.num_prompts, rng)
     write = _text_writer(plan, rng) if as_text or plan.text_prompts else _id_writer(plan, rng)

@@ -55,6 +55,7 @@ class _Lines:
 
     def __init__(self, what: str) -> None:
         self._what = what
+        self._began = time.monotonic()
         self._next_line: float | None = None
 
     def start(self) -> None:
@@ -62,10 +63,12 @@ class _Lines:
         self._next_line = time.monotonic() + _LINE_SECONDS
 
     def report(self, done: int, total: int) -> None:
-        if self._next_line is None or time.monotonic() < self._next_line:
+        now = time.monotonic()
+        if self._next_line is None or now < self._next_line or not done:
             return
-        self._next_line = time.monotonic() + _LINE_SECONDS
-        notice(f"{self._what}: {done} of {total}")
+        self._next_line = now + _LINE_SECONDS
+        left = (now - self._began) * (total - done) / done
+        notice(f"{self._what}: {done} of {total}, about {left:.0f} s left")
 
     def stop(self) -> None:
         self._next_line = None
@@ -81,10 +84,9 @@ class _Bar:
 
     def start(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress
 
-        columns = (SpinnerColumn(), TextColumn(self._what), BarColumn(), TimeElapsedColumn())
-        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        bar = Progress(*_columns(), console=Console(stderr=True), transient=True)
         bar.add_task(self._what, total=self._total or None, completed=self._done)
         bar.start()
         self._bar = bar
@@ -97,3 +99,18 @@ class _Bar:
     def stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _columns() -> tuple[Any, ...]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    counts = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = (TimeRemainingColumn(), TextColumn("left"))
+    return (SpinnerColumn(), TextColumn("{task.description}"), *counts, *left)

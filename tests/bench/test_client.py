@@ -1,0 +1,122 @@
+"""The client, against servers that fail in every way; sound ones are in test_serving.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.bench.bad_server import TOKEN, answering, chunked, refusal
+from vivace.bench.client import OpenAIClient
+from vivace.bench.outcome import Outcome
+from vivace.bench.plans import TargetPlan
+from vivace.bench.prompts import Prompt
+from vivace.core.errors import UsageError, VivaceError
+
+PROMPT = Prompt([1, 2], 2, 7)
+
+
+def send(*answers: bytes, **plan: Any) -> list[Outcome]:
+    """What becomes of one request for each of the answers."""
+
+    async def run() -> list[Outcome]:
+        async with (
+            answering(answers) as (url, _),
+            OpenAIClient(TargetPlan(base_url=url, **plan)) as client,
+        ):
+            return [await client.send(client.body(PROMPT, "m"), 2) for _ in answers]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (refusal("500 Oops", "out of luck"), "HTTP 500: out of luck"),
+        (refusal("404 Not Found", "x" * 10_000), "HTTP 404: " + "x" * 300),
+        (chunked(TOKEN, b"data: nonsense\n\n"), "not a JSON object: nonsense"),
+        (chunked(TOKEN, b'data: {"error": "gone"}\n\n'), "error"),
+        (chunked(TOKEN, ends=False), "incomplete chunked read"),
+        (chunked(b"data: [DONE]\n\n"), "without a token"),
+        (b"not HTTP at all\r\n\r\n", "illegal status line"),
+        (b"", "ReadTimeout"),
+    ],
+    ids=("500", "404", "nonsense", "error", "broken", "empty", "http", "silent"),
+)
+def test_a_failure_is_an_outcome(answer: bytes, error: str) -> None:
+    (outcome,) = send(answer, timeout=0.5)
+    assert outcome.error is not None
+    assert error in outcome.error
+    assert (outcome.output_len, outcome.latency) == (0, 0.0)
+
+
+def test_a_failure_does_not_harm_the_next_request() -> None:
+    first, second = send(chunked(TOKEN, ends=False), chunked(TOKEN, TOKEN, b"data: [DONE]\n\n"))
+    assert first.error is not None
+    assert second.error is None
+    assert (second.input_len, second.output_len, second.counted) == (2, 2, False)
+    assert 0 < second.ttft <= second.latency
+
+
+def test_a_refused_connection_is_an_outcome() -> None:
+    async def run() -> Outcome:
+        async with OpenAIClient(TargetPlan(base_url="http://127.0.0.1:9")) as client:
+            return await client.send(b"{}", None)
+
+    assert asyncio.run(run()).error is not None
+
+
+def body(prompt: Prompt, **plan: Any) -> dict[str, Any]:
+    return dict(json.loads(OpenAIClient(TargetPlan(**plan)).body(prompt, "m")))
+
+
+def test_a_request_asks_for_what_was_planned() -> None:
+    assert body(PROMPT) == {
+        "model": "m",
+        "prompt": [1, 2],
+        "max_tokens": 7,
+        "temperature": 0.0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    extra = body(PROMPT, ignore_eos=True, extra_body='{"temperature": 0.5, "top_k": 3}')
+    assert (extra["ignore_eos"], extra["temperature"], extra["top_k"]) == (True, 0.5, 3)
+    chat = body(Prompt("hi", None, 7), endpoint="/v1/chat/completions")
+    assert chat["messages"] == [{"role": "user", "content": "hi"}]
+    assert "prompt" not in chat
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "3"])
+def test_extra_fields_that_are_no_object_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        OpenAIClient(TargetPlan(extra_body=text))
+
+
+def test_a_server_that_cannot_count_is_not_asked_to() -> None:
+    answers = (refusal("422 No", "unknown field: stream_options"), chunked(TOKEN))
+
+    async def run() -> list[bytes]:
+        async with (
+            answering(answers) as (url, bodies),
+            OpenAIClient(TargetPlan(base_url=url)) as client,
+        ):
+            await client.warm_up(PROMPT, "m")
+            return [*bodies, client.body(PROMPT, "m")]
+
+    first, second, later = asyncio.run(run())
+    assert b"stream_options" in first
+    assert b"stream_options" not in second + later
+
+
+def test_a_failing_warm_up_is_an_error() -> None:
+    async def run() -> None:
+        async with (
+            answering([refusal("400 Bad", "no such token")]) as (url, _),
+            OpenAIClient(TargetPlan(base_url=url)) as client,
+        ):
+            await client.warm_up(PROMPT, "m")
+
+    with pytest.raises(VivaceError, match="no such token"):
+        asyncio.run(run())

@@ -1,0 +1,50 @@
+"""Starting processes for real, and what is reported of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vivace.bench import startup
+from vivace.bench.plans import StartupPlan
+from vivace.bench.random_model import PRESETS, write_random_model
+from vivace.bench.startup import PARTS, measure_startup
+from vivace.core.config import EngineConfig
+from vivace.core.errors import VivaceError
+
+
+def test_the_parts_of_a_start_add_up(tmp_path: Path) -> None:
+    folder = write_random_model(tmp_path, PRESETS["tiny"])
+    config = EngineConfig(str(folder), backend="reference")
+    reports: list[tuple[int, int]] = []
+    result = measure_startup(
+        config, StartupPlan(8, 2), lambda done, total: reports.append((done, total))
+    )
+    assert reports == [(1, 3), (2, 3), (3, 3)]
+    assert (result["model"], result["backend"]) == (str(folder), "reference")
+    assert len(result["startup_times"]) == 2
+    for start in (result, result["first_start"]):
+        assert all(start[part] > 0 for part in PARTS)
+        assert sum(start[part] for part in PARTS) == pytest.approx(start["total_startup_time"])
+
+
+def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(VivaceError, match=str(tmp_path / "nowhere")):
+        measure_startup(EngineConfig(str(tmp_path / "nowhere")), StartupPlan(8, 1))
+
+
+@pytest.mark.tiny
+def test_the_median_of_the_later_starts_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    totals = iter([9.0, 1.0, 3.0, 2.0])
+
+    def start_once(*_: Any) -> dict[str, Any]:
+        total = next(totals)
+        return {"total_startup_time": total, **dict.fromkeys(PARTS, total / 3)}
+
+    monkeypatch.setattr(startup, "start_once", start_once)
+    result = measure_startup(EngineConfig(), StartupPlan(8, 3))
+    assert result["first_start"]["total_startup_time"] == 9.0
+    assert (result["total_startup_time"], result["load_time"]) == (2.0, 2.0 / 3)
+    assert result["startup_times"] == [1.0, 3.0, 2.0]
