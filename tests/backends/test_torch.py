@@ -19,6 +19,7 @@ from vivace.backends.protocol import (
     DTypeName,
     Experts,
     KVSpec,
+    LinearForm,
     Norm,
     Residual,
     RotarySpec,
@@ -26,7 +27,9 @@ from vivace.backends.protocol import (
 from vivace.backends.reference import ReferenceBackend
 from vivace.backends.torch import TorchBackend
 from vivace.core.errors import BackendError
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import INT8, QTensor, Scheme
+from vivace.formats.rounding import round_to
+from vivace.formats.schemes import SCHEMES
 
 pytestmark = pytest.mark.oracle
 
@@ -69,6 +72,28 @@ def test_stacked_parts_with_bias(dtype: DTypeName) -> None:
         return lambda ops: ops.norm_linear(ops.embed(table), None, linear)
 
     check(make, dtype)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_integer_weights(scheme: Scheme) -> None:
+    """As exact as the reference: no precision is lost for being on this backend."""
+
+    def make(backend: Backend, weights: Weights) -> Any:
+        table = backend.embedding(weights.tensor(ROWS, 165))
+        parts = [weights.tensor(n, 165, scale=0.1) for n in (19, 50)]
+        biases = [weights.tensor(n) for n in (19, 50)]
+        linear = backend.linear(parts, biases, form=LinearForm(scheme))
+        return lambda ops: ops.norm_linear(ops.embed(table), None, linear)
+
+    check(make, "float32")
+
+
+def test_what_integer_weights_cannot_do_here_is_refused() -> None:
+    weight = round_to(Weights().tensor(8, 32), INT8)
+    with pytest.raises(BackendError, match="gradients"):
+        TorchBackend("float32", trainable=True).linear([weight])
+    with pytest.raises(BackendError, match="embeddings"):
+        TorchBackend("float32").embedding(weight)
 
 
 @pytest.mark.parametrize("width", [1, 15, 100])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vivace.models.spec import ModelSpec
 
 # What serving alone is concerned with.
-_NO_MATTER = ("threads", "max_prefill_chunk", "enable_prefix_caching", "seed")
+_NO_MATTER = ("threads", "packed_cache", "max_prefill_chunk", "enable_prefix_caching", "seed")
 
 Context = Annotated[
     int | None,
@@ -69,21 +69,26 @@ def _facts(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
 def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
     """What the engine would hold, beside what is free; or why that does not fit."""
     from vivace.engine.backends import choose_backend
-    from vivace.engine.plan import plan_memory, weight_bytes
+    from vivace.engine.plan import plan_memory, weight_bytes, weights_held
+    from vivace.formats.policy import PrecisionPolicy
     from vivace.hardware.machine import detect
 
+    policy = PrecisionPolicy.parse(config.quantize)
     available = detect().memory_available
     backend = choose_backend(config, checkpoint.dtype, 1, notice)
+    size = weight_bytes(spec, backend.dtype, policy)
     facts: dict[str, Any] = {
         "backend": backend.name,
         "dtype": backend.dtype,
         "context": spec.max_model_len,
         "concurrency": config.max_num_seqs,
-        "weight_bytes": weight_bytes(spec, backend.dtype),
+        "quantization": config.quantize,
+        "weight_bytes": size,
+        "bits_per_weight": 8 * size / weights_held(spec),
         "available_bytes": available,
     }
     try:
-        plan = plan_memory(config, spec, backend, available)
+        plan = plan_memory(config, spec, backend, available, policy)
     except CapacityError as error:
         return {**facts, "fits": False, "reason": str(error)}
     at_once = plan.pages.num_sequences
@@ -102,4 +107,6 @@ def _readable(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if name.endswith("bytes"):
         return f"{value / 2**20:,.1f} MiB"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value or "none")

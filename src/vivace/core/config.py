@@ -25,6 +25,9 @@ class EngineConfig:
     model: a folder or a hub id; None is the bundled vivace-mini.
     backend: "cpu", "reference" or "torch"; "auto" is cpu, or reference where it was not built.
     dtype: "auto" is bfloat16 on the cpu backend (float32 where the checkpoint is float32).
+    quantize: what weights are rounded to at loading: a scheme such as int8 or int4-g128, and
+        exceptions such as head=int4-g128 or layers.0.*=none; None keeps them as they are.
+    packed_cache: keep packed weights in the user's cache folder, so that the next start is quick.
     max_model_len: longest prompt plus answer; None is the model's own limit, cut to fit memory.
     threads: compute threads of the cpu backend; None is the cores this process may use.
     kv_memory_bytes: memory for KV pages; None is a share of what is free.
@@ -41,6 +44,8 @@ class EngineConfig:
     model: str | None = None
     backend: BackendChoice = "auto"
     dtype: DTypeChoice = "auto"
+    quantize: str | None = None
+    packed_cache: bool = True
     max_model_len: int | None = None
     threads: int | None = None
     kv_memory_bytes: int | None = None

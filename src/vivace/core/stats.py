@@ -15,7 +15,7 @@ class EngineInfo:
         model_name: as given by the user ("vivace-mini" for the bundled model).
         folder: the checkpoint's folder on this machine.
         default_params: sampling defaults from generation_config.json.
-        summary: one printable line of the limits chosen for this machine.
+        quantization: what weights were rounded to, in the words of `EngineConfig.quantize`.
     """
 
     model_name: str
@@ -34,7 +34,12 @@ class EngineInfo:
     load_seconds: float
     has_tokenizer: bool = True
     default_params: SamplingParams = field(default_factory=SamplingParams)
-    summary: str = ""
+    quantization: str | None = None
+
+    @property
+    def precision(self) -> str:
+        """What is computed in, in one word or two: "bfloat16", "int4-g128 (bfloat16)"."""
+        return self.dtype if self.quantization is None else f"{self.quantization} ({self.dtype})"
 
 
 @dataclass(frozen=True)

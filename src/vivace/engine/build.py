@@ -25,6 +25,7 @@ from vivace.formats.checkpoint import (
     sampling_defaults,
 )
 from vivace.formats.hub import BUNDLED_MODEL, resolve_model
+from vivace.formats.policy import PrecisionPolicy
 from vivace.hardware.machine import detect
 from vivace.models.decoder import Decoder
 from vivace.models.loader import load_decoder, model_spec
@@ -81,7 +82,7 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
 def summary(info: EngineInfo, plan: MemoryPlan) -> str:
     """One line: what was loaded, and the limits chosen for this machine."""
     return (
-        f"{info.model_name}: {info.family} in {info.dtype} on {info.backend}, "
+        f"{info.model_name}: {info.family} in {info.precision} on {info.backend}, "
         f"{info.threads} threads; {plan.weight_bytes / 2**20:.0f} MiB of weights, "
         f"{plan.pages.total_bytes / 2**20:.0f} MiB of KV pages; context {info.max_model_len}, "
         f"{info.max_num_seqs} sequences, {info.max_num_batched_tokens} tokens a step; "
@@ -95,6 +96,7 @@ def _settled(config: EngineConfig) -> EngineConfig:
 
 
 def _load(config: EngineConfig, notify: Notify) -> _Loaded:
+    policy = PrecisionPolicy.parse(config.quantize)
     checkpoint = open_checkpoint(resolve_model(config.model, notify))
     machine = detect()
     threads = machine.cores if config.threads is None else config.threads
@@ -104,11 +106,12 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
         model_spec(checkpoint.config, config.max_model_len),
         backend,
         machine.memory_available,
+        policy,
     )
     tokenizer = load_tokenizer(checkpoint.folder)
     eos_token_ids = _end_token_ids(checkpoint, tokenizer)
     default_params = sampling_defaults(checkpoint)
-    decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify))
+    decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify), policy)
     return _Loaded(
         config,
         checkpoint,
@@ -161,6 +164,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         family=spec.family,
         backend=loaded.backend.name,
         dtype=loaded.backend.dtype,
+        quantization=config.quantize,
         vocab_size=spec.vocab_size,
         max_model_len=plan.max_model_len,
         eos_token_ids=loaded.eos_token_ids,

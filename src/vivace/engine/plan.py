@@ -15,7 +15,8 @@ from vivace.cache.pool import (
 )
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
-from vivace.models.loader import tensor_shapes
+from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
+from vivace.models.loader import role_schemes, role_shapes
 from vivace.models.spec import ModelSpec
 
 _VALUE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2}
@@ -40,7 +41,11 @@ class MemoryPlan:
 
 
 def plan_memory(
-    config: EngineConfig, spec: ModelSpec, backend: Backend, available: int
+    config: EngineConfig,
+    spec: ModelSpec,
+    backend: Backend,
+    available: int,
+    policy: PrecisionPolicy = UNQUANTIZED,
 ) -> MemoryPlan:
     """Fit weights and KV pages into `available` bytes.
 
@@ -51,7 +56,7 @@ def plan_memory(
         CapacityError: the weights, the KV memory or one sequence of the length asked for do not
             fit.
     """
-    weights = weight_bytes(spec, backend.dtype)
+    weights = weight_bytes(spec, backend.dtype, policy)
     if weights >= available:
         raise CapacityError(
             f"The weights need {_gib(weights)}, but only {_gib(available)} of memory are free; "
@@ -75,15 +80,25 @@ def plan_memory(
     return plan
 
 
-def weight_bytes(spec: ModelSpec, dtype: DTypeName) -> int:
-    """What a decoder's weights take in a backend's dtype.
+def weight_bytes(spec: ModelSpec, dtype: DTypeName, policy: PrecisionPolicy = UNQUANTIZED) -> int:
+    """What a decoder's weights take, in a backend's dtype where the policy leaves them.
 
     Tied embeddings count twice: as rows to look up, and packed for the head.
     """
-    values = sum(map(math.prod, tensor_shapes(spec).values()))
-    if spec.tied_embeddings:
-        values += spec.vocab_size * spec.hidden_size
-    return values * _VALUE_BYTES[dtype]
+
+    schemes = role_schemes(spec, policy)
+
+    def size(role: str, shape: tuple[int, ...]) -> int:
+        if role in schemes:
+            return schemes[role].matrix_bytes(*shape)
+        return math.prod(shape) * _VALUE_BYTES[dtype]
+
+    return sum(size(role, shape) for role, shapes in role_shapes(spec).items() for shape in shapes)
+
+
+def weights_held(spec: ModelSpec) -> int:
+    """How many weights those bytes hold; a tied table counts twice here too."""
+    return sum(math.prod(shape) for shapes in role_shapes(spec).values() for shape in shapes)
 
 
 def _gib(num_bytes: int) -> str:

@@ -6,10 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vivace.backends.protocol import Backend, Experts, Linear, Norm, RotaryTable, Vector
+from vivace.backends.protocol import (
+    Backend,
+    Embedding,
+    Experts,
+    Linear,
+    LinearForm,
+    Norm,
+    RotaryTable,
+    Vector,
+)
 from vivace.core.errors import CheckpointError, UsageError
 from vivace.formats.checkpoint import Checkpoint, Tensors
-from vivace.formats.qtensor import QTensor
+from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
+from vivace.formats.qtensor import QTensor, Scheme
+from vivace.formats.rounding import stored_as
 from vivace.formats.safetensors import FLOAT_DTYPES
 from vivace.models.config import Config
 from vivace.models.decoder import (
@@ -59,11 +70,32 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return {source.name: source.shape for sources in plan.values() for source in sources}
 
 
+def role_shapes(spec: ModelSpec) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of the parts of each role, matrices as [out, in]; a tied head is one more."""
+    layout = FAMILIES[spec.family].layout
+    plan = weight_plan(spec, layout, layout.roots[0])
+    shapes = {role: [source.view_shape for source in sources] for role, sources in plan.items()}
+    return {"head": shapes["embedding"], **shapes}
+
+
+def role_schemes(spec: ModelSpec, policy: PrecisionPolicy) -> dict[str, Scheme]:
+    """What is rounded under a policy, and to which scheme.
+
+    Raises:
+        UsageError: a rule of the policy names nothing that can be rounded.
+    """
+    roles = [role for role, shapes in role_shapes(spec).items() if _roundable(role, shapes)]
+    policy.check(roles)
+    found = ((role, policy.scheme_of(role)) for role in roles)
+    return {role: scheme for role, scheme in found if scheme is not None}
+
+
 def load_decoder(
     checkpoint: Checkpoint,
     backend: Backend,
     max_model_len: int | None = None,
     progress: Progress | None = None,
+    policy: PrecisionPolicy = UNQUANTIZED,
 ) -> Decoder:
     """Check every name, shape and dtype, then hand the weights to the backend one by one.
 
@@ -71,10 +103,12 @@ def load_decoder(
 
     Raises:
         CheckpointError: as `model_spec`, or a tensor is missing, misshapen or of a wrong dtype.
+        UsageError: the policy names what the model does not have.
     """
     spec = model_spec(checkpoint.config, max_model_len)
+    schemes = role_schemes(spec, policy)
     plan = _checked_plan(spec, checkpoint)
-    reader = _Reader(plan, checkpoint.tensors, backend, spec, progress)
+    reader = _Reader(plan, checkpoint.tensors, backend, spec, schemes, progress)
     return Decoder(spec, reader.decoder())
 
 
@@ -113,6 +147,11 @@ def _checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
     return plan
 
 
+def _roundable(role: str, shapes: list[tuple[int, ...]]) -> bool:
+    """Linears and the embedding: not vectors, routers or tables of positions."""
+    return len(shapes[0]) == 2 and not role.endswith((".router", "positions"))
+
+
 def _has_embedding(root: Root, embedding: str, tensors: Tensors) -> bool:
     return f"{root.body}{embedding}.weight" in tensors
 
@@ -125,6 +164,7 @@ class _Reader:
     tensors: Tensors
     backend: Backend
     spec: ModelSpec
+    schemes: Mapping[str, Scheme]
     progress: Progress | None
     done: int = 0
     total: int = field(init=False)
@@ -137,15 +177,18 @@ class _Reader:
         (table,) = self._read("embedding")
         positions = self._read("positions")
         return DecoderWeights(
-            embedding=self.backend.embedding(table),
+            embedding=self._embedding(table),
             positions=self.backend.embedding(positions[0]) if positions else None,
             layers=tuple(
                 self._layer(f"layers.{i}", layer, rotaries)
                 for i, layer in enumerate(self.spec.layers)
             ),
             norm=self._norm("norm"),
-            head=self.backend.linear(self._read("head") or [table]),
+            head=self.backend.linear(self._read("head") or [table], form=self._form("head")),
         )
+
+    def _embedding(self, table: QTensor) -> Embedding:
+        return self.backend.embedding(*stored_as([table], self.schemes.get("embedding")))
 
     def _layer(self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]) -> LayerWeights:
         """Its file pages are let go, or a backend that packs would double the memory."""
@@ -178,23 +221,26 @@ class _Reader:
         )
 
     def _dense(self, role: str, mlp: MLPSpec) -> DenseWeights:
-        return DenseWeights(
-            self._linear(f"{role}.up"), self._linear(f"{role}.down"), mlp.activation
-        )
+        up = self._linear(f"{role}.up", mlp.activation.gated)
+        return DenseWeights(up, self._linear(f"{role}.down"), mlp.activation)
 
     def _experts(self, role: str, mlp: ExpertsSpec) -> Experts:
         experts = [f"{role}.experts.{e}" for e in range(mlp.num_experts)]
         return Experts(
             router=self._linear(f"{role}.router"),
-            up=tuple(self._linear(f"{expert}.up") for expert in experts),
+            up=tuple(self._linear(f"{expert}.up", mlp.activation.gated) for expert in experts),
             down=tuple(self._linear(f"{expert}.down") for expert in experts),
             activation=mlp.activation,
             top_k=mlp.top_k,
             renormalize=mlp.renormalize,
         )
 
-    def _linear(self, role: str) -> Linear:
-        return self.backend.linear(self._read(role), self._read(f"{role}.bias"))
+    def _linear(self, role: str, gated: bool = False) -> Linear:
+        parts, bias = self._read(role), self._read(f"{role}.bias")
+        return self.backend.linear(parts, bias, form=self._form(role, gated))
+
+    def _form(self, role: str, gated: bool = False) -> LinearForm:
+        return LinearForm(self.schemes.get(role), gated)
 
     def _optional_norm(self, role: str) -> Norm | None:
         return self._norm(role) if role in self.plan else None

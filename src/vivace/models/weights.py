@@ -31,8 +31,16 @@ class Source:
     transposed: bool = False
     rows: slice | None = None
 
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """The shape of what is meant."""
+        shape = self.shape if self.expert is None else self.shape[1:]
+        shape = shape[::-1] if self.transposed else shape
+        return shape if self.rows is None else (len(range(shape[0])[self.rows]), *shape[1:])
+
     def view(self, stored: QTensor) -> QTensor:
-        """Nothing is copied; a tensor that is meant whole stays itself, name and all."""
+        """Nothing is copied; a tensor that is meant whole stays itself, name and all. The name of
+        a part says which part it is."""
         if self.expert is None and not self.transposed and self.rows is None:
             return stored
         array = stored.buffers["weight"]
@@ -42,7 +50,8 @@ class Source:
             array = array.T
         if self.rows is not None:
             array = array[self.rows]
-        return QTensor.from_array(f"{self.name} (part)", array)
+        part = f"{self.name} (expert {self.expert}, rows {self.rows})"
+        return QTensor.from_array(part, array)
 
 
 Plan: TypeAlias = dict[str, tuple[Source, ...]]

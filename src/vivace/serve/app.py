@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import Response
 
 from vivace.core.errors import VivaceError
+from vivace.core.stats import EngineInfo
 from vivace.serve.answers import Answerer
 from vivace.serve.bodies import read_body
 from vivace.serve.errors import ApiError, install_handlers
@@ -38,13 +39,14 @@ def create_app(
     name = options.served_model_name or info.model_name
     metrics = ServerMetrics(name)
     generation = Generation(engine, metrics)
-    fingerprint = f"vivace-{_version()}-{info.backend}-{info.dtype}"
+    numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
+    fingerprint = f"vivace-{_version()}-{info.backend}-{numbers}"
     answerer = Answerer(info, Prompts(tokenizer, chat_template), generation, name, fingerprint)
     app = FastAPI(title="vivace", version=_version(), docs_url=None, redoc_url=None)
     install_handlers(app)
     app.include_router(_operations(engine, generation, metrics))
     guards = [] if options.api_key is None else [Depends(_KeyCheck(options.api_key))]
-    app.include_router(_models(name, info.max_model_len), dependencies=guards)
+    app.include_router(_models(name, info), dependencies=guards)
     app.include_router(_answers(answerer, name, options.max_body_bytes), dependencies=guards)
     return app
 
@@ -67,14 +69,16 @@ def _answers(answerer: Answerer, name: str, max_body_bytes: int) -> APIRouter:
     return router
 
 
-def _models(name: str, max_model_len: int) -> APIRouter:
+def _models(name: str, info: EngineInfo) -> APIRouter:
     router = APIRouter(prefix="/v1")
     card = {
         "id": name,
         "object": "model",
         "created": int(time.time()),
         "owned_by": "vivace",
-        "max_model_len": max_model_len,
+        "max_model_len": info.max_model_len,
+        "dtype": info.dtype,
+        "quantization": info.quantization,
     }
 
     @router.get("/models")

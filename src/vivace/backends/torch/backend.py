@@ -20,9 +20,12 @@ from vivace.backends.protocol import (
     KVSpec,
     LinearForm,
     RotarySpec,
+    require_one_scheme,
 )
 from vivace.backends.torch.handles import (
+    AnyLinear,
     TorchEmbedding,
+    TorchIntegerLinear,
     TorchLinear,
     TorchPages,
     TorchRotary,
@@ -32,6 +35,7 @@ from vivace.backends.torch.ops import TorchOps
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
 from vivace.formats.qtensor import QTensor
+from vivace.formats.rounding import stored_as
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class TorchBackend:
         return TorchVector(self._weight(tensor, torch.float32), offset)
 
     def embedding(self, tensor: QTensor) -> TorchEmbedding:
+        if not tensor.scheme.is_float:
+            raise BackendError("The torch backend keeps embeddings as floats: leave theirs out.")
         return TorchEmbedding(self._weight(tensor, self.compute_dtype))
 
     def linear(
@@ -88,13 +94,31 @@ class TorchBackend:
         bias: Sequence[QTensor] = (),
         collective: Collective | None = None,
         form: LinearForm = PLAIN,
-    ) -> TorchLinear:
+    ) -> AnyLinear:
+        parts = stored_as(parts, form.scheme)
+        if not all(part.scheme.is_float for part in parts):
+            return self._integer_linear(parts, bias, collective)
         weights = tuple(self._weight(part, self.compute_dtype) for part in parts)
         biases = tuple(self._weight(part, torch.float32) for part in bias)
         linear = TorchLinear(weights, biases, collective)
         if self.trainable or len(weights) == 1:
             return linear
         return TorchLinear((linear.weight,), biases, collective)
+
+    def _integer_linear(
+        self, parts: Sequence[QTensor], bias: Sequence[QTensor], collective: Collective | None
+    ) -> TorchIntegerLinear:
+        if self.trainable:
+            raise BackendError("Integer weights take no gradients: leave them out of training.")
+        require_one_scheme(parts)
+        codes, scales = zip(*(part.integers() for part in parts), strict=True)
+        return TorchIntegerLinear(
+            parts[0].scheme,
+            torch.tensor(np.concatenate(codes), dtype=torch.float64, device=self.device),
+            torch.tensor(np.concatenate(scales), device=self.device),
+            torch.cat([self._upload(part) for part in bias]) if bias else None,
+            collective,
+        )
 
     def rotary(self, spec: RotarySpec) -> TorchRotary:
         positions = torch.arange(spec.max_positions, dtype=torch.float32)

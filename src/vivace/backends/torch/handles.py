@@ -7,11 +7,15 @@ where a weight is used, inside the graph, so that gradients reach the checkpoint
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from vivace.backends.torch import steps
 from vivace.core.collective import Collective
+from vivace.formats.qtensor import Scheme
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,38 @@ class TorchLinear:
     @property
     def out_features(self) -> int:
         return sum(len(part) for part in self.parts)
+
+    def multiply(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return F.linear(x.to(dtype), self.weight.to(dtype))
+
+
+@dataclass(frozen=True)
+class TorchIntegerLinear:
+    """codes [out, in] less their zero points, as float64 whose sums are exact; scales
+    [out, groups]; bias [out] or None. Gradients do not pass."""
+
+    scheme: Scheme
+    codes: Tensor
+    scales: Tensor
+    bias: Tensor | None
+    collective: Collective | None
+
+    @property
+    def out_features(self) -> int:
+        return len(self.codes)
+
+    def multiply(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Rows are quantized to int8 where the scheme says so, and rounded to bfloat16 else."""
+        if self.scheme.activation_bits is None:
+            return self._groups(x.bfloat16())
+        rows, row_scales = steps.quantize_rows(x.float())
+        return self._groups(rows) * row_scales
+
+    def _groups(self, x: Tensor) -> Tensor:
+        return steps.multiply_groups(x, self.codes, self.scales, self.scheme.group_size)
+
+
+AnyLinear: TypeAlias = TorchLinear | TorchIntegerLinear
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from vivace.backends.protocol import (
 )
 from vivace.backends.torch import steps
 from vivace.backends.torch.handles import (
+    AnyLinear,
     TorchEmbedding,
-    TorchLinear,
     TorchPages,
     TorchRotary,
     TorchVector,
@@ -79,7 +79,7 @@ class TorchOps:
         self,
         x: Tensor,
         norm: Norm | None,
-        linear: TorchLinear,
+        linear: AnyLinear,
         activation: Activation | None = None,
     ) -> Tensor:
         y = self._linear(x if norm is None else steps.normalize(x, norm), linear)
@@ -118,7 +118,7 @@ class TorchOps:
         ]
         return torch.cat(out).flatten(1)
 
-    def linear_residual(self, x: Tensor, linear: TorchLinear, residual: Residual) -> Tensor:
+    def linear_residual(self, x: Tensor, linear: AnyLinear, residual: Residual) -> Tensor:
         return _add(self._linear(x, linear), residual)
 
     def experts_residual(
@@ -137,15 +137,15 @@ class TorchOps:
     def logits(
         self,
         hidden: Tensor,
-        head: TorchLinear,
+        head: AnyLinear,
         multiplier: float = 1.0,
         softcap: float | None = None,
     ) -> Tensor:
         y = self._linear(hidden[self.logit_rows], head).float()
         return steps.cap(y if multiplier == 1 else multiplier * y, softcap)
 
-    def _linear(self, x: Tensor, linear: TorchLinear) -> Tensor:
-        y = F.linear(x.to(self.dtype), linear.weight.to(self.dtype))
+    def _linear(self, x: Tensor, linear: AnyLinear) -> Tensor:
+        y = linear.multiply(x, self.dtype)
         if linear.collective is not None:
             y = linear.collective.all_reduce(y)
         return y if linear.bias is None else y + linear.bias

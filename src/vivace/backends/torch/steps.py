@@ -9,6 +9,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivace.backends.protocol import Activation, AttentionSpec, Norm
+from vivace.formats.rounding import SILENT
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """As formats.rounding.quantize_rows, in floats: codes [rows, width] and scales [rows, 1]."""
+    absmax = x.abs().amax(dim=-1, keepdim=True)
+    absmax = absmax.masked_fill(absmax < float(SILENT), 0)
+    factor = 127 / absmax.masked_fill(absmax == 0, 1)
+    return (x * factor * (absmax > 0)).round(), absmax / 127
+
+
+def multiply_groups(x: Tensor, codes: Tensor, scales: Tensor, group_size: int | None) -> Tensor:
+    """x [rows, in] times weights codes * scales, whose inputs share a scale in groups: sums in
+    float64, rounded to float32 once a group."""
+    size = group_size or x.shape[1]
+    rows, weights = (torch.split(tensor, size, dim=1) for tensor in (x.double(), codes))
+    total = torch.zeros(len(x), len(codes), device=x.device)
+    for part, columns, scale in zip(rows, weights, scales.T, strict=True):
+        total = torch.addcmul(total, (part @ columns.T).float(), scale)
+    return total
 
 
 def normalize(x: Tensor, norm: Norm) -> Tensor:
