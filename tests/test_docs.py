@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.serve.process import url_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -17,6 +21,7 @@ BUNDLED = ROOT / "src" / "vivace" / "assets" / "vivace-mini" / "config.json"
 COMMAND = re.compile(r"^(?:\S*/)?(vivace|make|python) .+")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 RUNS_FOREVER = {"serve", "chat"}
+SERVER = "http://127.0.0.1:8000"  # where the documents take one to be
 
 
 def commands(document: Path) -> list[str]:
@@ -61,7 +66,12 @@ def test_vivace_command_lines_parse(line: list[str], monkeypatch: pytest.MonkeyP
     def reached(*_: object, **__: object) -> None:
         raise ReachedError
 
-    for name in ("vivace.formats.hub.resolve_model", "vivace.serve.server.run"):
+    for name in (
+        "vivace.formats.hub.resolve_model",
+        "vivace.serve.server.run",
+        "vivace.bench.serving.measure_serving",
+        "vivace.bench.startup.measure_startup",
+    ):
         monkeypatch.setattr(name, reached)
     monkeypatch.setattr("vivace.engine.build.resolve_model", reached)
     arguments = placeholders_filled(line[1:])
@@ -93,13 +103,53 @@ def test_programs_explain_themselves(line: list[str]) -> None:
     assert "usage:" in process.stdout
 
 
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server of the bundled model."""
+    command = [sys.executable, "-m", "vivace", "serve", "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=environment(), **pipes) as process:  # type: ignore[call-overload]
+        try:
+            yield url_of(process)
+        finally:
+            process.terminate()
+
+
+def environment() -> dict[str, str]:
+    """Finds this checkout's package from any folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Holds the data set that the documents describe; commands may write into it."""
+    (rows,) = (
+        body
+        for document in DOCUMENTS
+        for kind, body in FENCE.findall(document.read_text())
+        if kind == "jsonl"
+    )
+    (tmp_path / "prompts.jsonl").write_text(rows)
+    return tmp_path
+
+
 @pytest.mark.skipif(not BUNDLED.exists(), reason="the bundled model is not in this checkout")
 @pytest.mark.parametrize(
     "line", [line for line in words("vivace") if line[1] not in RUNS_FOREVER], ids=" ".join
 )
-def test_vivace_command_lines_run(line: list[str]) -> None:
+def test_vivace_command_lines_run(
+    line: list[str], folder: Path, request: pytest.FixtureRequest
+) -> None:
+    if line[1:3] == ["bench", "serve"] and "--help" not in line:
+        url = request.getfixturevalue("url")
+        line = [*(word for word in line if word not in ("--base-url", SERVER)), "--base-url", url]
     process = subprocess.run(
-        [sys.executable, "-m", *line], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *line],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from vivace.bench import startup
 from vivace.bench.plans import StartupPlan
 from vivace.bench.random_model import PRESETS, write_random_model
-from vivace.bench.startup import PARTS, measure_startup
+from vivace.bench.startup import PARTS, empty_cache, measure_startup, start_once
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 
@@ -28,6 +29,22 @@ def test_the_parts_of_a_start_add_up(tmp_path: Path) -> None:
     for start in (result, result["first_start"]):
         assert all(start[part] > 0 for part in PARTS)
         assert sum(start[part] for part in PARTS) == pytest.approx(start["total_startup_time"])
+
+
+def test_the_first_start_finds_nothing_packed_and_leaves_it_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("vivace.backends.cpu._native")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "usual"))
+    large = replace(PRESETS["tiny"], vocab_size=8192)  # small weights are not worth a file
+    folder = write_random_model(tmp_path / "model", large)
+    with empty_cache() as environment:
+        caches = Path(environment["XDG_CACHE_HOME"])
+        assert list(caches.iterdir()) == []
+        start_once(EngineConfig(str(folder), backend="cpu"), 8, environment)
+        assert [path for path in caches.rglob("*") if path.is_file()]
+        assert environment["HF_HOME"] == str(tmp_path / "usual" / "huggingface")
+    assert list((tmp_path / "usual").iterdir()) == []
 
 
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:

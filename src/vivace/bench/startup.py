@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median_low
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -26,19 +30,20 @@ def measure_startup(
 ) -> dict[str, Any]:
     """Start a process again and again; each loads the model and draws one token.
 
-    The first start stands apart: it may read a cold disk and write what later ones find cached.
-    Of the others the one with the median total is reported, so that its parts add up:
-    `process_time` is what the process took for all but loading and the token, which is the
-    interpreter, its imports and the first line of its output.
+    They share a cache of packed weights that is empty at first and removed in the end: the first
+    start stands apart, as it packs what the later ones find. Of these the one with the median
+    total is reported, so that its parts add up: `process_time` is what the process took for all
+    but loading and the token, which is the interpreter, its imports and its first output.
 
     Raises:
         VivaceError: a process failed; the text is its last line.
     """
     starts = []
-    for iteration in range(plan.num_iters + 1):
-        starts.append(start_once(config, plan.input_len))
-        if report is not None:
-            report(iteration + 1, plan.num_iters + 1)
+    with empty_cache() as environment:
+        for iteration in range(plan.num_iters + 1):
+            starts.append(start_once(config, plan.input_len, environment))
+            if report is not None:
+                report(iteration + 1, plan.num_iters + 1)
     first, *later = starts
     totals = [start["total_startup_time"] for start in later]
     return {
@@ -48,13 +53,32 @@ def measure_startup(
     }
 
 
-def start_once(config: EngineConfig, input_len: int) -> dict[str, Any]:
+@contextmanager
+def empty_cache() -> Iterator[dict[str, str]]:
+    """This process' environment, but with a cache folder of its own, on the same disk.
+
+    What the hub has downloaded stays where it is.
+    """
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    usual.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="vivace-startup-", dir=usual) as folder:
+        hub = os.environ.get("HF_HOME", str(usual / "huggingface"))
+        yield {**os.environ, "XDG_CACHE_HOME": folder, "HF_HOME": hub}
+
+
+def start_once(
+    config: EngineConfig, input_len: int, environment: Mapping[str, str]
+) -> dict[str, Any]:
     """One start: what the process said of itself, the time until it did, and the rest of it."""
     command = [sys.executable, "-m", "vivace.bench.first_token"]
     arguments = [json.dumps(asdict(config)), str(input_len)]
     started = perf_counter()
     with subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
