@@ -68,14 +68,14 @@ def _facts(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
 
 def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
     """What the engine would hold, beside what is free; or why that does not fit."""
-    from vivace.engine.backends import choose_backend
+    from vivace.engine.backends import Wanted, choose_backend
     from vivace.engine.plan import plan_memory, weight_bytes, weights_held
     from vivace.formats.policy import PrecisionPolicy
     from vivace.hardware.machine import detect
 
     policy = PrecisionPolicy.parse(config.quantize)
     available = detect().memory_available
-    backend = choose_backend(config, checkpoint.dtype, 1, notice)
+    backend = choose_backend(Wanted(config, checkpoint, 1, notice))
     size = weight_bytes(spec, backend.dtype, policy)
     facts: dict[str, Any] = {
         "backend": backend.name,

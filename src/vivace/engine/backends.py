@@ -3,57 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vivace.backends.protocol import Backend, DTypeName
 from vivace.core.config import EngineConfig
 from vivace.core.errors import BackendError
+from vivace.engine.notices import Notify
+from vivace.formats.checkpoint import Checkpoint
 
 
-def _cpu(dtype: DTypeName, threads: int) -> Backend:
-    from vivace.backends.cpu import CpuBackend
+@dataclass(frozen=True)
+class Wanted:
+    """What a backend is made for."""
 
-    return CpuBackend(dtype, threads)
+    config: EngineConfig
+    checkpoint: Checkpoint
+    threads: int
+    notify: Notify
+
+    def dtype(self, backend: str) -> DTypeName:
+        """bfloat16 where it is stored in 16 bits, but for the reference, slower in it."""
+        if self.config.dtype != "auto":
+            return self.config.dtype
+        kept = backend == "reference" or self.checkpoint.dtype == "float32"
+        return "float32" if kept else "bfloat16"
 
 
-def _reference(dtype: DTypeName, threads: int) -> Backend:
+def _cpu(wanted: Wanted) -> Backend:
+    from vivace.backends.cpu import CpuBackend, packed_store
+
+    store = None
+    if wanted.config.packed_cache:
+        store = packed_store(wanted.checkpoint.tensors.paths, wanted.notify)
+    return CpuBackend(wanted.dtype("cpu"), wanted.threads, store=store)
+
+
+def _reference(wanted: Wanted) -> Backend:
     from vivace.backends.reference import ReferenceBackend
 
-    return ReferenceBackend(dtype)
+    return ReferenceBackend(wanted.dtype("reference"))
 
 
-def _torch(dtype: DTypeName, threads: int) -> Backend:
+def _torch(wanted: Wanted) -> Backend:
     from vivace.backends.torch import TorchBackend
 
-    return TorchBackend(dtype)
+    return TorchBackend(wanted.dtype("torch"))
 
 
 # Imports are made inside: no backend may cost the start of another.
-BACKENDS: dict[str, Callable[[DTypeName, int], Backend]] = {
+BACKENDS: dict[str, Callable[[Wanted], Backend]] = {
     "cpu": _cpu,
     "reference": _reference,
     "torch": _torch,
 }
 
 
-def choose_backend(
-    config: EngineConfig, stored_dtype: str, threads: int, notify: Callable[[str], None]
-) -> Backend:
+def choose_backend(wanted: Wanted) -> Backend:
     """The backend asked for; "auto" is cpu, or reference with a notice where cpu was not built.
 
     Raises:
         BackendError: it cannot run here.
     """
-    if config.backend != "auto":
-        return BACKENDS[config.backend](_dtype(config, config.backend, stored_dtype), threads)
+    if wanted.config.backend != "auto":
+        return BACKENDS[wanted.config.backend](wanted)
     try:
-        return _cpu(_dtype(config, "cpu", stored_dtype), threads)
+        return _cpu(wanted)
     except BackendError as error:
-        notify(f"{error} Running on the slow reference backend.")
-        return _reference(_dtype(config, "reference", stored_dtype), threads)
-
-
-def _dtype(config: EngineConfig, backend: str, stored_dtype: str) -> DTypeName:
-    """bfloat16 where it is stored in 16 bits, but for the reference, which is slower in it."""
-    if config.dtype != "auto":
-        return config.dtype
-    return "float32" if backend == "reference" or stored_dtype == "float32" else "bfloat16"
+        wanted.notify(f"{error} Running on the slow reference backend.")
+        return _reference(wanted)

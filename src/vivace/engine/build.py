@@ -13,7 +13,7 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.decoding.sampler import Sampler
 from vivace.decoding.stops import OutputText
-from vivace.engine.backends import choose_backend
+from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.core import EngineCore
 from vivace.engine.notices import Notify
 from vivace.engine.plan import MemoryPlan, plan_memory
@@ -100,7 +100,7 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     checkpoint = open_checkpoint(resolve_model(config.model, notify))
     machine = detect()
     threads = machine.cores if config.threads is None else config.threads
-    backend = choose_backend(config, checkpoint.dtype, threads, notify)
+    backend = choose_backend(Wanted(config, checkpoint, threads, notify))
     plan = plan_memory(
         config,
         model_spec(checkpoint.config, config.max_model_len),

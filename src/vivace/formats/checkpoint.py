@@ -53,6 +53,11 @@ class Tensors:
     def get(self, name: str) -> QTensor:
         return self._files[name].tensor(name)
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files that they stand in."""
+        return sorted({file.path for file in self._files.values()})
+
     def release(self) -> None:
         """Take what was read out of this process' resident memory; views stay valid."""
         for file in set(self._files.values()):

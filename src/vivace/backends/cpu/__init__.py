@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vivace.backends.protocol import DTypeName
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from vivace.backends.cpu.backend import NativeBackend
     from vivace.backends.cpu.packed import PackedStore
 
-__all__ = ["CpuBackend"]
+__all__ = ["CpuBackend", "packed_store"]
 
 
 def CpuBackend(  # noqa: N802 (a backend's name, as the others')
@@ -34,12 +37,36 @@ def CpuBackend(  # noqa: N802 (a backend's name, as the others')
     Raises:
         BackendError: the native code was not built, or the level does not exist here.
     """
-    try:
+    with _native_code():
         from vivace.backends.cpu.backend import NativeBackend
+    level = isa if isa is not None else os.environ.get("VIVACE_ISA", "")
+    return NativeBackend(dtype, threads or usable_cores(), level, store)
+
+
+def packed_store(files: Iterable[Path], notify: Callable[[str], None]) -> PackedStore:
+    """What is kept of a checkpoint's packed weights in the user's cache folder.
+
+    Args:
+        files: that its weights stand in.
+        notify: told why nothing can be kept.
+
+    Raises:
+        BackendError: the native code was not built.
+    """
+    with _native_code():
+        from vivace.backends.cpu.packed import PackedStore
+    from vivace.backends.cpu.cache_folder import CacheFolder
+
+    return PackedStore(files, CacheFolder(notify=notify))
+
+
+@contextmanager
+def _native_code() -> Iterator[None]:
+    """Says what to do where an import inside fails."""
+    try:
+        yield
     except ImportError as error:
         raise BackendError(
             "vivace was installed without its native CPU backend: install a C++20 compiler and "
             f"run `pip install --force-reinstall --no-deps vivace` again ({error})."
         ) from error
-    level = isa if isa is not None else os.environ.get("VIVACE_ISA", "")
-    return NativeBackend(dtype, threads or usable_cores(), level, store)
