@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def send(*answers: bytes, **plan: Any) -> list[Outcome]:
         (chunked(TOKEN, ends=False), "incomplete chunked read"),
         (chunked(b"data: [DONE]\n\n"), "without a token"),
         (b"not HTTP at all\r\n\r\n", "illegal status line"),
-        (b"", "ReadTimeout"),
+        (b"", "Nothing came for 0.5 s"),
     ],
     ids=("500", "404", "nonsense", "error", "broken", "empty", "http", "silent"),
 )
@@ -58,6 +59,31 @@ def test_a_failure_does_not_harm_the_next_request() -> None:
     assert second.error is None
     assert (second.input_len, second.output_len, second.counted) == (2, 2, False)
     assert 0 < second.ttft <= second.latency
+
+
+def test_connections_are_reused() -> None:
+    """A connection that the server keeps open serves the next request, and no two at once."""
+    keeps = chunked(TOKEN).replace(b"connection: close\r\n", b"")
+    peers = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(writer.get_extra_info("peername"))
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n{}")
+                writer.write(keeps)
+        writer.close()
+
+    async def run() -> list[Outcome]:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        plan = TargetPlan(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with server, OpenAIClient(plan) as client:
+            one_by_one = [await client.send(b"{}", None) for _ in range(3)]
+            return one_by_one + await asyncio.gather(*(client.send(b"{}", None) for _ in range(2)))
+
+    outcomes = asyncio.run(run())
+    assert [outcome.error for outcome in outcomes] == [None] * 5
+    assert len(peers) == 2
 
 
 def test_a_refused_connection_is_an_outcome() -> None:

@@ -12,6 +12,7 @@ from vivace.bench.events import AnswerClock, AnswerError, EventReader
 from vivace.bench.outcome import Outcome
 from vivace.bench.plans import TargetPlan
 from vivace.bench.prompts import Prompt
+from vivace.bench.transport import LeanTransport
 from vivace.core.errors import UsageError, VivaceError
 
 CHAT = "/v1/chat/completions"
@@ -28,8 +29,7 @@ class OpenAIClient:
         self._http = httpx.AsyncClient(
             base_url=plan.base_url.rstrip("/"),
             headers=_headers(plan.api_key),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            timeout=httpx.Timeout(plan.timeout, pool=None),
+            transport=LeanTransport(plan.timeout),
             trust_env=False,  # a proxy would be measured with the server
         )
         self._usage: dict[str, Any] = {"stream_options": {"include_usage": True}}

@@ -1,0 +1,150 @@
+"""A transport for httpx that goes straight from asyncio's streams to the parser, h11.
+
+httpx's own spends most of its time between the two, for what a load driver does not need. The
+driver shares a machine with the server it measures: what it takes is missing there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import h11
+import httpx
+
+READ_BYTES = 1 << 16
+
+
+class LeanTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1, with as many connections as there are requests under way; ended ones are reused."""
+
+    def __init__(self, timeout: float) -> None:
+        """Args: timeout: seconds without a byte from the server until a request fails."""
+        self._timeout = timeout
+        self._idle: list[_Connection] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises httpx.TransportError: there is no connection, or it broke, or made no sense."""
+        body = await request.aread()
+        connection = self._take_idle() or await _connect(request.url, self._timeout)
+        try:
+            head = await connection.send(request, body)
+        except BaseException:
+            await connection.close()
+            raise
+        stream = _Body(connection, self._idle)
+        return httpx.Response(head.status_code, headers=list(head.headers), stream=stream)
+
+    async def aclose(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    def _take_idle(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+
+class _Connection:
+    """One request at a time."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._timeout = timeout
+        self._expired = False
+        self._parser = h11.Connection(h11.CLIENT)
+
+    @property
+    def is_open(self) -> bool:
+        return not self._reader.at_eof()
+
+    async def send(self, request: httpx.Request, body: bytes) -> h11.Response:
+        """Send a whole request and read the head of its answer."""
+        head = h11.Request(
+            method=request.method, target=request.url.raw_path, headers=request.headers.raw
+        )
+        for event in (head, h11.Data(body), h11.EndOfMessage()):
+            self._writer.write(self._parser.send(event) or b"")
+        while not isinstance(event := await self.next_event(), h11.Response):
+            pass  # an informational answer comes before the real one
+        return event
+
+    async def next_event(self) -> Any:
+        """The parser's next event.
+
+        Raises:
+            httpx.TransportError: the connection broke or fell silent, or what came is not HTTP.
+        """
+        try:
+            while (event := self._parser.next_event()) is h11.NEED_DATA:
+                self._parser.receive_data(await self._read())
+        except h11.RemoteProtocolError as error:
+            raise httpx.RemoteProtocolError(str(error)) from error
+        except OSError as error:
+            raise httpx.ReadError(f"The connection broke: {error}.") from error
+        return event
+
+    async def _read(self) -> bytes:
+        timer = asyncio.get_running_loop().call_later(self._timeout, self._expire)
+        try:
+            data = await self._reader.read(READ_BYTES)
+        finally:
+            timer.cancel()
+        if self._expired:
+            raise httpx.ReadTimeout(f"Nothing came for {self._timeout:g} s")
+        return data
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._writer.transport.abort()
+
+    def reuse(self) -> bool:
+        """Make ready for another request; False where the last one forbids it."""
+        if {self._parser.our_state, self._parser.their_state} != {h11.DONE}:
+            return False
+        self._parser.start_next_cycle()
+        return True
+
+    async def close(self) -> None:
+        self._writer.close()
+        with suppress(OSError):  # the server broke it off
+            await self._writer.wait_closed()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The answer's body as it comes."""
+
+    def __init__(self, connection: _Connection, idle: list[_Connection]) -> None:
+        self._connection = connection
+        self._idle = idle
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while isinstance(event := await self._connection.next_event(), h11.Data):
+            yield bytes(event.data)
+
+    async def aclose(self) -> None:
+        if self._connection.reuse():
+            self._idle.append(self._connection)
+        else:
+            await self._connection.close()
+
+
+async def _connect(url: httpx.URL, timeout: float) -> _Connection:
+    encrypted = url.scheme == "https"
+    opening = asyncio.open_connection(
+        url.host,
+        url.port or (443 if encrypted else 80),
+        ssl=httpx.create_ssl_context() if encrypted else None,
+    )
+    try:
+        reader, writer = await asyncio.wait_for(opening, timeout)
+    except (OSError, asyncio.TimeoutError) as error:
+        raise httpx.ConnectError(f"No connection to {url.netloc.decode()}: {error}") from error
+    return _Connection(reader, writer, timeout)
