@@ -89,6 +89,9 @@ void gemm_panels(const GemmTask& task, int begin, int end) {
 }
 
 static void gemm(const GemmTask& task, int begin, int end) {
+#if defined(VIVACE_TILES)
+  if (on_tiles(task.rows.kind, task.rows.group, task.rows.m)) return gemm_on_tiles(task, begin, end);
+#endif
   const bool grouped = task.weights.format.kind == WeightKind::int4;
   switch (task.rows.kind) {
     case RowKind::float32:
@@ -98,11 +101,7 @@ static void gemm(const GemmTask& task, int begin, int end) {
       return gemm_panels<Int8Product>(task, begin, end);
     case RowKind::bfloat16:
       if (grouped) return gemm_panels<WideInt4Product>(task, begin, end);
-#if defined(VIVACE_TILES)
-      return gemm_tiles(task, begin, end);
-#else
       return gemm_panels<FloatProduct<BFloat16Step>>(task, begin, end);
-#endif
   }
 }
 

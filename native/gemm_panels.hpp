@@ -33,7 +33,7 @@ VIVACE_INLINE NibblePanel nibble_panel(const WeightFormat& format, int k) {
 VIVACE_INLINE int panel_words(const WeightFormat& format, int k) {
   if (format.kind == WeightKind::float32) return k;
   if (format.kind == WeightKind::int8) return units(k, 64) * 16;
-  const int depth = row_layout(format.rows, format.group).depth;
+  const int depth = row_layout(format.rows, format.group, 1).depth;
   return units(k, depth) * depth / 2;
 }
 

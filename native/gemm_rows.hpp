@@ -25,15 +25,27 @@ static constexpr RowLayout step_layout(int max_rows) {
   return {Step::kDepth, Step::kRowBytes, max_rows};
 }
 
-VIVACE_INLINE RowLayout row_layout(RowKind kind, int group) {
+// Whether rows are multiplied on tiles. One kernel serves every number of rows, except that int8
+// rows, whose sums are exact, take to tiles where those are faster.
+VIVACE_INLINE bool on_tiles([[maybe_unused]] RowKind kind, [[maybe_unused]] int group,
+                            [[maybe_unused]] int m) {
+#if defined(VIVACE_TILES)
+  if (kind == RowKind::int8) return m >= (group > 0 ? kLeastTileNibbles : kLeastTileCodes);
+  return kind == RowKind::bfloat16;
+#else
+  return false;
+#endif
+}
+
+VIVACE_INLINE RowLayout row_layout(RowKind kind, int group, int m) {
+#if defined(VIVACE_TILES)
+  if (on_tiles(kind, group, m)) {
+    return {kind == RowKind::int8 ? kTileCodes : kTileDepth, kTileRowBytes, kTileBlockRows};
+  }
+#endif
   if (kind == RowKind::float32) return step_layout<Float32Step>(kFloat32Rows);
   if (kind == RowKind::int8) return step_layout<CodeStep>(group == 0 ? kInt8Rows : kInt4Rows);
-  if (group > 0) return step_layout<BFloat16Step>(kBFloat16Rows);
-#if defined(VIVACE_TILES)
-  return {kTileDepth, kTileRowBytes, kTileBlockRows};
-#else
   return step_layout<BFloat16Step>(kBFloat16Rows);
-#endif
 }
 
 // The depth that rows are padded to: integer weights are stored in whole groups.
@@ -41,7 +53,7 @@ VIVACE_INLINE int row_depth(const PackedRows& rows) {
   constexpr int kWholeTile = 64;
   const int grouped = rows.group > 0 ? units(rows.k, rows.group) * rows.group : rows.k;
   if (rows.kind == RowKind::int8) return units(grouped, kWholeTile) * kWholeTile;
-  const int depth = row_layout(rows.kind, rows.group).depth;
+  const int depth = row_layout(rows.kind, rows.group, rows.m).depth;
   return units(grouped, depth) * depth;
 }
 
@@ -61,7 +73,7 @@ VIVACE_INLINE RowBlocks row_blocks(int m, int max_rows) {
 
 // Bytes that one row takes in its block.
 VIVACE_INLINE std::int64_t row_bytes(const PackedRows& rows) {
-  const RowLayout layout = row_layout(rows.kind, rows.group);
+  const RowLayout layout = row_layout(rows.kind, rows.group, rows.m);
   return std::int64_t(row_depth(rows)) / layout.depth * layout.unit_bytes;
 }
 
@@ -191,7 +203,7 @@ VIVACE_INLINE float quantize(const float* values, int n, V16 factor, char* chunk
 
 static void pack_codes(const float* values, const PackedRows& rows, int row) {
   const int depth = row_depth(rows);
-  const RowPlace place = place_of(row_layout(rows.kind, rows.group), rows, depth, row);
+  const RowPlace place = place_of(row_layout(rows.kind, rows.group, rows.m), rows, depth, row);
   const RowSums sums = row_sums(rows);
   const float magnitude = magnitude_of(values, rows.k);
   const bool vanishes = magnitude < 1e-30f;
@@ -214,7 +226,7 @@ static void pack_codes(const float* values, const PackedRows& rows, int row) {
 
 static void pack_row(const float* values, const PackedRows& rows, int row) {
   if (rows.kind == RowKind::int8) return pack_codes(values, rows, row);
-  pack_row_as(row_layout(rows.kind, rows.group), values, rows, row);
+  pack_row_as(row_layout(rows.kind, rows.group, rows.m), values, rows, row);
 }
 
 }  // namespace vivace::VIVACE_ISA

@@ -1,119 +1,146 @@
-// bfloat16 matmul on AMX tiles: blocks of up to 32 rows times panels of 32 columns. The same
-// instructions serve every number of rows, one too, so a row's result is always the same.
+// Matmul on AMX tiles: how blocks of rows, panels and depth follow each other.
+//
+// From the second-level cache both operands of a product come no faster than it is made. So where
+// several row blocks share a panel they take it slice by slice: a slice stays in the first-level
+// cache while the blocks stream past it, and their sums wait in a small buffer. Panels take turns
+// within a slice, so that rows come from beyond the second-level cache once for eight panels. Sums
+// are added up in ascending depth throughout, so a row has the same bits in any company.
 #pragma once
 
 #include "gemm_epilogue.hpp"
-#include "gemm_pack.hpp"
-#include "simd_tiles.hpp"
+#include "gemm_tiles_int4.hpp"
+#include "gemm_tiles_whole.hpp"
 
 namespace vivace::VIVACE_ISA {
 
-// Rows taken together through all panels (see gemm_impl.hpp; machines with tiles have at least
-// 2 MiB of second-level cache), and how far ahead a lone row block reads its panel.
-constexpr int kTileGroupValues = 256 * 1024;
-constexpr int kLeastTileGroup = 96;
+// Panels that take turns, and blocks of sums that wait: 512 KiB, on the stack.
+constexpr int kTilePanels = 8;
+constexpr int kWaitingSums = 128;
+
+// How far ahead a lone row block reads its panel.
 constexpr std::int64_t kTileStreamAhead = 4096;
 
-// Tiles 0 and 1 hold the sums of the first sixteen rows, 2 and 3 those of the rest; 4 and 5 the
-// rows, 6 and 7 the columns.
-VIVACE_INLINE void configure_gemm(int rows) {
-  const int top = rows < kTileRows ? rows : kTileRows;
-  const int bottom = rows - top > 0 ? rows - top : 1;
-  TileConfig config;
-  for (const int tile : {0, 1, 4}) config.shape(tile, top, kTileRowBytes);
-  for (const int tile : {2, 3, 5}) config.shape(tile, bottom, kTileRowBytes);
-  for (const int tile : {6, 7}) config.shape(tile, kTileRows, kTileRowBytes);
-  configure_tiles(config);
-}
+// Row blocks [first, last) times panels [begin, end).
+struct TileJob {
+  const GemmTask& task;
+  RowBlocks blocks;
+  TileShape shape;
+  int first;
+  int last;
+  int begin;
+  int end;
 
-// One row block times one panel.
-struct TileBlock {
-  const char* rows;
-  int num_rows;
-  const char* panel;
-  int steps;
-  const char* ahead;  // what to bring into cache meanwhile
-  int ahead_lines;    // cache lines per step
+  int count() const { return last - first; }
+  bool lone() const { return blocks.count == 1; }
+  const char* panel(int index) const {
+    const std::int64_t bytes = panel_bytes(task.weights.format, task.weights.k);
+    return (const char*)task.weights.panels + index * bytes;
+  }
+  // Where a panel's slice [from, to) ends, the next begins: the same of the next panel, or the
+  // next of the first one. A lone block reads on in its panel.
+  TileAhead ahead(int index, int from, int to) const {
+    const std::int64_t steps = std::int64_t(to - from) * shape.unit_steps;
+    const std::int64_t bytes = (to - from) * shape.unit_bytes;
+    if (lone()) return {panel(index) + from * shape.unit_bytes + kTileStreamAhead, bytes / steps};
+    const bool turn = index + 1 < end || to == shape.units;
+    const char* const next =
+        turn ? panel(index + 1) + (index + 1 < end ? from * shape.unit_bytes : 0)
+             : panel(begin) + to * shape.unit_bytes;
+    return {next, bytes / (steps * count())};
+  }
 };
 
-template <bool TwoTiles>
-VIVACE_INLINE void multiply_tiles(const TileBlock& block, float (*sums)[kPanelColumns]) {
-  constexpr int kPanelStep = kTileDepth / 2 * kPanelColumns * 4;
-  const std::int64_t row_step = std::int64_t(block.num_rows) * kTileRowBytes;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int s = 0; s < block.steps; ++s) {
-    const char* columns = block.panel + std::int64_t(s) * kPanelStep;
-    const char* rows = block.rows + s * row_step;
-    const char* ahead = block.ahead + std::int64_t(s) * block.ahead_lines * 64;
-    _tile_loadd(6, columns, kPanelColumns * 4);
-    _tile_loadd(4, rows, kTileRowBytes);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, columns + 64, kPanelColumns * 4);
-    _tile_dpbf16ps(1, 4, 7);
-    if constexpr (TwoTiles) {
-      _tile_loadd(5, rows + kTileRows * kTileRowBytes, kTileRowBytes);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+template <class Product, bool Lone>
+static void multiply_panel(const TileJob& job, typename Product::Slice& slice, TileAhead ahead,
+                           TileSums* sums, int& configured) {
+  const std::int64_t stride = row_bytes(job.task.rows);
+  for (int b = job.first; b < job.last; ++b) {
+    const int row = job.blocks.begin(b);
+    const TileRows rows{(const char*)job.task.rows.data + row * stride,
+                        job.blocks.begin(b + 1) - row};
+    TileSums& block = sums[b - job.first];
+    if (rows.count != configured) configure_products(rows.count, job.shape.depth_bytes);
+    configured = rows.count;
+    if (rows.count > kTileRows) {
+      Product::template multiply<true, Lone>(job.shape, rows, slice, ahead, block);
+    } else {
+      Product::template multiply<false, Lone>(job.shape, rows, slice, ahead, block);
     }
-    for (int line = 0; line < block.ahead_lines; ++line) prefetch(ahead + line * 64);
   }
-  constexpr int kStride = kPanelColumns * sizeof(float);
-  _tile_stored(0, sums[0], kStride);
-  _tile_stored(1, sums[0] + 16, kStride);
-  if constexpr (TwoTiles) {
-    _tile_stored(2, sums[kTileRows], kStride);
-    _tile_stored(3, sums[kTileRows] + 16, kStride);
-  }
+  Product::close(slice);
 }
 
-VIVACE_INLINE void gemm_tile_block(const GemmTask& task, const TileBlock& block, int first_row,
-                                   int panel) {
-  alignas(kAlignment) float sums[kTileBlockRows][kPanelColumns];
-  if (block.num_rows > kTileRows) {
-    multiply_tiles<true>(block, sums);
-  } else {
-    multiply_tiles<false>(block, sums);
-  }
-  write_sums(task, panel, first_row, block.num_rows, sums);
-}
-
-// Row blocks [first, last) times panels [begin, end). A lone block prefetches its own stream;
-// several share out the next panel.
-static void gemm_tile_group(const GemmTask& task, const RowBlocks& blocks, int first, int last,
-                            int begin, int end) {
-  constexpr int kLines = kTileDepth / 2 * kPanelColumns * 4 / 64;
-  const int steps = units(task.rows.k, kTileDepth);
-  const std::int64_t bytes = panel_bytes(task.weights.format, task.weights.k);
-  const int count = last - first;
+template <class Product, bool Lone>
+static void multiply_slices(const TileJob& job, TileSums* sums) {
+  typename Product::Slice slice;
   int configured = 0;
-  for (int panel = begin; panel < end; ++panel) {
-    const char* data = (const char*)task.weights.panels + panel * bytes;
-    for (int b = first; b < last; ++b) {
-      const int row = blocks.begin(b);
-      const int num_rows = blocks.begin(b + 1) - row;
-      if (num_rows != configured) configure_gemm(num_rows);
-      configured = num_rows;
-      const char* rows = (const char*)task.rows.data + std::int64_t(row) * steps * kTileRowBytes;
-      const int lines = (kLines + count - 1) / count;
-      const char* ahead = count == 1 ? data + kTileStreamAhead
-                                     : data + bytes + std::int64_t(b - first) * steps * lines * 64;
-      gemm_tile_block(task, {rows, num_rows, data, steps, ahead, lines}, row, panel);
+  const int length = Lone ? job.shape.lone_slice : job.shape.slice;
+  const int count = (job.shape.units + length - 1) / length;
+  for (int s = 0; s < count; ++s) {
+    const int from = s * job.shape.units / count, to = (s + 1) * job.shape.units / count;
+    for (int p = job.begin; p < job.end; ++p) {
+      TileSums* const blocks = sums + (p - job.begin) * job.count();
+      Product::open(job.task.weights, job.panel(p), from, to, slice);
+      multiply_panel<Product, Lone>(job, slice, job.ahead(p, from, to), blocks, configured);
     }
   }
 }
 
-static void gemm_tiles(const GemmTask& task, int begin, int end) {
+template <class Product, bool Lone>
+static void run_job(const TileJob& job, TileSums* sums) {
+  multiply_slices<Product, Lone>(job, sums);
+  for (int p = job.begin; p < job.end; ++p) {
+    for (int b = job.first; b < job.last; ++b, ++sums) {
+      const int row = job.blocks.begin(b), rows = job.blocks.begin(b + 1) - row;
+      Product::finish(job.task, job.panel(p), row, rows, *sums);
+      write_sums(job.task, p, row, rows, *sums);
+    }
+  }
+}
+
+template <class Product>
+static void multiply_lone(const GemmTask& task, int begin, int end) {
+  alignas(kAlignment) TileSums sums;
   const RowBlocks blocks = row_blocks(task.rows.m, kTileBlockRows);
-  const int fitting = kTileGroupValues / task.rows.k;
-  const int group = (fitting < kLeastTileGroup ? kLeastTileGroup : fitting) / kTileBlockRows;
-  for (int first = 0; first < blocks.count; first += group) {
-    const int last = first + group < blocks.count ? first + group : blocks.count;
-    gemm_tile_group(task, blocks, first, last, begin, end);
+  const TileShape shape = Product::shape(task);
+  for (int p = begin; p < end; ++p) {
+    run_job<Product, true>({task, blocks, shape, 0, 1, p, p + 1}, &sums);
+  }
+}
+
+template <class Product>
+static void multiply_groups(const GemmTask& task, int begin, int end) {
+  alignas(kAlignment) TileSums sums[kWaitingSums];
+  const RowBlocks blocks = row_blocks(task.rows.m, kTileBlockRows);
+  const TileShape shape = Product::shape(task);
+  for (int p = begin; p < end; p += kTilePanels) {
+    const int last = p + kTilePanels < end ? p + kTilePanels : end;
+    const int groups = units(blocks.count, kWaitingSums / (last - p));
+    for (int g = 0; g < groups; ++g) {
+      const int first = g * blocks.count / groups, next = (g + 1) * blocks.count / groups;
+      run_job<Product, false>({task, blocks, shape, first, next, p, last}, sums);
+    }
+  }
+}
+
+template <class Product>
+static void gemm_tiles(const GemmTask& task, int begin, int end) {
+  if (task.rows.m <= kTileBlockRows) {
+    multiply_lone<Product>(task, begin, end);
+  } else {
+    multiply_groups<Product>(task, begin, end);
   }
   _tile_release();
+}
+
+static void gemm_on_tiles(const GemmTask& task, int begin, int end) {
+  const bool grouped = task.weights.format.kind == WeightKind::int4;
+  if (task.rows.kind == RowKind::int8) {
+    if (grouped) return gemm_tiles<GroupTiles<Int8Codes>>(task, begin, end);
+    return gemm_tiles<WholeTiles<UnsignedTiles>>(task, begin, end);
+  }
+  if (grouped) return gemm_tiles<GroupTiles<BFloat16Codes>>(task, begin, end);
+  gemm_tiles<WholeTiles<BFloat16Tiles>>(task, begin, end);
 }
 
 }  // namespace vivace::VIVACE_ISA

@@ -83,7 +83,8 @@ bool request_tiles() {
 
 bool has_amx() {
   const unsigned edx = cpuid(7, 0).edx;
-  return has_avx512() && bit(edx, 22) && bit(edx, 24) && system_saves(0x60000) && request_tiles();
+  const bool bf16_tile_int8 = bit(edx, 22) && bit(edx, 24) && bit(edx, 25);
+  return has_avx512() && bf16_tile_int8 && system_saves(0x60000) && request_tiles();
 }
 #endif
 

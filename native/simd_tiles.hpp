@@ -15,7 +15,13 @@ namespace vivace::VIVACE_ISA {
 constexpr int kTileRows = 16;
 constexpr int kTileDepth = 32;     // bfloat16 values in a row of a tile
 constexpr int kTileRowBytes = 64;
+constexpr int kTileCodes = 64;     // int8 values
 constexpr int kTileBlockRows = 2 * kTileRows;  // rows of a matmul block
+
+// Rows from which products of int8 rows are faster on tiles than with vectors: with int8 panels,
+// and with int4 panels.
+constexpr int kLeastTileCodes = 8;
+constexpr int kLeastTileNibbles = 13;
 
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1;
@@ -36,5 +42,7 @@ VIVACE_INLINE void configure_tiles(const TileConfig& config) {
   __asm__ volatile("" ::"r"(&config) : "memory");
   _tile_loadconfig(&config);
 }
+
+VIVACE_INLINE void prefetch_second_level(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 }  // namespace vivace::VIVACE_ISA

@@ -19,7 +19,8 @@ BUILD = ROOT / "build" / "native-tests"
 COMMON = ["-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-fPIC", f"-I{NATIVE}"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16", "vnni"))]
-LEVELS = {"avx2": AVX2, "avx512": AVX512, "amx": [*AVX512, "-mamx-tile", "-mamx-bf16"]}
+AMX = [*AVX512, *(f"-mamx-{part}" for part in ("tile", "bf16", "int8"))]
+LEVELS = {"avx2": AVX2, "avx512": AVX512, "amx": AMX}
 SIMD = {"portable": [], "avx2": ["-DVIVACE_SIMD_AVX2"], "avx512": ["-DVIVACE_SIMD_AVX512"]}
 
 
