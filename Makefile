@@ -12,7 +12,8 @@ MADE := $(VENV)/made
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format prove-foundation bench-transformers bench-startup clean
+.PHONY: help demo test check format prove-foundation prove-cpu-speed bench-peers bench-kernels \
+    bench-transformers bench-startup clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
@@ -51,6 +52,22 @@ format: $(MADE)/dev ## rewrite the sources in the project's format
 prove-foundation: $(MADE)/dev oracle ## measure every claim of the foundation (ROW=n: one of them)
 	@$(BIN)/python tools/prove_foundation.py $(if $(ROW),--row $(ROW))
 
+prove-cpu-speed: $(MADE)/dev oracle ## measure every claim about speed on a CPU (ROW=n, ISA=avx512)
+	@$(BIN)/python tools/prove_cpu_speed.py $(if $(ROW),--row $(ROW)) $(if $(ISA),--isa $(ISA))
+
+bench-peers: $(MADE)/dev oracle ## everything beside every peer, and docs/performance.md from it
+	@$(BIN)/python benchmarks/peers_cpu.py $(if $(ISA),--isa $(ISA)) $(if $(PEERS),--peers $(PEERS)) \
+	    $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    --output proofs/peers-$(or $(ISA),native).json > /dev/null
+	@$(BIN)/python tools/performance_page.py
+
+bench-kernels: $(MADE)/cmake ## each kernel beside its limit: streaming read, int8 and bfloat16 peak
+	@$(BIN)/cmake -S . -B build/bench -DVIVACE_KERNELS_BENCH=ON -DCMAKE_BUILD_TYPE=Release \
+	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python > build/bench.log 2>&1 && \
+	    $(BIN)/cmake --build build/bench --target kernels_bench >> build/bench.log 2>&1 || \
+	    { tail -20 build/bench.log >&2; exit 1; }
+	@build/bench/kernels_bench $(ISA)
+
 bench-transformers: $(MADE)/dev oracle ## decode and prefill beside Hugging Face Transformers
 	@$(BIN)/python benchmarks/transformers_cpu.py
 
@@ -78,6 +95,10 @@ $(MADE)/dev: $(MADE)/package tools/extra_requirements.py
 	@echo "Installing the development tools ..."
 	@$(BIN)/python tools/extra_requirements.py dev > $@.txt
 	@$(PIP) install -r $@.txt
+	@touch $@
+
+$(MADE)/cmake: $(MADE)/venv
+	@$(PIP) install "cmake>=3.20" "nanobind>=2.4"
 	@touch $@
 
 # The tests that compare with PyTorch and Transformers are skipped where these cannot be had.

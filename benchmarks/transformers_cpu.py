@@ -16,14 +16,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from workers.protocol import Worker
+from workers.protocol import Job, Worker
 
 from vivace.bench.random_model import PRESETS, write_random_model
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.hardware.machine import usable_cores
 
 ROOT = Path(__file__).parent.parent
-TASKS = {"prefill": 512, "decode": 32}
+# name -> what the worker is given, and the tokens that it computes or draws
+TASKS: dict[str, tuple[tuple[int, ...], int]] = {
+    "prefill": ((512,), 512),
+    "decode": ((1, 64, 32), 32),
+}
+WARM_UPS = 2
 SCRIPTS = {"vivace": "vivace_worker.py", "transformers": "transformers_worker.py"}
 
 Rates = dict[str, dict[str, list[float]]]
@@ -32,21 +37,31 @@ Rates = dict[str, dict[str, list[float]]]
 def compare(model: str, rounds: int, threads: int) -> dict[str, Any]:
     """One model's ratios; each round times both, one right after the other."""
     folder = write_random_model(ROOT / "build" / "random" / model, PRESETS[model])
+    job = Job(str(folder), threads=threads, sequences=1, max_len=1024)
     rates: Rates = {task: {name: [] for name in SCRIPTS} for task in TASKS}
     reads = []
     with (
-        Worker(SCRIPTS["vivace"], folder, threads) as vivace,
-        Worker(SCRIPTS["transformers"], folder, threads) as transformers,
+        Worker(SCRIPTS["vivace"], job) as vivace,
+        Worker(SCRIPTS["transformers"], job) as transformers,
     ):
+        workers = {"vivace": vivace, "transformers": transformers}
+        for worker in workers.values():
+            warm_up(worker)
         for done in range(rounds):
-            for task, tokens in TASKS.items():
-                rates[task]["vivace"].append(vivace.rate(task, tokens))
-                rates[task]["transformers"].append(transformers.rate(task, tokens))
-            reads.append(vivace.rate("read", 0))
+            for task, (numbers, tokens) in TASKS.items():
+                for name, worker in workers.items():
+                    rates[task][name].append(tokens / worker.call(task, *numbers))
+            reads.append(vivace.call("read"))
             print(f"{model}: round {done + 1} of {rounds}", file=sys.stderr, flush=True)
         about = {"vivace": vivace.about, "transformers": transformers.about}
     limit = _limit(folder, rates["decode"], median(reads))
     return {"about": about, **{task: _ratios(rates[task]) for task in TASKS}, "limit": limit}
+
+
+def warm_up(worker: Worker) -> None:
+    for task, (numbers, _) in TASKS.items():
+        for _ in range(WARM_UPS):
+            worker.call(task, *numbers)
 
 
 def _limit(folder: Path, decode: dict[str, list[float]], read: float) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from marked import with_section
+
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
+MARK = "measured"
 
 
 def measured_section(results: dict[str, dict[str, Any]]) -> str:
@@ -31,10 +32,6 @@ def measured_section(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(["", *head, *rows, "", ""])
 
 
-def with_section(readme: str, section: str) -> str:
-    return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{section}{END}", readme, flags=re.S)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="The measured table of the README.")
     parser.add_argument("--check", action="store_true", help="only compare")
@@ -43,7 +40,7 @@ def main() -> int:
     results = json.loads(file.read_text()) if file.exists() else {}
     readme = ROOT / "README.md"
     before = readme.read_text()
-    after = with_section(before, measured_section(results))
+    after = with_section(before, MARK, measured_section(results))
     if given.check:
         return int(before != after)
     readme.write_text(after)

@@ -9,8 +9,6 @@ from types import ModuleType
 
 import pytest
 
-TOOLS = Path(__file__).parent.parent.parent / "tools"
-
 pytestmark = pytest.mark.tiny
 
 RESULT = {"claim": "C", "bar": "B", "measured": "M", "holds": True, "absent": None}
@@ -18,7 +16,6 @@ RESULT = {"claim": "C", "bar": "B", "measured": "M", "holds": True, "absent": No
 
 @pytest.fixture
 def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
     import prove_foundation
 
     monkeypatch.setattr(prove_foundation, "RESULTS", tmp_path / "proofs" / "foundation.json")
@@ -56,15 +53,17 @@ def test_rows_are_merged_into_the_file(
     assert "2. [holds]" in shown
 
 
-def test_a_row_made_on_other_sources_is_stale(prove: ModuleType) -> None:
+def test_a_row_made_on_other_sources_is_stale() -> None:
+    from claims.runner import state
+
     result = {**RESULT, "sources": "a"}
-    assert prove.state(result, "a") == "holds"
-    assert prove.state(result, "b") == "stale"
-    assert prove.state(None, "a") == "not run"
-    assert prove.state({**result, "holds": False, "absent": "a GPU"}, "a") == "absent"
+    assert state(result, "a") == "holds"
+    assert state(result, "b") == "stale"
+    assert state(None, "a") == "not run"
+    assert state({**result, "holds": False, "absent": "a GPU"}, "a") == "absent"
 
 
-def test_the_hash_sees_names_and_contents(prove: ModuleType, tmp_path: Path) -> None:
+def test_the_hash_sees_names_and_contents(tmp_path: Path) -> None:
     from claims.sources import sources_hash
 
     source = tmp_path / "native" / "a.cpp"
@@ -100,7 +99,7 @@ def test_a_row_that_cannot_run_costs_no_other(
     assert [results[number]["holds"] for number in "12"] == [False, True]
 
 
-def test_the_demo_must_complete_its_prompt(prove: ModuleType) -> None:
+def test_the_demo_must_complete_its_prompt() -> None:
     from claims.clean_machine import completes, demo_prompt
 
     prompt, serve = demo_prompt(), "\nTo serve it over HTTP:  vivace serve\n"
@@ -111,25 +110,26 @@ def test_the_demo_must_complete_its_prompt(prove: ModuleType) -> None:
     assert not completes(f"path) as file:\n{serve}")
 
 
-def test_what_is_absent_does_not_hold(prove: ModuleType) -> None:
+def test_what_is_absent_does_not_hold() -> None:
     from claims.by_tests import tests_pass
 
     outcome = tests_pass("tests/there_is_none.py")
     assert (outcome.holds, outcome.absent) == (False, "tests/there_is_none.py")
 
 
-def test_the_table_stands_between_its_marks(prove: ModuleType) -> None:
-    from readme_table import BEGIN, END, measured_section, with_section
+def test_the_table_stands_between_its_marks() -> None:
+    from marked import begin, end, with_section
+    from readme_table import MARK, measured_section
 
     section = measured_section({"2": RESULT, "10": {**RESULT, "holds": False}})
-    page = with_section(f"a\n{BEGIN}\nold\n{END}\nb\n", section)
-    assert page.startswith(f"a\n{BEGIN}\n\n## Measured")
+    page = with_section(f"a\n{begin(MARK)}\nold\n{end(MARK)}\nb\n", MARK, section)
+    assert page.startswith(f"a\n{begin(MARK)}\n\n## Measured")
     assert page.count("| C | B | M | yes |") == page.count("| C | B | M | no |") == 1
-    assert with_section(page, section) == page
+    assert with_section(page, MARK, section) == page
     assert measured_section({}) == ""
 
 
-def test_extra_requirements(prove: ModuleType) -> None:
+def test_extra_requirements() -> None:
     from extra_requirements import extra_requirements
 
     lines = ["numpy>=1", "pytest>=8; extra == 'dev'", 'torch>=2; extra == "oracle"']

@@ -1,0 +1,245 @@
+"""The measuring itself: prepare, load, warm up, and time round by round."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peers import limits, models
+from peers.contenders import GROUPS, Contender
+from peers.environments import FOLDER, PEERS, AbsentError, install
+from peers.tasks import Task
+from workers.protocol import Job, Worker, WorkerError
+
+from vivace.hardware.machine import detect
+
+WARM_UPS = 2
+SPARE_LENGTH = 512  # tokens that the first sequences decode while the last ones are filled
+SLOW_START_SECONDS = 20.0  # whoever takes longer is started once, not every round
+START_PROMPT = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run of the comparison does; `tasks` may be empty, `starts` asks for start times."""
+
+    preset: str
+    rounds: int
+    threads: int
+    isa: str
+    tasks: tuple[Task, ...]
+    starts: bool
+
+    @property
+    def level(self) -> str:
+        """The instructions whose peaks are the limit."""
+        best = detect().isa
+        return "avx512" if self.isa == "avx512" and best == "amx" else best
+
+    def job(self, contender: Contender, sequences: int) -> Job:
+        longest = max((task.length for task in self.tasks), default=START_PROMPT)
+        return Job(
+            str(models.build(self.preset, contender.model)),
+            contender.format,
+            self.threads,
+            sequences,
+            min(longest + SPARE_LENGTH, models.max_length(self.preset)),
+            self.isa,
+        )
+
+
+@dataclass
+class Results:
+    """Of one contender.
+
+    Attributes:
+        absent: why it could not be measured, or None.
+        absent_tasks: why it could not do one of the tasks.
+        rates: tokens per second by task and round.
+        starts: by round, {"load_seconds", "first_token_seconds", "peak_bytes"}.
+    """
+
+    contender: Contender
+    absent: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    bytes_per_weight: float | None = None
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    absent_tasks: dict[str, str] = field(default_factory=dict)
+    starts: list[dict[str, float]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        values = {name: value for name, value in vars(self).items() if name != "contender"}
+        about = {"peer": self.contender.peer, "kind": self.contender.kind}
+        return {**about, **values}
+
+
+def prepare(contenders: Iterable[Contender], preset: str) -> dict[str, Results]:
+    """Install, make the models, and say who is absent."""
+    results = {}
+    models.hugging_face(preset)
+    for contender in contenders:
+        results[contender.name] = one = Results(contender)
+        try:
+            install(contender.peer)
+            models.build(preset, contender.model)
+            size = models.weight_bytes(preset, contender.model)
+            one.bytes_per_weight = size / models.num_parameters(preset)
+        except AbsentError as error:
+            one.absent = str(error)
+            report(f"{contender.name} is absent: {error}")
+    return results
+
+
+def open_worker(plan: Plan, contender: Contender, sequences: int) -> Worker:
+    variables = dict(contender.variables)
+    if plan.isa == "avx512":
+        variables |= contender.no_amx_variables
+    logs = FOLDER / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return Worker(
+        contender.worker,
+        plan.job(contender, sequences),
+        PEERS[contender.peer].python,
+        variables,
+        logs / f"{contender.name.replace(' ', '-')}.txt",
+    )
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+def time_starts(plan: Plan, group: list[Results]) -> None:
+    """From starting a process to its first token, and the most memory it took."""
+    for done in range(plan.rounds + 1):  # the first one warms the file cache
+        for one in present(group):
+            slow = one.starts and one.starts[0]["first_token_seconds"] > SLOW_START_SECONDS
+            if slow:
+                continue
+            try:
+                one.starts.append(_start(plan, one.contender))
+            except WorkerError as error:
+                one.absent = f"it did not start: {error}"
+        report(f"start {done} of {plan.rounds}")
+    for one in group:
+        one.starts = one.starts[1:] or one.starts
+
+
+def _start(plan: Plan, contender: Contender) -> dict[str, float]:
+    with open_worker(plan, contender, 1) as worker:
+        first = worker.call("prefill", START_PROMPT)
+        return {
+            "load_seconds": worker.about["load_seconds"],
+            "first_token_seconds": worker.ready_seconds + first,
+            "peak_bytes": worker.call("peak_memory"),
+        }
+
+
+def time_tasks(plan: Plan, group: list[Results], measured: list[dict[str, float]]) -> None:
+    """All contenders of a group stay loaded; each round times every task of each."""
+    sequences = max((task.numbers[0] for task in plan.tasks if task.kind == "decode"), default=1)
+    with ExitStack() as stack:
+        workers = {}
+        for one in present(group):
+            report(f"{one.contender.name}: loading, filling caches")
+            try:
+                worker = open_worker(plan, one.contender, sequences)
+                workers[one.contender.name] = stack.enter_context(worker)
+                one.about = worker.about
+                warm_up(worker, one, plan.tasks)
+            except WorkerError as error:
+                one.absent = f"it could not be measured: {error}"
+        for done in range(plan.rounds):
+            for task, worker, one in turns(plan, group, workers, measured):
+                time_once(worker, one, task)
+            report(f"round {done + 1} of {plan.rounds}")
+
+
+def warm_up(worker: Worker, one: Results, tasks: tuple[Task, ...]) -> None:
+    """A task that fails here is left out, with its reason.
+
+    Raises:
+        WorkerError: the worker has ended.
+    """
+    for task in tasks:
+        failure = tried(worker, task)
+        if failure is None:
+            one.rates[task.name] = []
+        else:
+            one.absent_tasks[task.name] = failure
+
+
+def tried(worker: Worker, task: Task) -> str | None:
+    """Why the worker cannot do a task, or None."""
+    try:
+        for _ in range(WARM_UPS):
+            worker.call(task.kind, *task.numbers)
+    except WorkerError as error:
+        if worker.has_ended:
+            raise
+        return str(error)
+    return None
+
+
+def turns(
+    plan: Plan,
+    group: list[Results],
+    workers: Mapping[str, Worker],
+    measured: list[dict[str, float]],
+) -> Iterator[tuple[Task, Worker, Results]]:
+    """One round: the limits, then every contender, task by task."""
+    for task in plan.tasks:
+        measured.append({"task": task.name, **limits.measure(plan.level, plan.threads)})
+        for one in present(group):
+            if task.name in one.rates:
+                yield task, workers[one.contender.name], one
+
+
+def time_once(worker: Worker, one: Results, task: Task) -> None:
+    try:
+        one.rates[task.name].append(task.rate(worker.call(task.kind, *task.numbers)))
+    except WorkerError as error:
+        one.absent = f"it failed in {task.name}: {error}"
+
+
+def present(group: Iterable[Results]) -> list[Results]:
+    return [one for one in group if one.absent is None]
+
+
+def compare(plan: Plan, contenders: list[Contender]) -> dict[str, Any]:
+    """The whole run; everything behind the tables."""
+    limits.build()
+    results = prepare(contenders, plan.preset)
+    measured: list[dict[str, float]] = []
+    for members in GROUPS:
+        group = [results[member.name] for member in members if member.name in results]
+        if plan.starts and group:
+            time_starts(plan, group)
+        if plan.tasks and group:
+            time_tasks(plan, group, measured)
+    machine = detect()
+    return {
+        "preset": plan.preset,
+        "parameters": models.num_parameters(plan.preset),
+        "rounds": plan.rounds,
+        "threads": plan.threads,
+        "isa": plan.isa,
+        "machine": {"cpu": cpu_name(), "isa": machine.isa, "cores": machine.cores},
+        "limits": measured,
+        "contenders": {name: one.as_json() for name, one in results.items()},
+    }
+
+
+def report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def cpu_name() -> str:
+    """As the system calls it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "unknown"

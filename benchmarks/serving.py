@@ -1,0 +1,200 @@
+"""Concurrent clients against vivace's server and the peers' servers that batch.
+
+    python benchmarks/serving.py [--servers vivace vllm transformers] [--isa avx512]
+
+Each server is started alone with the random-weight 1.1B model and driven by `vivace bench serve` at
+1, 4 and 16 concurrent clients, then stopped; so runs are not interleaved, and whole servers take
+turns `--rounds` times. Prints one JSON object: per server, workload and number of clients,
+every round's output tokens per second and 99th percentile of the time between tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peers import models
+from peers.environments import FOLDER, PEERS, AbsentError, install
+
+from vivace.hardware.machine import usable_cores
+
+WORKLOADS = {"32+256": (32, 256), "256+64": (256, 64)}
+CLIENTS = (1, 4, 16)
+REQUESTS_PER_CLIENT = 2
+START_SECONDS = 300
+REFUSE_AMX = Path(__file__).parent / "workers" / "no_amx.py"
+
+
+@dataclass(frozen=True)
+class Server:
+    """`command` after the environment's `python`; {model}, {port} and {threads} are filled in."""
+
+    peer: str
+    model: str
+    command: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...] = ()
+    no_amx_variables: tuple[tuple[str, str], ...] = ()
+
+
+SERVERS = {
+    "vivace": Server(
+        "vivace",
+        "safetensors",
+        (
+            *("-m", "vivace", "serve", "{model}", "--port", "{port}", "--threads", "{threads}"),
+            *("--quantize", "int8"),
+        ),
+        no_amx_variables=(("VIVACE_ISA", "avx512"),),
+    ),
+    "vllm": Server(
+        "vllm",
+        "w8a8",
+        (
+            *("-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"),
+            *("--port", "{port}", "--max-model-len", "2048", "--max-num-seqs", "32"),
+        ),
+        (("VLLM_CPU_KVCACHE_SPACE", "2"),),
+        (("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"),),
+    ),
+    "transformers": Server(
+        "transformers",
+        "safetensors",
+        (
+            *("-m", "transformers.cli.transformers", "serve", "{model}", "--port", "{port}"),
+            *("--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"),
+        ),
+        no_amx_variables=(("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"),),
+    ),
+}
+
+
+@contextmanager
+def running(server: Server, threads: int, isa: str) -> Iterator[str]:
+    """The URL of a server that answers.
+
+    Raises:
+        AbsentError: it did not start in time.
+    """
+    port = _free_port()
+    places = {
+        "model": models.build("1.1b", server.model),
+        "port": port,
+        "threads": threads,
+    }
+    command = [str(PEERS[server.peer].python), *(part.format(**places) for part in server.command)]
+    variables = dict(server.variables)
+    if isa == "avx512":
+        command = [sys.executable, str(REFUSE_AMX), *command]
+        variables |= dict(server.no_amx_variables)
+    FOLDER.joinpath("logs").mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / "logs" / f"server-{server.peer}.txt", "w") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **variables},
+            start_new_session=True,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(url, process)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise AbsentError(f"its server ended with {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{url}/v1/models", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise AbsentError(f"its server did not answer within {START_SECONDS} s")
+
+
+def drive(url: str, clients: int, lengths: tuple[int, int]) -> dict[str, float]:
+    """Every client sends its requests one after the other."""
+    prompt, answer = lengths
+    command = [sys.executable, "-m", "vivace", "bench", "serve", "--json", "--ignore-eos"]
+    command += ["--base-url", url, "--max-concurrency", str(clients)]
+    command += ["--num-prompts", str(clients * REQUESTS_PER_CLIENT)]
+    command += ["--input-len", str(prompt), "--output-len", str(answer)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if process.returncode:
+        raise AbsentError(f"vivace bench serve ended with {process.returncode}")
+    result = json.loads(process.stdout)
+    if result["completed"] != clients * REQUESTS_PER_CLIENT:
+        raise AbsentError(f"only {result['completed']} of its requests were answered")
+    return {name: result[name] for name in ("output_throughput", "p99_itl_ms")}
+
+
+def measure(name: str, threads: int, isa: str) -> dict[str, dict[str, dict[str, float]]]:
+    """One turn of one server: by workload and number of clients."""
+    install(SERVERS[name].peer)
+    with running(SERVERS[name], threads, isa) as url:
+        drive(url, 1, (32, 16))  # warms up
+        return {
+            workload: {str(clients): drive(url, clients, lengths) for clients in CLIENTS}
+            for workload, lengths in WORKLOADS.items()
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serving beside the peers' servers.")
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--isa", choices=("native", "avx512"), default="native")
+    given = parser.parse_args()
+    takes = 6 * given.rounds * len(given.servers)
+    print(f"This takes about {takes} minutes.", file=sys.stderr, flush=True)
+    models.hugging_face("1.1b")
+    turns: dict[str, list[Any]] = {name: [] for name in given.servers}
+    absent: dict[str, str] = {}
+    for _ in range(given.rounds):
+        for name in given.servers:
+            if name not in absent:
+                take_turn(name, turns[name], absent, given)
+    print(json.dumps({"isa": given.isa, "servers": turns, "absent": absent}, indent=1))
+
+
+def take_turn(
+    name: str, turns: list[Any], absent: dict[str, str], given: argparse.Namespace
+) -> None:
+    try:
+        turns.append(measure(name, given.threads, given.isa))
+    except AbsentError as error:
+        absent[name] = str(error)
+        print(f"{name} is absent: {error}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A part of the comparison with the peers, and who was best in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+# The 1.1b model, with a KV cache in bfloat16.
+LAYERS, HIDDEN, INNER, VOCABULARY = 22, 2048, 5632, 32000
+KEY_VALUE = 256
+LAYER_WEIGHTS = 2 * HIDDEN * HIDDEN + 2 * KEY_VALUE * HIDDEN + 3 * HIDDEN * INNER
+HEAD_WEIGHTS = HIDDEN * VOCABULARY
+KV_BYTES_PER_TOKEN = LAYERS * 2 * KEY_VALUE * 2
+
+
+@dataclass(frozen=True)
+class PeersRun:
+    """What the comparison printed.
+
+    Attributes:
+        result: its JSON object.
+    """
+
+    result: dict[str, Any]
+
+    def rate(self, name: str, task: str) -> float | None:
+        """Tokens per second, the median of the rounds; None where it was not measured."""
+        one = self.result["contenders"].get(name, {})
+        rates = one.get("rates", {}).get(task)
+        return median(rates) if rates and one["absent"] is None else None
+
+    def best_peer(self, task: str, kind: str | None = None) -> tuple[str, float] | None:
+        """The fastest of the others, of one kind of format or of any."""
+        rates = {
+            name: rate
+            for name, one in self.result["contenders"].items()
+            if one["peer"] != "vivace" and kind in (None, one["kind"])
+            if (rate := self.rate(name, task)) is not None
+        }
+        if not rates:
+            return None
+        name = max(rates, key=lambda name: rates[name])
+        return name, rates[name]
+
+    def limit(self, name: str, task: str) -> float:
+        """The machine's "read", "int8" or "bfloat16", the median of the task's rounds."""
+        return median(one[name] for one in self.result["limits"] if one["task"] == task)
+
+    def about(self, name: str, key: str) -> Any:
+        return self.result["contenders"].get(name, {}).get("about", {}).get(key)
+
+    def absent(self) -> str | None:
+        """Who could not be measured, each with its reason."""
+        reasons = [
+            f"{name} ({one['absent']})"
+            for name, one in self.result["contenders"].items()
+            if one["absent"] is not None
+        ]
+        return "; ".join(reasons) or None
+
+
+def run_peers(isa: str, rows: Iterable[str], contenders: Sequence[str] = ()) -> PeersRun:
+    command = [sys.executable, str(ROOT / "benchmarks" / "peers_cpu.py"), "--isa", isa]
+    command += ["--rows", *rows]
+    if contenders:
+        command += ["--contenders", *contenders]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return PeersRun(json.loads(process.stdout))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """At least `least` times a number that may be absent, in words."""
+
+    label: str
+    ours: float | None
+    theirs: tuple[str, float] | None
+    least: float
+
+    @property
+    def holds(self) -> bool:
+        return self.ours is not None and self.theirs is not None and self.ratio >= self.least
+
+    @property
+    def ratio(self) -> float:
+        assert self.ours is not None
+        assert self.theirs is not None
+        return self.ours / self.theirs[1]
+
+    def __str__(self) -> str:
+        if self.ours is None:
+            return f"{self.label} was not measured"
+        if self.theirs is None:
+            return f"{self.label} {self.ours:.1f}, no peer was measured"
+        name, rate = self.theirs
+        return f"{self.label} {self.ours:.1f}, {self.ratio:.2f} times {name} ({rate:.1f})"
+
+
+@dataclass(frozen=True)
+class Share:
+    """At least `least` of a limit of the machine."""
+
+    label: str
+    share: float | None
+    least: float
+
+    @property
+    def holds(self) -> bool:
+        return self.share is not None and self.share >= self.least
+
+    def __str__(self) -> str:
+        if self.share is None:
+            return f"{self.label} was not measured"
+        return f"{self.label} {self.share:.0%}"
