@@ -185,6 +185,9 @@ void bind_program(nb::module_& m) {
 }
 
 }  // namespace
+
+void bind_sampling(nb::module_& m);
+
 }  // namespace vivace
 
 NB_MODULE(_native, m) {
@@ -195,4 +198,5 @@ NB_MODULE(_native, m) {
   vivace::bind_weights(m);
   vivace::bind_parts_of_ops(m);
   vivace::bind_program(m);
+  vivace::bind_sampling(m);
 }

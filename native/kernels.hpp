@@ -10,6 +10,7 @@
 
 #include "elementwise.hpp"
 #include "kv_layout.hpp"
+#include "sampling.hpp"
 
 namespace vivace {
 
@@ -186,6 +187,9 @@ struct KernelTable {
 
   // --- single rows ---
   RowKernels rows;
+
+  // --- decoding ---
+  SamplingKernels sampling;
 };
 
 std::string_view isa_name(Isa isa);

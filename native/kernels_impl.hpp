@@ -10,6 +10,8 @@
 
 #include "elementwise_impl.hpp"
 
+#include "sampling_impl.hpp"
+
 namespace vivace::VIVACE_ISA {
 
 // constexpr keeps the table free of initialisation code, which would run before detection.
@@ -24,6 +26,7 @@ extern constexpr KernelTable kTable = {
     .attention_scratch_bytes = attention_scratch_bytes,
     .attention = attention,
     .rows = kRowKernels,
+    .sampling = kSamplingKernels,
 };
 
 }  // namespace vivace::VIVACE_ISA

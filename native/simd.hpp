@@ -6,6 +6,9 @@
 //
 //   zero broadcast load load_partial store store_partial first_lanes
 //   + - * / fma(a, b, c) = a * b + c, min max sqrt abs round less select negate scale_exponent
+//   lane_bits: bit i for lane i of a mask
+//   compress: stores the lanes of some bits, one after another, and says how many they are; what
+//     follows them up to p + 16 is overwritten
 //   load_bf16 store_bf16 load_f16 (and _partial), load_bf16_pairs
 //   to_f16 (one value)
 //   reduce_add reduce_max exp sigmoid tanh erfc silu gelu gelu_tanh

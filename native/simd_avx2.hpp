@@ -28,6 +28,10 @@ VIVACE_INLINE Mask first_lanes(int n) {
           _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lanes))};
 }
 
+VIVACE_INLINE unsigned lane_bits(Mask m) {
+  return unsigned(_mm256_movemask_ps(m.lo)) | unsigned(_mm256_movemask_ps(m.hi)) << 8;
+}
+
 VIVACE_INLINE V16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 VIVACE_INLINE V16 load_partial(const float* p, int n) {
   const Mask m = first_lanes(n);

@@ -22,6 +22,12 @@ VIVACE_INLINE V16 zero() { return {_mm512_setzero_ps()}; }
 VIVACE_INLINE V16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
 VIVACE_INLINE Mask first_lanes(int n) { return static_cast<Mask>((1u << n) - 1u); }
 
+VIVACE_INLINE unsigned lane_bits(Mask m) { return m; }
+VIVACE_INLINE int compress(float* p, V16 a, unsigned bits) {
+  _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<Mask>(bits), a.v));
+  return __builtin_popcount(bits);
+}
+
 VIVACE_INLINE V16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
 VIVACE_INLINE V16 load_partial(const float* p, int n) {
   return {_mm512_maskz_loadu_ps(first_lanes(n), p)};

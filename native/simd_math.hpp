@@ -5,6 +5,20 @@ namespace vivace::VIVACE_ISA {
 
 VIVACE_INLINE V16 negate(V16 a) { return zero() - a; }
 
+#if !defined(VIVACE_SIMD_AVX512)
+VIVACE_INLINE int compress(float* p, V16 a, unsigned bits) {
+  if (bits == 0) return 0;
+  float lanes[16];
+  store(lanes, a);
+  int count = 0;
+  for (int i = 0; i < 16; ++i) {
+    p[count] = lanes[i];
+    count += bits >> i & 1;
+  }
+  return count;
+}
+#endif
+
 // Polynomial with coefficients from the highest power down (Horner).
 template <int N>
 VIVACE_INLINE V16 polynomial(V16 x, const float (&c)[N]) {

@@ -33,6 +33,12 @@ VIVACE_INLINE Mask first_lanes(int n) {
   return {{lanes < n, lanes + 4 < n, lanes + 8 < n, lanes + 12 < n}};
 }
 
+VIVACE_INLINE unsigned lane_bits(Mask m) {
+  unsigned bits = 0;
+  for (int i = 0; i < 16; ++i) bits |= unsigned(m.q[i / 4][i % 4] & 1) << i;
+  return bits;
+}
+
 VIVACE_INLINE V16 load(const float* p) {
   V16 a;
   std::memcpy(&a, p, sizeof a);

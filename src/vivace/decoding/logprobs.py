@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vivace.core.request import Logprob
 from vivace.decoding.adjust import Row
-from vivace.decoding.draw import likeliest
+
+Ids = NDArray[np.int64]
 
 
 def raw_logprobs(
@@ -32,6 +34,14 @@ def raw_logprobs(
         top = likeliest(row, min(count, row.size)).tolist()
         entries |= {token: entry(token, rank) for rank, token in enumerate(top, start=1)}
     return entries
+
+
+def likeliest(logits: Row, count: int) -> Ids:
+    """The `count` highest ids, highest logit first, the lower id first among equals."""
+    first = logits.size - count
+    least = np.partition(logits, first)[first]
+    ids = np.flatnonzero(logits >= least)
+    return ids[np.argsort(-logits[ids], kind="stable")[:count]]
 
 
 def _rank(row: Row, token_id: int) -> int:

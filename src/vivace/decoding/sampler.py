@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from vivace.core.errors import VivaceError
 from vivace.core.step import Picked, ScheduledSequence, Step
 from vivace.decoding.adjust import Row, adjusted
-from vivace.decoding.draw import draw
+from vivace.decoding.draw import limits
 from vivace.decoding.logprobs import raw_logprobs
+from vivace.decoding.native_draw import fastest_draw
 from vivace.decoding.random_stream import uniform
 
 
@@ -48,6 +49,7 @@ class Sampler:
         self._eos_token_ids = eos_token_ids
         self._default_seed = default_seed
         self._decode = decode
+        self._draw = fastest_draw()
 
     def pick(self, logits: NDArray[np.float32], step: Step) -> list[Picked]:
         """One token for each of `step.sampling`, in order.
@@ -85,5 +87,5 @@ class Sampler:
                 raise InvalidLogitsError([sequence.request.request_id])
         if params.greedy:
             return greedy
-        position = len(sequence.token_ids)
-        return draw(logits, params, uniform(sequence.request, position, self._default_seed))
+        place = uniform(sequence.request, len(sequence.token_ids), self._default_seed)
+        return self._draw(logits, limits(params, float(logits[greedy]), logits.size), place)

@@ -57,6 +57,19 @@ class Runtime:
     def isa(self) -> str: ...
     def read_bandwidth(self, bytes: int) -> float: ...
 
+class RowSampler:
+    def __init__(self, isa: str) -> None: ...
+    def draw(
+        self,
+        logits: _Floats,
+        best: float,
+        inverse_temperature: float,
+        least: float,
+        count: int,
+        top_p: float,
+        uniform: float,
+    ) -> int: ...
+
 class Vector:
     def __init__(self, values: _Floats) -> None: ...
 
