@@ -69,6 +69,13 @@ def test_a_ramp_is_followed() -> None:
     assert np.diff(found)[-1] == pytest.approx(1 / 90, rel=0.01)
 
 
+@pytest.mark.parametrize("burstiness", [0.25, 4.0])
+def test_burstiness_does_not_change_the_rate_of_a_ramp(burstiness: float) -> None:
+    ramp = {"ramp_up_strategy": "linear", "ramp_up_start_rps": 50.0, "ramp_up_end_rps": 50.0}
+    gaps = np.diff(times(burstiness=burstiness, **ramp))
+    assert gaps.mean() == pytest.approx(1 / 50, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "plan",
     [

@@ -86,6 +86,21 @@ def test_connections_are_reused() -> None:
     assert len(peers) == 2
 
 
+def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
+    keeps = chunked(TOKEN).replace(b"connection: close\r\n", b"")
+
+    async def run() -> list[Outcome]:
+        async with (
+            answering([keeps, keeps]) as (url, _),
+            OpenAIClient(TargetPlan(base_url=url)) as client,
+        ):
+            first = await client.send(b"{}", None)
+            await asyncio.sleep(0.1)
+            return [first, await client.send(b"{}", None)]
+
+    assert [outcome.error for outcome in asyncio.run(run())] == [None, None]
+
+
 def test_a_refused_connection_is_an_outcome() -> None:
     async def run() -> Outcome:
         async with OpenAIClient(TargetPlan(base_url="http://127.0.0.1:9")) as client:

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.serve.checkpoint import CONTEXT, write_tiny_chat_model
 from tests.serve.process import failing, served, start
 from tests.serve.scripted import wait_until
+from vivace.serve.server import listen
 
 PROMPT = "def main():\n"
 MESSAGES = [{"role": "user", "content": "naïve café"}]
@@ -55,6 +56,15 @@ async def async_client(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
 def metrics(url: str) -> dict[str, float]:
     families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
     return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def test_no_token_waits_for_the_one_before_to_be_acknowledged() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_models_are_listed(client: openai.OpenAI, model: Path) -> None:

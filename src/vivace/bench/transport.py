@@ -28,7 +28,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Raises httpx.TransportError: there is no connection, or it broke, or made no sense."""
         body = await request.aread()
-        connection = self._take_idle() or await _connect(request.url, self._timeout)
+        connection = await self._take_idle() or await _connect(request.url, self._timeout)
         try:
             head = await connection.send(request, body)
         except BaseException:
@@ -41,11 +41,12 @@ class LeanTransport(httpx.AsyncBaseTransport):
         while self._idle:
             await self._idle.pop().close()
 
-    def _take_idle(self) -> _Connection | None:
+    async def _take_idle(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
+            await connection.close()
         return None
 
 
