@@ -31,6 +31,7 @@ from peers.environments import FOLDER, PEERS, AbsentError, install
 
 from vivace.hardware.machine import usable_cores
 
+PRESET = "1.1b"
 WORKLOADS = {"32+256": (32, 256), "256+64": (256, 64)}
 CLIENTS = (1, 4, 16)
 REQUESTS_PER_CLIENT = 2
@@ -90,7 +91,7 @@ def running(server: Server, threads: int, isa: str) -> Iterator[str]:
     """
     port = _free_port()
     places = {
-        "model": models.build("1.1b", server.model),
+        "model": models.build(PRESET, server.model),
         "port": port,
         "threads": threads,
     }
@@ -147,6 +148,7 @@ def drive(url: str, clients: int, lengths: tuple[int, int]) -> dict[str, float]:
     command += ["--base-url", url, "--max-concurrency", str(clients)]
     command += ["--num-prompts", str(clients * REQUESTS_PER_CLIENT)]
     command += ["--input-len", str(prompt), "--output-len", str(answer)]
+    command += ["--text-prompts", "--tokenizer", str(models.hugging_face(PRESET))]
     process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if process.returncode:
         raise AbsentError(f"vivace bench serve ended with {process.returncode}")
@@ -176,7 +178,7 @@ def main() -> None:
     given = parser.parse_args()
     takes = 6 * given.rounds * len(given.servers)
     print(f"This takes about {takes} minutes.", file=sys.stderr, flush=True)
-    models.hugging_face("1.1b")
+    models.hugging_face(PRESET)
     turns: dict[str, list[Any]] = {name: [] for name in given.servers}
     absent: dict[str, str] = {}
     for _ in range(given.rounds):

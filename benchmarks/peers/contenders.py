@@ -53,7 +53,8 @@ QUANTIZED = (
     Contender("OpenVINO int4, a8", "openvino", "int4", "openvino-int4", "a8"),
     Contender("OpenVINO int8", "openvino", "int8", "openvino-int8", "default"),
     Contender("OpenVINO int8, a8", "openvino", "int8", "openvino-int8", "a8"),
-    Contender("vLLM W8A8", "vllm", "int8", "w8a8", "w8a8", {}, ONEDNN),
+    Contender("vLLM W8A8", "vllm", "int8", "w8a8", no_amx_variables=ONEDNN),
+    Contender("vLLM int4", "vllm", "int4", "w4a16", no_amx_variables=ONEDNN),
     Contender("ONNX Runtime int4", "onnxruntime", "int4", "onnx-int4", "int4"),
 )
 BFLOAT16 = (

@@ -57,9 +57,15 @@ RECIPES = {
         "-openvino-int4",
         "openvino_model.bin",
     ),
-    "w8a8": Recipe(
-        "vllm", ("{here}/make_w8a8.py", "{model}", "{output}"), "-w8a8", "*.safetensors"
-    ),
+    **{
+        scheme: Recipe(
+            "vllm",
+            ("{here}/make_compressed.py", "{model}", "{output}", scheme),
+            f"-{scheme}",
+            "*.safetensors",
+        )
+        for scheme in ("w8a8", "w4a16")
+    },
     "onnx-int4": Recipe(
         "onnxruntime",
         (

@@ -91,7 +91,11 @@ class Worker:
             env={**os.environ, **(environment or {})},
             preexec_fn=os.setpgrp,  # a group that outlives us is continued and ended by the kernel
         )
-        self.about: dict[str, Any] = self._answer("ready")
+        try:
+            self.about: dict[str, Any] = self._answer("ready")
+        except WorkerError:
+            self.close()
+            raise
         self.ready_seconds = perf_counter() - started
         self._signal(signal.SIGSTOP)
 
