@@ -63,13 +63,22 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_requests_get_the_same_tokens_whatever_runs_around_them(folder: Path, dtype: str) -> None:
-    prompts, params = mixed_requests(COUNT)
-    llm = LLM(str(folder), backend="cpu", dtype=dtype, enable_prefix_caching=False)
+    check_every_setting(folder, COUNT, dtype=dtype)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4-g128", "int4-g32-zp", "int4-g64-a16"])
+def test_so_they_do_with_rounded_weights(folder: Path, quantize: str) -> None:
+    check_every_setting(folder, COUNT // 4, dtype="bfloat16", quantize=quantize)
+
+
+def check_every_setting(folder: Path, count: int, **numbers: str) -> None:
+    prompts, params = mixed_requests(count)
+    llm = LLM(str(folder), backend="cpu", enable_prefix_caching=False, **numbers)
     alone = [answers(llm, [one], [of_it])[0] for one, of_it in zip(prompts, params, strict=True)]
-    order = random.Random(3).sample(range(COUNT), COUNT)
+    order = random.Random(3).sample(range(count), count)
     shuffled = [prompts[i] for i in order], [params[i] for i in order]
     for name, options in SETTINGS.items():
-        llm = LLM(str(folder), backend="cpu", dtype=dtype, **options)
+        llm = LLM(str(folder), backend="cpu", **numbers, **options)
         assert answers(llm, *shuffled) == [alone[i] for i in order], name
         assert llm.stats().pages_used == 0
 

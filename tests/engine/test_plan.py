@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tests.engine.tiny import CONFIG
-from vivace.backends.protocol import KVSpec
+from tests.engine.tiny import CONFIG, write_tiny_llama
+from vivace.backends.protocol import KVSpec, LinearForm
 from vivace.backends.reference import ReferenceBackend
 from vivace.cache.pool import PageDemand, blocks_per_sequence, longest_that_fits, plan_pages
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
 from vivace.engine.plan import plan_memory, weight_bytes
-from vivace.models.loader import model_spec
+from vivace.formats.checkpoint import open_checkpoint
+from vivace.formats.policy import PrecisionPolicy
+from vivace.formats.qtensor import QTensor
+from vivace.formats.rounding import stored_as
+from vivace.models.loader import load_decoder, model_spec
 
 pytestmark = pytest.mark.tiny
 
@@ -63,6 +70,30 @@ def test_weights_are_those_of_the_decoder_in_the_dtype_of_the_backend() -> None:
 
 def test_a_tied_table_is_kept_as_rows_and_as_a_head() -> None:
     assert weight_bytes(model_spec({**CONFIG, "tie_word_embeddings": True}), "float32") == WEIGHTS
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4-g32,embedding=int8", "int4-g128-zp,head=none"])
+@pytest.mark.parametrize("experts", [False, True])
+def test_rounded_weights_are_counted_as_they_are_stored(
+    tmp_path: Path, quantize: str, experts: bool
+) -> None:
+    kept: list[QTensor] = []
+
+    class Counting(ReferenceBackend):
+        def embedding(self, tensor: QTensor) -> Any:
+            kept.append(tensor)
+            return super().embedding(tensor)
+
+        def linear(self, parts: Any, *others: Any, form: LinearForm, **more: Any) -> Any:
+            kept.extend(stored_as(parts, form.scheme))
+            return super().linear(parts, *others, form=form, **more)
+
+    moe = {"model_type": "mixtral", "num_local_experts": 3} if experts else {}
+    checkpoint = open_checkpoint(write_tiny_llama(tmp_path, **moe))
+    policy = PrecisionPolicy.parse(quantize)
+    spec = load_decoder(checkpoint, Counting(), policy=policy).spec
+    vectors = 4 * 5 * 48  # norms
+    assert weight_bytes(spec, "float32", policy) == sum(t.nbytes for t in kept) + vectors
 
 
 def test_what_was_asked_for_must_fit_what_is_free() -> None:

@@ -11,10 +11,14 @@ import pytest
 from decoder_runs import logits
 from safetensors.numpy import save_file
 
-from vivace.backends.protocol import KVSpec
+from tests.engine.tiny import write_tiny_llama
+from vivace.backends.protocol import KVSpec, LinearForm
 from vivace.backends.reference import ReferenceBackend
 from vivace.core.errors import CheckpointError, UsageError, VivaceError
 from vivace.formats.checkpoint import open_checkpoint
+from vivace.formats.policy import PrecisionPolicy
+from vivace.formats.qtensor import INT8
+from vivace.formats.schemes import int4
 from vivace.models.families import FAMILIES
 from vivace.models.loader import load_decoder, model_spec, tensor_shapes
 
@@ -71,6 +75,33 @@ def test_gemma3_text_config_may_leave_out_what_is_usual() -> None:
     windows = [layer.attention.window for layer in spec.layers]
     assert windows == [4096] * 5 + [None]
     assert [layer.rotary for layer in spec.layers] == [1] * 5 + [0]
+
+
+def test_linears_are_kept_as_the_policy_and_their_place_ask(tmp_path: Path) -> None:
+    forms: dict[str, LinearForm] = {}
+
+    class Watching(ReferenceBackend):
+        def linear(self, parts: Any, *others: Any, form: LinearForm, **more: Any) -> Any:
+            forms[parts[0].name.removeprefix("model.")] = form
+            return super().linear(parts, *others, form=form, **more)
+
+    checkpoint = open_checkpoint(
+        write_tiny_llama(tmp_path, model_type="mixtral", num_local_experts=2)
+    )
+    load_decoder(checkpoint, Watching(), policy=PrecisionPolicy.parse("int4-g32,layers.1.*=none"))
+    experts = "layers.{}.block_sparse_moe.experts.1.{}.weight"
+    assert forms[experts.format(0, "w1")] == LinearForm(int4(32), gated=True)
+    assert forms[experts.format(0, "w2")] == LinearForm(int4(32))
+    assert forms["layers.0.self_attn.q_proj.weight"] == LinearForm(int4(32))
+    assert forms["layers.0.block_sparse_moe.gate.weight"] == LinearForm()
+    assert forms[experts.format(1, "w1")] == LinearForm(gated=True)
+    assert forms["lm_head.weight"] == LinearForm(INT8)
+
+
+def test_a_rule_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(write_tiny_llama(tmp_path))
+    with pytest.raises(UsageError, match=r"layers\.0\.attention\.qkv"):
+        load_decoder(checkpoint, ReferenceBackend(), policy=PrecisionPolicy.parse("*.router=int8"))
 
 
 def test_weights_are_views_and_keep_their_names(tmp_path: Path) -> None:

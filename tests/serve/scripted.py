@@ -36,6 +36,7 @@ def info(**changes: Any) -> EngineInfo:
         "family": "llama",
         "backend": "reference",
         "dtype": "float32",
+        "quantization": "int8",
         "vocab_size": FIRST_WORD + len(WORDS),
         "max_model_len": 1024,
         "eos_token_ids": (),

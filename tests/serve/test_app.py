@@ -207,6 +207,7 @@ def test_priority_and_cache_salt_reach_the_engine(
 def test_models(client: httpx.Client) -> None:
     (card,) = client.get("/v1/models").json()["data"]
     assert (card["id"], card["object"], card["max_model_len"]) == ("scripted", "model", 1024)
+    assert (card["dtype"], card["quantization"]) == ("float32", "int8")
     assert client.get("/v1/models/scripted").json() == card
     for answer in (
         client.get("/v1/models/other/model"),
