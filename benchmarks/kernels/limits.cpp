@@ -1,7 +1,6 @@
 // What all threads together can do at most: one JSON object of bytes and operations per second.
 // Usage: limits amx|avx512|avx2|portable THREADS
-// Build: c++ -std=c++20 -O3 -pthread -Inative benchmarks/kernels/limits.cpp
-//        benchmarks/kernels/peaks.cpp native/thread_pool.cpp -o limits
+// Built by benchmarks/peers/limits.py.
 #include <sys/mman.h>
 
 #include <cstdio>

@@ -13,6 +13,7 @@ SOURCES = (
     "benchmarks/kernels/limits.cpp",
     "benchmarks/kernels/peaks.cpp",
     "native/thread_pool.cpp",
+    "native/affinity.cpp",
 )
 PROGRAM = ROOT / "build" / "limits" / "limits"
 
@@ -23,7 +24,7 @@ def build() -> Path:
     Raises:
         AbsentError: it does not compile.
     """
-    sources = [ROOT / source for source in SOURCES]
+    sources = [ROOT / source for source in SOURCES if (ROOT / source).exists()]
     headers = [*(ROOT / "native").glob("*.hpp"), *(ROOT / "benchmarks/kernels").glob("*.hpp")]
     newest = max(file.stat().st_mtime for file in (*sources, *headers))
     if not PROGRAM.exists() or PROGRAM.stat().st_mtime < newest:
