@@ -62,7 +62,7 @@ bench-peers: $(MADE)/dev oracle ## everything beside every peer, and docs/perfor
 	@$(BIN)/python tools/performance_page.py
 
 bench-kernels: $(MADE)/cmake ## each kernel beside its limit: streaming read, int8 and bfloat16 peak
-	@$(BIN)/cmake -S . -B build/bench -DVIVACE_KERNELS_BENCH=ON -DCMAKE_BUILD_TYPE=Release \
+	@mkdir -p build && $(BIN)/cmake -S . -B build/bench -DVIVACE_KERNELS_BENCH=ON -DCMAKE_BUILD_TYPE=Release \
 	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python > build/bench.log 2>&1 && \
 	    $(BIN)/cmake --build build/bench --target kernels_bench >> build/bench.log 2>&1 || \
 	    { tail -20 build/bench.log >&2; exit 1; }
