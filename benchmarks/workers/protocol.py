@@ -97,7 +97,11 @@ class Worker:
             self.close()
             raise
         self.ready_seconds = perf_counter() - started
-        self._signal(signal.SIGSTOP)
+        self._stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def has_ended(self) -> bool:
@@ -118,7 +122,7 @@ class Worker:
         except BrokenPipeError:
             raise WorkerError("it has ended") from None
         finally:
-            self._signal(signal.SIGSTOP)
+            self._stop()
 
     def close(self) -> None:
         self._signal(signal.SIGCONT)
@@ -139,6 +143,12 @@ class Worker:
         if key not in answer:
             raise WorkerError(answer["error"])
         return answer[key]
+
+    def _stop(self) -> None:
+        """Returns when it stands still, so that the next turn begins on a quiet machine."""
+        if not self.has_ended:
+            self._signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
