@@ -27,7 +27,7 @@ double read_bandwidth(Runtime& runtime, std::size_t bytes) {
   const std::size_t chunks = std::max<std::size_t>(bytes / kChunk, 1);
   const Memory memory(chunks * kChunk);
   std::memset(memory.at(), 1, chunks * kChunk);
-  const std::lock_guard lock(runtime.busy);
+  const auto held = runtime.hold();
   double best = 0;
   for (int pass = 0; pass < kPasses; ++pass) {
     std::atomic<std::uint64_t> total{0};

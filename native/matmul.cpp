@@ -18,23 +18,21 @@ RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, const Line
   if (norm_) normed_ = layout.take<float>(stride_ * context.runtime.pool.threads());
 }
 
-int panels_per_item(const Runtime& runtime, int panels) {
-  constexpr int kMost = 8, kItemsPerThread = 4;
-  const int items = kItemsPerThread * static_cast<int>(runtime.pool.threads());
-  return std::clamp(panels / items, 1, kMost);
+Claims panel_claims(const GemmTask& task) {
+  // Below this many products a claim takes longer than it is worth; above `kMost` panels in order
+  // prefetching gains nothing.
+  constexpr std::int64_t kLeastProducts = 1 << 16;
+  constexpr std::uint32_t kMost = 8;
+  const std::int64_t products = std::int64_t(kPanelColumns) * task.rows.k * task.rows.m;
+  const std::int64_t least = kLeastProducts / std::max<std::int64_t>(products, 1) + 1;
+  return {std::uint32_t(least), std::max(std::uint32_t(least), kMost)};
 }
 
 void multiply(Runtime& runtime, const GemmTask& task) {
-  // Below this many products the threads' news would take longer than the work.
-  constexpr double kSmall = 1 << 15;
-  const int panels = num_panels(task.weights);
-  const double products = double(task.weights.n) * task.weights.k * task.rows.m;
-  const int step = products < kSmall ? panels : panels_per_item(runtime, panels);
-  const int items = (panels + step - 1) / step;
-  runtime.pool.parallel_for(items, [&](std::size_t item, unsigned) {
-    const int begin = static_cast<int>(item) * step;
-    runtime.kernels.gemm(task, begin, std::min(begin + step, panels));
-  });
+  runtime.pool.parallel_ranges(num_panels(task.weights), panel_claims(task),
+                               [&](std::size_t begin, std::size_t end, unsigned) {
+                                 runtime.kernels.gemm(task, int(begin), int(end));
+                               });
 }
 
 }  // namespace vivace

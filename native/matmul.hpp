@@ -48,8 +48,8 @@ class RowPacker {
   Scratch<float> normed_;  // a row per thread
 };
 
-// How many panels a thread claims at once: enough items for balance, panels in order for prefetch.
-int panels_per_item(const Runtime& runtime, int panels);
+// How many panels of a matmul a thread claims at once.
+Claims panel_claims(const GemmTask& task);
 
 // Runs one matmul, its panels shared among the threads.
 void multiply(Runtime& runtime, const GemmTask& task);

@@ -90,14 +90,12 @@ struct Norm {
 // body(row, thread) for each row; small batches of narrow rows stay on this thread.
 template <typename Body>
 void for_rows(Runtime& runtime, int rows, int width, Body body) {
-  constexpr int kValuesPerItem = 8192;
-  const int per_item = std::max(1, kValuesPerItem / std::max(1, width));
-  const int items = (rows + per_item - 1) / per_item;
-  runtime.pool.parallel_for(items, [&](std::size_t item, unsigned thread) {
-    const int begin = static_cast<int>(item) * per_item;
-    const int end = std::min(begin + per_item, rows);
-    for (int row = begin; row < end; ++row) body(row, thread);
-  });
+  constexpr int kLeastValues = 8192;
+  const std::uint32_t claim = std::max(1, kLeastValues / std::max(1, width));
+  runtime.pool.parallel_ranges(
+      rows, {claim, claim}, [&](std::size_t begin, std::size_t end, unsigned thread) {
+        for (std::size_t row = begin; row < end; ++row) body(static_cast<int>(row), thread);
+      });
 }
 
 }  // namespace vivace

@@ -179,20 +179,25 @@ class ExpertsResidual final : public Op {
   void multiply_groups(const Frame& frame, const Routing& routing,
                        const std::vector<LinearPtr>& linears, Rows out,
                        const ActivationTask* activation) const {
+    if (routing.num_groups == 0) return;
     const PackedRows* const rows = rows_.in(frame.scratch);
     const int panels = num_panels(linears[0]->matrix);
-    const int step = panels_per_item(frame.runtime, panels * routing.num_groups);
-    const int items = (panels + step - 1) / step;
-    frame.runtime.pool.parallel_for(items * routing.num_groups, [&](std::size_t item, unsigned) {
-      const int group = static_cast<int>(item) / items;
-      const int begin = static_cast<int>(item) % items * step;
-      const GemmTask task{.weights = linears[routing.groups[group].expert]->matrix,
-                          .rows = rows[group],
-                          .out = out.row(routing.groups[group].begin),
-                          .out_stride = out.width,
-                          .activation = activation};
-      frame.runtime.kernels.gemm(task, begin, std::min(begin + step, panels));
-    });
+    const auto task_of = [&](int group) {
+      return GemmTask{.weights = linears[routing.groups[group].expert]->matrix,
+                      .rows = rows[group],
+                      .out = out.row(routing.groups[group].begin),
+                      .out_stride = out.width,
+                      .activation = activation};
+    };
+    const auto multiply_panels = [&](int begin, int end, unsigned) {
+      for (int at = begin; at < end;) {
+        const int first = at % panels, last = std::min(panels, first + end - at);
+        frame.runtime.kernels.gemm(task_of(at / panels), first, last);
+        at += last - first;
+      }
+    };
+    frame.runtime.pool.parallel_ranges(std::size_t(panels) * routing.num_groups,
+                                       panel_claims(task_of(0)), multiply_panels);
   }
 
   // Sums a row's experts from the likeliest down, whatever place they have.

@@ -55,7 +55,7 @@ bool transfer_all(std::span<Byte> bytes, std::size_t offset, Transfer transfer) 
 std::optional<Checksums> write_blocks(Runtime& runtime, int file, std::span<const char> bytes) {
   Checksums sums(num_blocks(bytes.size()));
   std::atomic<bool> written{true};
-  const std::lock_guard lock(runtime.busy);
+  const auto held = runtime.hold();
   runtime.pool.parallel_for(sums.size(), [&](std::size_t index, unsigned) {
     const std::span<const char> block = block_of(bytes, index);
     sums[index] = checksum(block);
@@ -70,7 +70,7 @@ std::optional<Checksums> write_blocks(Runtime& runtime, int file, std::span<cons
 bool read_blocks(Runtime& runtime, int file, std::span<char> bytes, const Checksums& checksums) {
   if (checksums.size() != num_blocks(bytes.size())) return false;
   std::atomic<bool> intact{true};
-  const std::lock_guard lock(runtime.busy);
+  const auto held = runtime.hold();
   runtime.pool.parallel_for(checksums.size(), [&](std::size_t index, unsigned) {
     const std::span<char> block = block_of(bytes, index);
     const bool done = transfer_all(

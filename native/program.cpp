@@ -48,7 +48,7 @@ void Program::add(OpPtr op) {
 
 void Program::run(const Batch& batch) {
   validate(batch, bounds_);
-  const std::lock_guard lock(runtime_->busy);
+  const auto held = runtime_->hold();
   for (int s = 0; s < batch.sequences(); ++s) {
     const int begin = batch.query_starts[s], end = batch.query_starts[s + 1];
     std::fill(sequence_of_.begin() + begin, sequence_of_.begin() + end, s);

@@ -12,10 +12,16 @@ namespace vivace {
 struct Runtime {
   Runtime(unsigned threads, Isa isa) : pool(threads), kernels(vivace::kernels(isa)) {}
 
+  // Held while the pool works: it takes one loop at a time.
+  std::unique_lock<std::mutex> hold() {
+    std::unique_lock lock(busy);
+    pool.settle();
+    return lock;
+  }
+
   ThreadPool pool;
   const KernelTable& kernels;
   Arena weights;
-  // Held while the pool works: it takes one loop at a time.
   std::mutex busy;
 };
 

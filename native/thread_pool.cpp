@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "affinity.hpp"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -39,10 +41,15 @@ uint32_t item_of(uint64_t ticket) { return static_cast<uint32_t>(ticket); }
 
 }  // namespace
 
-ThreadPool::ThreadPool(unsigned threads) {
+ThreadPool::ThreadPool(unsigned threads) : cpus_(allowed_cpus()) {
+  if (cpus_.size() != threads) cpus_.clear();
   for (unsigned thread = 1; thread < threads; ++thread) {
     workers_.emplace_back([this, thread] { work(thread); });
   }
+}
+
+void ThreadPool::settle() const {
+  if (!cpus_.empty() && current_cpu() != cpus_[0]) move_thread(cpus_[0]);
 }
 
 ThreadPool::~ThreadPool() {
@@ -52,11 +59,13 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run(uint32_t count, Call call, void* context) {
+void ThreadPool::run(uint32_t count, Claims claims, Call call, void* context) {
   const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   // Closes the old loop's tickets before its fields change.
   ticket_.store((static_cast<uint64_t>(epoch) << 32) | UINT32_MAX);
   count_.store(count);
+  least_.store(claims.least);
+  most_.store(claims.most);
   call_.store(call);
   context_.store(context);
   completed_.store(0);
@@ -70,6 +79,7 @@ void ThreadPool::run(uint32_t count, Call call, void* context) {
 }
 
 void ThreadPool::work(unsigned thread) {
+  if (!cpus_.empty()) pin_thread(cpus_[thread]);
   uint32_t seen = 0;
   while (true) {
     wait_for_news(seen);
@@ -79,16 +89,23 @@ void ThreadPool::work(unsigned thread) {
   }
 }
 
+uint32_t ThreadPool::claim(uint32_t left) const {
+  const uint32_t share = left / (2 * threads());
+  return std::min(left, std::max(least_.load(), std::min(share, most_.load())));
+}
+
 void ThreadPool::drain(uint32_t epoch, unsigned thread) {
   uint64_t ticket = ticket_.load();
   while (epoch_of(ticket) == epoch) {
     const uint32_t item = item_of(ticket);
     const Call call = call_.load();
     void* const context = context_.load();
-    if (item >= count_.load()) return;
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
-    call(context, item, thread);
-    completed_.fetch_add(1, std::memory_order_release);
+    const uint32_t count = count_.load();
+    if (item >= count) return;
+    const uint32_t items = claim(count - item);
+    if (!ticket_.compare_exchange_weak(ticket, ticket + items)) continue;
+    call(context, item, item + items, thread);
+    completed_.fetch_add(items, std::memory_order_release);
     ticket = ticket_.load();
   }
 }

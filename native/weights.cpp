@@ -47,7 +47,7 @@ Embedding::Embedding(DType dtype, int rows, int width)
 void Embedding::pack(Runtime& runtime, const WeightPart& source) const {
   require_shape(source.num_rows == rows, "a table and its rows");
   require_shape(is_float(source.type), "a table is made of floats");
-  const std::lock_guard lock(runtime.busy);
+  const auto held = runtime.hold();
   const std::size_t stride = source.row_stride * element_bytes(source.type);
   const auto convert = runtime.kernels.rows.convert;
   const int items = (rows + kRowsPerItem - 1) / kRowsPerItem;
@@ -80,7 +80,7 @@ Linear::Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& given_
 void Linear::pack(Runtime& runtime, const std::vector<WeightPart>& parts) const {
   require_shape(sum_of_rows(parts) == matrix.n, "the parts of a linear layer and its outputs");
   for (const WeightPart& part : parts) require_format(part, matrix.format);
-  const std::lock_guard lock(runtime.busy);
+  const auto held = runtime.hold();
   runtime.pool.parallel_for(num_panels(matrix), [&](std::size_t panel, unsigned) {
     const int begin = static_cast<int>(panel);
     runtime.kernels.pack_panels(parts.data(), static_cast<int>(parts.size()), matrix, begin,
