@@ -1,95 +1,37 @@
-// Causal attention over paged keys and values, by online softmax (Milakov and Gimelshein 2018;
-// Dao et al. 2022) over super-blocks of 128 positions.
+// Causal attention over paged keys and values (Dao et al. 2022): online softmax over super-blocks
+// of 128 positions, in parts of kPartTokens that are folded in ascending order.
 //
-// Super-blocks are aligned to absolute positions, and what a row does not see adds exactly zero:
-// a row's result depends on its own position, never on how rows are grouped into items.
+// Parts and super-blocks are aligned to absolute positions, and what a row does not see adds
+// exactly zero: a row's result depends on its own position, never on how work is cut into items.
 #pragma once
 
-#include "attention_products.hpp"
+#include "attention_softmax.hpp"
 #if defined(VIVACE_TILES)
 #include "attention_tiles.hpp"
 #endif
 
 namespace vivace::VIVACE_ISA {
 
-// Query rows of an item that is large enough to use its keys well.
+// Query rows per KV head of an item that is large enough to use its keys well: whole blocks.
+#if defined(VIVACE_TILES)
 constexpr int kItemQueries = 64;
-
-// Below any score, and finite so that differences of it are numbers.
-constexpr float kLowest = -1e38f;
-
-// Running softmax of one query row: the largest score so far and the sum of exponentials.
-struct RowState {
-  float largest;
-  float sum;
-};
-
-// The positions [begin, end) of a super-block that a query row sees, relative to its start.
-struct Visible {
-  int begin;
-  int end;
-};
+#else
+constexpr int kItemQueries = 48;
+#endif
 
 VIVACE_INLINE int clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
-
-VIVACE_INLINE int first_visible(const AttentionLayer& layer, int position) {
-  const int first = position - layer.window + 1;
-  return layer.window == 0 || first < 0 ? 0 : first;
-}
 
 VIVACE_INLINE Visible visible(const AttentionLayer& layer, int position, int start) {
   const int begin = clamp(first_visible(layer, position) - start, 0, kBlockTokens);
   return {begin, clamp(position + 1 - start, 0, kBlockTokens)};
 }
 
-VIVACE_INLINE V16 hide(V16 scores, Visible seen, int token) {
-  const V16 hidden = broadcast(-__builtin_inff());
-  if (token + 16 > seen.end) {
-    scores = select(first_lanes(clamp(seen.end - token, 0, 16)), scores, hidden);
-  }
-  if (token < seen.begin) {
-    scores = select(first_lanes(clamp(seen.begin - token, 0, 16)), hidden, scores);
-  }
-  return scores;
-}
-
-VIVACE_INLINE V16 cap_scores(const AttentionLayer& layer, V16 scores) {
-  scores = scores * broadcast(layer.scale);
-  if (layer.softcap == 0.0f) return scores;
-  const V16 cap = broadcast(layer.softcap);
-  return cap * tanh(scores / cap);
-}
-
-// Turns one row's scores of tokens [16 first, 16 last) into probabilities relative to the row's new
-// largest score, and returns the factor for what was summed before.
-template <class Step>
-VIVACE_INLINE float soften_row(const AttentionLayer& layer, RowState& state, float* scores,
-                               char* probabilities, Visible seen, PageRange pages) {
-  V16 largest = broadcast(state.largest);
-  for (int p = pages.begin; p < pages.end; ++p) {
-    const V16 s = hide(cap_scores(layer, load(scores + 16 * p)), seen, 16 * p);
-    store(scores + 16 * p, s);
-    largest = max(largest, s);
-  }
-  const float now = reduce_max(largest);
-  V16 sum = zero();
-  for (int p = pages.begin; p < pages.end; ++p) {
-    const V16 e = exp(load(scores + 16 * p) - broadcast(now));
-    Step::put(probabilities, 16 * p, e);
-    sum = sum + e;
-  }
-  const float factor = first_lane(exp(broadcast(state.largest - now)));
-  state.sum = state.sum * factor + reduce_add(sum);
-  state.largest = now;
-  return factor;
-}
-
-// One thread's memory for one item.
+// One thread's memory for one item; each but the last two holds one block per KV head.
 struct AttentionScratch {
-  char* queries;        // PackedRows of all query rows
-  char* tail;           // values of the last page, cleared behind the last position
-  float* sums;          // [query rows][value_width]
-  RowState* states;     // [query rows]
+  char* queries;        // PackedRows of the head's queries
+  char* tails;          // values of the last page, cleared behind the last position
+  float* part;          // state of one part
+  float* folded;        // state of the parts before
   float* scores;        // [rows of a block][kBlockTokens]
   char* probabilities;  // [rows of a block], kBlockTokens each
 };
@@ -98,97 +40,152 @@ VIVACE_INLINE PackedRows query_rows(const KVLayout& kv, int queries, void* data)
   return {.kind = row_kind(kv.dtype), .m = queries, .k = kv.head_dim, .data = data};
 }
 
-VIVACE_INLINE std::size_t take(std::size_t& used, std::size_t bytes) {
-  const std::size_t start = used;
-  used += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  return start;
+VIVACE_INLINE std::size_t query_bytes(const KVLayout& kv, int queries) {
+  return units(rows_bytes(query_rows(kv, queries, nullptr)), kAlignment) * kAlignment;
 }
 
-// Lays the scratch out from `base`; returns the bytes used.
-static std::size_t lay_out(const AttentionLayer& layer, int queries, char* base,
-                           AttentionScratch& scratch) {
+VIVACE_INLINE char* take(char*& free, std::size_t bytes) {
+  char* const taken = free;
+  free += units(bytes, kAlignment) * kAlignment;
+  return taken;
+}
+
+// Lays the scratch out from `base`; returns its end.
+static char* lay_out(const AttentionLayer& layer, int num_rows, char* base,
+                     AttentionScratch& scratch) {
   const KVLayout& kv = layer.kv;
-  std::size_t used = 0;
-  scratch.queries = base + take(used, rows_bytes(query_rows(kv, queries, nullptr)));
-  scratch.tail = base + take(used, value_bytes(kv));
-  scratch.sums = (float*)(base + take(used, sizeof(float) * queries * value_width(kv)));
-  scratch.states = (RowState*)(base + take(used, sizeof(RowState) * queries));
-  scratch.scores = (float*)(base + take(used, sizeof(float) * kMaxBlockRows * kBlockTokens));
-  scratch.probabilities = base + take(used, std::size_t(kMaxBlockRows) * kProbabilityStride);
-  return used;
+  const int queries = num_rows * group_of(layer);
+  const std::size_t state = sizeof(float) * attention_state_floats(layer, num_rows);
+  scratch.queries = take(base, query_bytes(kv, queries) * kv.num_kv_heads);
+  scratch.tails = take(base, value_bytes(kv) * kv.num_kv_heads);
+  scratch.part = (float*)take(base, state);
+  scratch.folded = (float*)take(base, state);
+  scratch.scores = (float*)take(base, sizeof(float) * kMaxBlockRows * kBlockTokens);
+  scratch.probabilities = take(base, std::size_t(kMaxBlockRows) * kProbabilityStride);
+  return base;
 }
 
-// An item at work: query row i is row i / group of the item, head i % group of the KV head.
+// An item at work. Query i of a KV head is row i / group of the item, head i % group of its group.
 struct Work {
   const AttentionLayer& layer;
   const AttentionItem& item;
   AttentionScratch scratch;
   int group;
-  int queries;
+  int queries;  // per KV head
 
+  const KVLayout& kv() const { return layer.kv; }
   int position(int query) const { return item.first_position + query / group; }
   int last_position() const { return item.first_position + item.num_rows - 1; }
-  int head(int query) const { return item.kv_head * group + query % group; }
+  int end_position() const {
+    const int end = (item.first_part + item.num_parts) * kPartTokens;
+    return end <= last_position() ? end : last_position() + 1;
+  }
+  // Head index of a query of the item's KV head `head`.
+  int query_head(int head, int query) const {
+    return (item.first_kv_head + head) * group + query % group;
+  }
+  const char* page(int block) const {
+    return (const char*)layer.pages + item.block_table[block] * layer.page_stride;
+  }
+  PackedRows packed(int head) const {
+    return query_rows(kv(), queries, scratch.queries + head * query_bytes(kv(), queries));
+  }
+  char* tail(int head) const { return scratch.tails + head * value_bytes(kv()); }
 };
 
-template <class Products>
-VIVACE_INLINE void begin_rows(const Work& work) {
-  const KVLayout& kv = work.layer.kv;
-  const PackedRows rows = query_rows(kv, work.queries, work.scratch.queries);
-  for (int q = 0; q < work.queries; ++q) {
-    const std::int64_t row = q / work.group * work.item.query_stride;
-    const float* query = work.item.queries + row + std::int64_t(work.head(q)) * kv.head_dim;
-    pack_row_as(Products::kQueryLayout, query, rows, q);
-    const float* sinks = work.layer.sinks;
-    // A sink is a logit seen before all others, with no value.
-    work.scratch.states[q] = sinks ? RowState{sinks[work.head(q)], 1.0f} : RowState{kLowest, 0.0f};
-  }
-  const std::int64_t count = std::int64_t(work.queries) * value_width(kv);
-  for (std::int64_t i = 0; i < count; i += 16) store(work.scratch.sums + i, zero());
+// --- states ---
+
+VIVACE_INLINE RowStates state_of(const Work& work, float* states, int head) {
+  float* const largest = states + head * head_state_floats(work.layer, work.item.num_rows);
+  return {largest, largest + padded_queries(work.queries), state_width(work.kv())};
 }
 
-VIVACE_INLINE void end_rows(const Work& work) {
-  const int dim = work.layer.kv.head_dim;
+// The state of the item's part `part`, of its own KV heads.
+VIVACE_INLINE float* part_states(const Work& work, int part) {
+  if (work.item.states == nullptr) return work.scratch.part;
+  const AttentionLayer& layer = work.layer;
+  const int num_rows = work.item.num_rows;
+  return work.item.states + part * attention_state_floats(layer, num_rows) +
+         work.item.first_kv_head * head_state_floats(layer, num_rows);
+}
+
+VIVACE_INLINE void clear_state(const Work& work, RowStates state) {
+  for (int q = 0; q < padded_queries(work.queries); q += 16) {
+    store(state.largest + q, broadcast(kLowest));
+  }
+  const std::int64_t count = std::int64_t(work.queries) * state.width;
+  for (std::int64_t i = 0; i < count; i += 16) store(state.sums + i, zero());
+}
+
+// A sink is a logit seen before all others, with no value.
+VIVACE_INLINE void add_sinks(const Work& work, RowStates state, int head) {
+  if (work.layer.sinks == nullptr) return;
   for (int q = 0; q < work.queries; ++q) {
-    const float* sums = work.scratch.sums + std::int64_t(q) * value_width(work.layer.kv);
+    state.largest[q] = work.layer.sinks[work.query_head(head, q)] * kLog2E;
+    state.row(q)[state.width - 16] = 1.0f;
+  }
+}
+
+// into = into + part, in this order.
+static void fold_state(const Work& work, RowStates part, RowStates into) {
+  for (int first = 0; first < work.queries; first += 16) {
+    const V16 a = load(into.largest + first), b = load(part.largest + first);
+    const V16 largest = max(a, b);
+    float keep[16], add[16];
+    store(keep, exp2(a - largest));
+    store(add, exp2(b - largest));
+    store(into.largest + first, largest);
+    const int last = first + 16 < work.queries ? first + 16 : work.queries;
+    for (int q = first; q < last; ++q) {
+      for (int d = 0; d < into.width; d += 16) {
+        const V16 kept = load(into.row(q) + d) * broadcast(keep[q - first]);
+        store(into.row(q) + d, fma(load(part.row(q) + d), broadcast(add[q - first]), kept));
+      }
+    }
+  }
+}
+
+VIVACE_INLINE void write_rows(const Work& work, RowStates state, int head) {
+  const int dim = work.kv().head_dim;
+  for (int q = 0; q < work.queries; ++q) {
+    const float* sums = state.row(q);
+    const V16 total = broadcast(reduce_add(load(sums + state.width - 16)));
     float* out = work.item.out + q / work.group * work.item.out_stride +
-                 std::int64_t(work.head(q)) * dim;
-    const V16 total = broadcast(work.scratch.states[q].sum);
+                 std::int64_t(work.query_head(head, q)) * dim;
     for (int d = 0; d < dim; d += 16) {
       store_partial(out + d, load(sums + d) / total, dim - d < 16 ? dim - d : 16);
     }
   }
 }
 
-// What follows the last position in its page is unwritten or stale: a probability of zero must
-// not meet a NaN there.
-static void copy_tail(const Work& work) {
-  const KVLayout& kv = work.layer.kv;
-  const int last = work.last_position();
-  const char* page = (const char*)work.layer.pages +
-                     work.item.block_table[last / kPageTokens] * work.layer.page_stride;
-  std::memcpy(work.scratch.tail, page + value_offset(kv, work.item.kv_head), value_bytes(kv));
-  for (int slot = last % kPageTokens + 1; slot < kPageTokens; ++slot) {
-    for (int d = 0; d < value_width(kv); ++d) {
-      char* value = work.scratch.tail + value_index(kv, slot, d) * element_bytes(kv.dtype);
-      std::memset(value, 0, element_bytes(kv.dtype));
-    }
+// --- keys and values ---
+
+template <class Products>
+VIVACE_INLINE void pack_queries(const Work& work, int head) {
+  const PackedRows rows = work.packed(head);
+  for (int q = 0; q < work.queries; ++q) {
+    const float* query = work.item.queries + q / work.group * work.item.query_stride +
+                         std::int64_t(work.query_head(head, q)) * work.kv().head_dim;
+    pack_row_as(Products::kQueryLayout, query, rows, q);
   }
 }
 
-// Where the keys and values of a super-block's pages stand.
-VIVACE_INLINE BlockPages find_pages(const Work& work, int start, PageRange range) {
-  const KVLayout& kv = work.layer.kv;
-  BlockPages pages{};
-  for (int p = range.begin; p < range.end; ++p) {
-    const int block = start / kPageTokens + p;
-    const char* page =
-        (const char*)work.layer.pages + work.item.block_table[block] * work.layer.page_stride;
-    const bool tail = block == work.last_position() / kPageTokens;
-    pages.keys[p] = page + key_offset(kv, work.item.kv_head);
-    pages.values[p] = tail ? work.scratch.tail : page + value_offset(kv, work.item.kv_head);
-  }
-  return pages;
+// What follows the last position in its page is unwritten or stale: a probability of zero must
+// not meet a NaN there.
+VIVACE_INLINE void copy_tail(const Work& work, int head) {
+  const KVLayout& kv = work.kv();
+  const int tokens = work.last_position() % kPageTokens + 1;
+  const char* values = work.page(work.last_position() / kPageTokens) +
+                       value_offset(kv, work.item.first_kv_head + head);
+  char* const tail = work.tail(head);
+  const int row = value_row_tokens(kv);
+  const std::size_t row_bytes = value_bytes(kv) / kPageTokens * row;
+  const std::size_t whole = tokens / row * row_bytes;
+  std::memcpy(tail, values, whole);
+  std::memset(tail + whole, 0, value_bytes(kv) - whole);
+  if (tokens % row == 0) return;
+  // The first of a pair of tokens: the low half of each word.
+  for (std::size_t i = whole; i < whole + row_bytes; i += 4) std::memcpy(tail + i, values + i, 2);
 }
 
 // The pages of a super-block that any of the queries [begin, end) sees.
@@ -198,62 +195,143 @@ VIVACE_INLINE PageRange seen_pages(const Work& work, int begin, int end, int sta
   return {first / kPageTokens, (last + kPageTokens - 1) / kPageTokens};
 }
 
-// One block of query rows against one super-block.
+// Where the keys and values of one head stand in a super-block's pages.
+VIVACE_INLINE BlockPages find_pages(const Work& work, int head, int start, PageRange range) {
+  const KVLayout& kv = work.kv();
+  BlockPages pages{};
+  for (int p = range.begin; p < range.end; ++p) {
+    const int block = start / kPageTokens + p;
+    const char* page = work.page(block);
+    const bool last = block == work.last_position() / kPageTokens;
+    pages.keys[p] = page + key_offset(kv, work.item.first_kv_head + head);
+    pages.values[p] =
+        last ? work.tail(head) : page + value_offset(kv, work.item.first_kv_head + head);
+  }
+  return pages;
+}
+
+VIVACE_INLINE Ahead find_ahead(const Work& work, int start) {
+  const KVLayout& kv = work.kv();
+  const int head = work.item.first_kv_head;
+  Ahead ahead{};
+  if (start >= work.end_position()) return ahead;
+  ahead.bytes = key_offset(kv, head + work.item.num_kv_heads) - key_offset(kv, head);
+  const PageRange range = seen_pages(work, 0, work.queries, start);
+  for (int p = range.begin; p < range.end; ++p) {
+    ahead.pages[ahead.count++] = work.page(start / kPageTokens + p) + key_offset(kv, head);
+  }
+  return ahead;
+}
+
+// --- work ---
+
+// Queries [begin, end) of one head against one super-block.
 template <class Products>
-VIVACE_INLINE void attend_block(const Work& work, int begin, int end, int start,
-                                const BlockPages& pages) {
+VIVACE_INLINE void attend_block(const Work& work, int head, int begin, int end, int start,
+                                const BlockPages& pages, RowStates state, Ahead& ahead) {
   const PageRange range = seen_pages(work, begin, end, start);
   if (range.begin >= range.end) return;
   const AttentionScratch& scratch = work.scratch;
-  const KVLayout& kv = work.layer.kv;
-  Products::begin_block(end - begin);
-  Products::score(kv, scratch.queries, begin, end, pages, range, scratch.scores);
+  Products::score(work.kv(), (const char*)work.packed(head).data, begin, end, pages, range, ahead,
+                  scratch.scores);
+  Visible seen[kMaxBlockRows];
+  for (int q = begin; q < end; ++q) seen[q - begin] = visible(work.layer, work.position(q), start);
   float factors[kMaxBlockRows];
-  for (int q = begin; q < end; ++q) {
-    const Visible seen = visible(work.layer, work.position(q), start);
-    factors[q - begin] = soften_row<typename Products::Step>(
-        work.layer, scratch.states[q], scratch.scores + (q - begin) * kBlockTokens,
-        scratch.probabilities + std::int64_t(q - begin) * kProbabilityStride, seen, range);
+  const SoftmaxBlock block{end - begin, scratch.scores, scratch.probabilities, state.from(begin),
+                           factors};
+  soften<typename Products::Step>(work.layer, block, seen, range, ahead);
+  Products::mix(work.kv(), scratch.probabilities, factors, end - begin, pages, range, ahead,
+                state.row(begin));
+}
+
+// Positions [start, end) for all of the item's heads.
+template <class Products>
+VIVACE_INLINE void attend_part(const Work& work, float* states, int start, int end) {
+  const RowBlocks blocks = row_blocks(work.queries, Products::kMaxRows);
+  int begun = 0;
+  for (; start < end; start += kBlockTokens) {
+    Ahead ahead = find_ahead(work, start + kBlockTokens);
+    const PageRange range = seen_pages(work, 0, work.queries, start);
+    for (int head = 0; head < work.item.num_kv_heads; ++head) {
+      const BlockPages pages = find_pages(work, head, start, range);
+      const RowStates state = state_of(work, states, head);
+      for (int b = 0; b < blocks.count; ++b) {
+        const int rows = blocks.begin(b + 1) - blocks.begin(b);
+        if (rows != begun) Products::begin_block(rows);
+        begun = rows;
+        attend_block<Products>(work, head, blocks.begin(b), blocks.begin(b + 1), start, pages,
+                               state, ahead);
+      }
+    }
   }
-  float* sums = scratch.sums + std::int64_t(begin) * value_width(kv);
-  Products::mix(kv, scratch.probabilities, factors, end - begin, pages, range, sums);
 }
 
 template <class Products>
 void attend(const Work& work) {
-  begin_rows<Products>(work);
-  copy_tail(work);
-  const RowBlocks blocks = row_blocks(work.queries, Products::kMaxRows);
-  int start = first_visible(work.layer, work.item.first_position) / kBlockTokens * kBlockTokens;
-  for (; start <= work.last_position(); start += kBlockTokens) {
-    const BlockPages pages = find_pages(work, start, seen_pages(work, 0, work.queries, start));
-    for (int b = 0; b < blocks.count; ++b) {
-      attend_block<Products>(work, blocks.begin(b), blocks.begin(b + 1), start, pages);
+  const AttentionItem& item = work.item;
+  const int heads = item.num_kv_heads;
+  for (int head = 0; head < heads; ++head) {
+    pack_queries<Products>(work, head);
+    copy_tail(work, head);
+    const RowStates folded = state_of(work, work.scratch.folded, head);
+    clear_state(work, folded);
+    add_sinks(work, folded, head);
+  }
+  for (int part = 0; part < item.num_parts; ++part) {
+    float* const states = part_states(work, part);
+    for (int head = 0; head < heads; ++head) clear_state(work, state_of(work, states, head));
+    const int start = (item.first_part + part) * kPartTokens;
+    const int first = first_visible(work.layer, item.first_position) / kBlockTokens * kBlockTokens;
+    const int end = start + kPartTokens;
+    attend_part<Products>(work, states, start < first ? first : start,
+                          end < work.end_position() ? end : work.end_position());
+    for (int head = 0; head < heads && item.states == nullptr; ++head) {
+      fold_state(work, state_of(work, states, head), state_of(work, work.scratch.folded, head));
     }
   }
   Products::end_item();
-  end_rows(work);
+  for (int head = 0; head < heads && item.states == nullptr; ++head) {
+    write_rows(work, state_of(work, work.scratch.folded, head), head);
+  }
 }
 
 static int attention_rows(const AttentionLayer& layer) {
-  const int group = layer.num_heads / layer.kv.num_kv_heads;
+  const int group = group_of(layer);
   return group >= kItemQueries ? 1 : kItemQueries / group;
 }
 
 static std::size_t attention_scratch_bytes(const AttentionLayer& layer, int num_rows) {
   AttentionScratch scratch;
-  return lay_out(layer, num_rows * (layer.num_heads / layer.kv.num_kv_heads), nullptr, scratch);
+  return std::size_t(lay_out(layer, num_rows, nullptr, scratch));
+}
+
+static Work work_of(const AttentionLayer& layer, const AttentionItem& item, void* scratch) {
+  const int group = group_of(layer);
+  Work work{layer, item, {}, group, item.num_rows * group};
+  lay_out(layer, item.num_rows, (char*)scratch, work.scratch);
+  return work;
 }
 
 static void attention(const AttentionLayer& layer, const AttentionItem& item, void* scratch) {
-  const int group = layer.num_heads / layer.kv.num_kv_heads;
-  Work work{layer, item, {}, group, item.num_rows * group};
-  lay_out(layer, work.queries, (char*)scratch, work.scratch);
+  const Work work = work_of(layer, item, scratch);
   if (layer.kv.dtype == DType::float32) return attend<VectorProducts<Float32Step>>(work);
 #if defined(VIVACE_TILES)
   if (TileProducts::fits(layer.kv)) return attend<TileProducts>(work);
 #endif
   attend<VectorProducts<BFloat16Step>>(work);
+}
+
+static void fold_attention(const AttentionLayer& layer, const AttentionItem& item, void* scratch) {
+  const Work work = work_of(layer, item, scratch);
+  for (int head = 0; head < item.num_kv_heads; ++head) {
+    const RowStates folded = state_of(work, work.scratch.folded, head);
+    clear_state(work, folded);
+    add_sinks(work, folded, head);
+    for (int part = 0; part < item.num_parts; ++part) {
+      fold_state(work, state_of(work, part_states(work, part), head), folded);
+    }
+    write_rows(work, folded, head);
+  }
 }
 
 }  // namespace vivace::VIVACE_ISA

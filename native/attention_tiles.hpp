@@ -31,39 +31,40 @@ struct TileProducts {
 
   // See VectorProducts.
   static void score(const KVLayout& kv, const char* queries, int begin, int end,
-                    const BlockPages& pages, PageRange range, float* scores) {
+                    const BlockPages& pages, PageRange range, Ahead& ahead, float* scores) {
     const int steps = kv.head_dim / kTileDepth;
     const char* rows = queries + std::int64_t(begin) * steps * kTileRowBytes;
     int p = range.begin;
     for (; p + 4 <= range.end; p += 4) {
-      score_pages<4>(rows, end - begin, steps, pages.keys + p, scores + 16 * p);
+      score_pages<4>(rows, end - begin, steps, pages.keys + p, ahead, scores + 16 * p);
     }
     for (; p < range.end; ++p) {
-      score_pages<1>(rows, end - begin, steps, pages.keys + p, scores + 16 * p);
+      score_pages<1>(rows, end - begin, steps, pages.keys + p, ahead, scores + 16 * p);
     }
     tile_fence();
   }
 
+  // See VectorProducts.
   static void mix(const KVLayout& kv, const char* probabilities, const float* factors, int rows,
-                  const BlockPages& pages, PageRange range, float* sums) {
-    const int width = value_width(kv);
+                  const BlockPages& pages, PageRange range, Ahead& ahead, float* sums) {
+    const int width = value_width(kv), stride = state_width(kv);
     for (int r = 0; r < rows; ++r) {
       const V16 factor = broadcast(factors[r]);
       for (int d = 0; d < width; d += 16) {
-        store(sums + r * width + d, load(sums + r * width + d) * factor);
+        store(sums + r * stride + d, load(sums + r * stride + d) * factor);
       }
     }
     tile_fence();
     int d = 0;
-    for (; d + 64 <= width; d += 64) mix_columns<4>(probabilities, width, pages, range, d, sums);
-    for (; d < width; d += 32) mix_columns<2>(probabilities, width, pages, range, d, sums);
+    for (; d + 64 <= width; d += 64) mix_columns<4>(probabilities, width, pages, range, d, ahead, sums);
+    for (; d < width; d += 32) mix_columns<2>(probabilities, width, pages, range, d, ahead, sums);
     tile_fence();
   }
 
  private:
   template <int Pages>
   VIVACE_INLINE void score_pages(const char* rows, int count, int steps, const char* const* keys,
-                                 float* scores) {
+                                 Ahead& ahead, float* scores) {
     _tile_zero(0);
     if constexpr (Pages == 4) {
       _tile_zero(1);
@@ -72,6 +73,7 @@ struct TileProducts {
     }
     for (int s = 0; s < steps; ++s) {
       constexpr int kStep = kTileRows * kTileRowBytes;
+      Ahead::fetch(ahead, kTileRows * Pages / 2);
       _tile_loadd(4, rows + std::int64_t(s) * count * kTileRowBytes, kTileRowBytes);
       _tile_loadd(5, keys[0] + s * kStep, kTileRowBytes);
       _tile_dpbf16ps(0, 4, 5);
@@ -96,16 +98,17 @@ struct TileProducts {
   // Sums of columns [d, d + 16 * Tiles).
   template <int Tiles>
   VIVACE_INLINE void mix_columns(const char* probabilities, int width, const BlockPages& pages,
-                                 PageRange range, int d, float* sums) {
-    const std::int64_t stride = std::int64_t(width) * 4;
-    _tile_loadd(0, sums + d, stride);
-    _tile_loadd(1, sums + d + 16, stride);
+                                 PageRange range, int d, Ahead& ahead, float* sums) {
+    const std::int64_t stride = std::int64_t(width) * 4, row = stride + 64;
+    _tile_loadd(0, sums + d, row);
+    _tile_loadd(1, sums + d + 16, row);
     if constexpr (Tiles == 4) {
-      _tile_loadd(2, sums + d + 32, stride);
-      _tile_loadd(3, sums + d + 48, stride);
+      _tile_loadd(2, sums + d + 32, row);
+      _tile_loadd(3, sums + d + 48, row);
     }
     for (int p = range.begin; p < range.end; ++p) {
       const char* values = pages.values[p] + d * 4;
+      Ahead::fetch(ahead, kPageTokens / 2 * Tiles);
       _tile_loadd(6, probabilities + p * kPageBytes, kProbabilityStride);
       _tile_loadd(7, values, stride);
       _tile_dpbf16ps(0, 6, 7);
@@ -118,11 +121,11 @@ struct TileProducts {
         _tile_dpbf16ps(3, 6, 7);
       }
     }
-    _tile_stored(0, sums + d, stride);
-    _tile_stored(1, sums + d + 16, stride);
+    _tile_stored(0, sums + d, row);
+    _tile_stored(1, sums + d + 16, row);
     if constexpr (Tiles == 4) {
-      _tile_stored(2, sums + d + 32, stride);
-      _tile_stored(3, sums + d + 48, stride);
+      _tile_stored(2, sums + d + 32, row);
+      _tile_stored(3, sums + d + 48, row);
     }
   }
 };

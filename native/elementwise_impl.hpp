@@ -1,6 +1,8 @@
 // The row kernels on V16: see elementwise.hpp for what each does.
 #pragma once
 
+#include <cstring>
+
 #include "activation_impl.hpp"
 #include "elementwise.hpp"
 #include "simd.hpp"
@@ -129,31 +131,42 @@ static void turn(float* head, const float* cos, const float* sin, int half) {
   });
 }
 
-// Stores a head's values at index(dim) of a page's part that begins at `offset`.
-template <typename Index>
-VIVACE_INLINE void scatter(const float* head, const PageSlot& at, std::size_t offset, Index index) {
-  char* const part = static_cast<char*>(at.page) + offset;
-  if (at.kv.dtype == DType::float32) {
-    float* const to = reinterpret_cast<float*>(part);
-    for (int dim = 0; dim < at.kv.head_dim; ++dim) to[index(dim)] = head[dim];
-    return;
-  }
-  std::uint16_t* const to = reinterpret_cast<std::uint16_t*>(part);
-  for_lanes(at.kv.head_dim, [&](int i, int lanes) {
-    std::uint16_t rounded[16];
-    store_bf16(rounded, load_lanes(head + i, lanes));
-    for (int lane = 0; lane < lanes; ++lane) to[index(i + lane)] = rounded[lane];
+VIVACE_INLINE void store_as(float* to, V16 a) { store(to, a); }
+VIVACE_INLINE void store_as(std::uint16_t* to, V16 a) { store_bf16(to, a); }
+
+// Stores a head's values in groups of neighbours, `stride` elements from group to group.
+template <int Neighbours, typename T>
+VIVACE_INLINE void scatter(const float* head, int head_dim, T* to, int stride) {
+  for_lanes(head_dim, [&](int i, int lanes) {
+    T values[16];
+    store_as(values, load_lanes(head + i, lanes));
+    T* const group = to + i / Neighbours * stride;
+    if (lanes < 16) {
+      for (int j = 0; j < lanes; ++j) group[j / Neighbours * stride + j % Neighbours] = values[j];
+      return;
+    }
+    for (int j = 0; j < 16; j += Neighbours) {
+      std::memcpy(group + j / Neighbours * stride, values + j, Neighbours * sizeof(T));
+    }
   });
 }
 
 static void write_key(const float* head, const PageSlot& at) {
-  scatter(head, at, key_offset(at.kv, at.head),
-          [&](int dim) { return key_index(at.kv, at.slot, dim); });
+  char* const keys = static_cast<char*>(at.page) + key_offset(at.kv, at.head);
+  const int first = key_index(at.kv, at.slot, 0);
+  if (at.kv.dtype == DType::float32) {
+    return scatter<1>(head, at.kv.head_dim, (float*)keys + first, kPageTokens);
+  }
+  scatter<2>(head, at.kv.head_dim, (std::uint16_t*)keys + first, 2 * kPageTokens);
 }
 
 static void write_value(const float* head, const PageSlot& at) {
-  scatter(head, at, value_offset(at.kv, at.head),
-          [&](int dim) { return value_index(at.kv, at.slot, dim); });
+  char* const values = static_cast<char*>(at.page) + value_offset(at.kv, at.head);
+  const int first = value_index(at.kv, at.slot, 0);
+  if (at.kv.dtype == DType::float32) {
+    return scatter<1>(head, at.kv.head_dim, (float*)values + first, 1);
+  }
+  scatter<1>(head, at.kv.head_dim, (std::uint16_t*)values + first, value_row_tokens(at.kv));
 }
 
 // --- experts ---

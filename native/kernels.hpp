@@ -147,20 +147,54 @@ struct AttentionLayer {
   std::int64_t page_stride = 0;
 };
 
-// Consecutive rows of one sequence under one KV head: the unit of parallel work. All keys and
+static constexpr int group_of(const AttentionLayer& layer) {
+  return layer.num_heads / layer.kv.num_kv_heads;
+}
+
+static constexpr int first_visible(const AttentionLayer& layer, int position) {
+  const int first = position - layer.window + 1;
+  return layer.window == 0 || first < 0 ? 0 : first;
+}
+
+// Attention is summed in parts of this many positions, aligned to absolute positions; parts are
+// folded in ascending order. So a row is computed alike whether or not its parts are shared out.
+constexpr int kPartTokens = 512;
+
+// Consecutive rows of one sequence under some KV heads: the unit of parallel work. All keys and
 // values up to the last row's position stand in the pages.
 //   queries, out: head 0 of the first row; strides count floats from row to row.
 //   block_table: page ids by block of 16 positions; those before the first row's window are unread.
+//   first_part, num_parts: all parts that any of the rows sees, or some of them.
+//   states: null where the parts are folded and `out` is written; otherwise the states of the
+//     item's parts, attention_state_floats each, which fold_attention takes.
 struct AttentionItem {
   const float* queries = nullptr;
   std::int64_t query_stride = 0;
   float* out = nullptr;
   std::int64_t out_stride = 0;
   const std::int32_t* block_table = nullptr;
-  int kv_head = 0;
+  int first_kv_head = 0;
+  int num_kv_heads = 0;
   int first_position = 0;
   int num_rows = 0;
+  int first_part = 0;
+  int num_parts = 0;
+  float* states = nullptr;
 };
+
+// A part's state: per KV head the largest score of each query, then [queries][state_width] sums.
+static constexpr int state_width(const KVLayout& kv) { return value_width(kv) + 16; }
+
+static constexpr int padded_queries(int queries) { return (queries + 15) / 16 * 16; }
+
+static constexpr std::size_t head_state_floats(const AttentionLayer& layer, int num_rows) {
+  const int queries = num_rows * group_of(layer);
+  return padded_queries(queries) + std::size_t(queries) * state_width(layer.kv);
+}
+
+static constexpr std::size_t attention_state_floats(const AttentionLayer& layer, int num_rows) {
+  return layer.kv.num_kv_heads * head_state_floats(layer, num_rows);
+}
 
 // A row's result is bit-identical whatever other rows it is computed with, for one level and dtype.
 struct KernelTable {
@@ -184,6 +218,8 @@ struct KernelTable {
   // Scratch of one thread for items of up to `num_rows` rows, aligned to kAlignment.
   std::size_t (*attention_scratch_bytes)(const AttentionLayer& layer, int num_rows);
   void (*attention)(const AttentionLayer& layer, const AttentionItem& item, void* scratch);
+  // Writes `out` from the states of all the parts that the item's rows see.
+  void (*fold_attention)(const AttentionLayer& layer, const AttentionItem& item, void* scratch);
 
   // --- single rows ---
   RowKernels rows;

@@ -25,6 +25,7 @@ extern constexpr KernelTable kTable = {
     .attention_rows = attention_rows,
     .attention_scratch_bytes = attention_scratch_bytes,
     .attention = attention,
+    .fold_attention = fold_attention,
     .rows = kRowKernels,
     .sampling = kSamplingKernels,
 };

@@ -55,6 +55,11 @@ static constexpr std::size_t page_bytes(const KVLayout& kv) {
   return key_offset(kv, kv.num_kv_heads);
 }
 
+// Tokens whose values stand interleaved in one row of a page's values.
+static constexpr int value_row_tokens(const KVLayout& kv) {
+  return kv.dtype == DType::bfloat16 ? 2 : 1;
+}
+
 // Element indices within one head's keys or values, for the token in `slot` (0 to 15).
 static constexpr int key_index(const KVLayout& kv, int slot, int dim) {
   if (kv.dtype == DType::float32) return dim * kPageTokens + slot;
