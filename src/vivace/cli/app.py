@@ -10,6 +10,7 @@ import typer
 
 from vivace import __version__
 from vivace.cli.bench import bench
+from vivace.cli.cache import cache
 from vivace.cli.chat import chat
 from vivace.cli.generate import generate
 from vivace.cli.inspect import inspect
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (generate, chat, serve, inspect):
+for command in (generate, chat, serve, inspect, cache):
     app.command()(command)
 app.add_typer(bench)
 

@@ -59,6 +59,8 @@ class NativeBackend:
         return _native.Vector(_flat(tensor.to_float32() + np.float32(offset)))
 
     def embedding(self, tensor: QTensor) -> _native.Embedding:
+        if not tensor.scheme.is_float:
+            raise BackendError("The cpu backend keeps embeddings as floats: leave theirs out.")
         rows, width = tensor.shape
         table = _native.Embedding(self._dtype, (rows, width))
         key = "embedding", self.dtype, (rows, width), _described([tensor])
