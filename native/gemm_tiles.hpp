@@ -36,17 +36,18 @@ struct TileJob {
     const std::int64_t bytes = panel_bytes(task.weights.format, task.weights.k);
     return (const char*)task.weights.panels + index * bytes;
   }
-  // Where a panel's slice [from, to) ends, the next begins: the same of the next panel, or the
-  // next of the first one. A lone block reads on in its panel.
+  // What is read after slice [from, to) of a panel: the same of the next panel, behind the last
+  // panel the next slice of the first one, and in the end the panel that follows.
+  const char* next(int index, int from, int to) const {
+    if (index + 1 < end) return panel(index + 1) + from * shape.unit_bytes;
+    if (to < shape.units) return panel(begin) + to * shape.unit_bytes;
+    return panel(end);
+  }
   TileAhead ahead(int index, int from, int to) const {
-    const std::int64_t steps = std::int64_t(to - from) * shape.unit_steps;
     const std::int64_t bytes = (to - from) * shape.unit_bytes;
-    if (lone()) return {panel(index) + from * shape.unit_bytes + kTileStreamAhead, bytes / steps};
-    const bool turn = index + 1 < end || to == shape.units;
-    const char* const next =
-        turn ? panel(index + 1) + (index + 1 < end ? from * shape.unit_bytes : 0)
-             : panel(begin) + to * shape.unit_bytes;
-    return {next, bytes / (steps * count())};
+    const std::int64_t steps = std::int64_t(to - from) * shape.unit_steps;
+    if (!lone()) return {next(index, from, to), bytes / (steps * count())};
+    return {panel(index) + from * shape.unit_bytes + kTileStreamAhead, bytes / steps};
   }
 };
 

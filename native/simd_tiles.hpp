@@ -18,10 +18,8 @@ constexpr int kTileRowBytes = 64;
 constexpr int kTileCodes = 64;     // int8 values
 constexpr int kTileBlockRows = 2 * kTileRows;  // rows of a matmul block
 
-// Rows from which products of int8 rows are faster on tiles than with vectors: with int8 panels,
-// and with int4 panels.
-constexpr int kLeastTileCodes = 8;
-constexpr int kLeastTileNibbles = 13;
+// Rows from which int8 rows times int4 panels are faster on tiles than with vectors.
+constexpr int kLeastTileNibbles = 10;
 
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1;

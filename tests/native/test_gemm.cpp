@@ -178,6 +178,25 @@ void test_shape(const KernelTable& kernels, const PackedMatrix& shape, std::mt19
   check_values(kernels, stored, {}, rows, 2, checks);
 }
 
+// Enough of everything that kernels take depth, rows and panels in parts: rows are as alone.
+void check_parts(const KernelTable& kernels, const WeightFormat& format, std::mt19937& random,
+                 Checks& checks) {
+  constexpr int kDepth = 1101, kRows = 523, kOutputs = 560;
+  if (kernels.isa < Isa::avx512) return;  // slow there
+  const Layer layer = layer_of_floats(kernels, {format, kOutputs, kDepth}, random);
+  const std::vector<float> rows = random_values(random, std::size_t(kRows) * kDepth);
+  const std::vector<float> all = multiply(kernels, layer, {}, rows.data(), kRows);
+  for (const int r : {0, 31, 32, 300, kRows - 1}) {
+    const float* const row = rows.data() + std::size_t(r) * kDepth;
+    const std::vector<float> one = multiply(kernels, layer, {}, row, 1);
+    const bool same = std::memcmp(one.data(), all.data() + std::size_t(r) * kOutputs,
+                                  kOutputs * sizeof(float)) == 0;
+    checks.that(same, "%s group %d gemm: row %d of %d differs from alone", name(format),
+                format.group, r, kRows);
+  }
+  check_values(kernels, layer, {}, rows, 3, checks);
+}
+
 // Packing gives the same integer panels at every level, and gates its outputs.
 void check_panels(const KernelTable& kernels, const WeightFormat& format, Checks& checks) {
   for (const bool gated : {false, true}) {
@@ -218,6 +237,7 @@ void test_gemm(const KernelTable& kernels, Checks& checks) {
         test_shape(kernels, {format, n, k}, random, checks);
       }
     }
+    check_parts(kernels, format, random, checks);
     check_panels(kernels, format, checks);
     check_extremes(kernels, format, random, checks);
     if (format.rows == RowKind::int8) check_saturation(kernels, format, random, checks);
