@@ -30,12 +30,16 @@ struct FloatProduct {
     const int steps = row_depth(block.task->rows) / Step::kDepth;
     for (int vector = 0; vector < kPanelColumns / 16; vector += kVectors) {
       V16 tile[Rows][kVectors];
-      for (auto& row : tile) {
-        for (V16& sum : row) sum = zero();
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) tile[r][v] = zero();
       }
       const auto at = tile_operands<Step, Rows, kVectors>(block.rows, block.panel, vector);
       accumulate_tile<Step>(tile, at, steps, Prefetch<Lines>{block.ahead, block.ahead_step});
+#pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) store(sums[r] + 16 * (vector + v), tile[r][v]);
       }
     }
@@ -66,7 +70,8 @@ VIVACE_INLINE void gemm_panel(const GemmTask& task, const RowBlocks& blocks, int
     const int row = blocks.begin(b), count = blocks.begin(b + 1) - row;
     const char* rows = (const char*)task.rows.data + row * stride;
     if (last - first == 1) {
-      gemm_block<Product, kStep / 64>({&task, rows, data, panel, row, count, data + kStreamAhead, kStep});
+      const char* ahead = data + kStreamAhead;
+      gemm_block<Product, kStep / 64>({&task, rows, data, panel, row, count, ahead, kStep});
       continue;
     }
     const char* ahead = data + bytes + (b - first) * (bytes / kStep) * ahead_step;
@@ -88,19 +93,26 @@ void gemm_panels(const GemmTask& task, int begin, int end) {
   }
 }
 
+static void gemm_int8(const GemmTask& task, int begin, int end) {
+  const WeightFormat& format = task.weights.format;
+  if (format.kind == WeightKind::int8) return gemm_panels<Int8Product>(task, begin, end);
+  if (format.zero_points) return gemm_panels<Int4Product<ExactNibbles<true>>>(task, begin, end);
+  gemm_panels<Int4Product<ExactNibbles<false>>>(task, begin, end);
+}
+
 static void gemm(const GemmTask& task, int begin, int end) {
 #if defined(VIVACE_TILES)
-  if (on_tiles(task.rows.kind, task.rows.group, task.rows.m)) return gemm_on_tiles(task, begin, end);
+  const bool tiles = on_tiles(task.rows.kind, task.rows.group, task.rows.m);
+  if (tiles) return gemm_on_tiles(task, begin, end);
 #endif
   const bool grouped = task.weights.format.kind == WeightKind::int4;
   switch (task.rows.kind) {
     case RowKind::float32:
       return gemm_panels<FloatProduct<Float32Step>>(task, begin, end);
     case RowKind::int8:
-      if (grouped) return gemm_panels<Int4Product>(task, begin, end);
-      return gemm_panels<Int8Product>(task, begin, end);
+      return gemm_int8(task, begin, end);
     case RowKind::bfloat16:
-      if (grouped) return gemm_panels<WideInt4Product>(task, begin, end);
+      if (grouped) return gemm_panels<Int4Product<WideNibbles>>(task, begin, end);
       return gemm_panels<FloatProduct<BFloat16Step>>(task, begin, end);
   }
 }

@@ -19,13 +19,17 @@ struct Int8Product {
     const float* scales = (const float*)(block.panel + std::int64_t(steps) * kStepBytes);
     for (int vector = 0; vector < kPanelColumns / 16; vector += kVectors) {
       I16 tile[Rows][kVectors];
+#pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
-        for (I16& sum : tile[r]) sum = broadcast_int(starts[r]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) tile[r][v] = broadcast_int(starts[r]);
       }
       const auto at = tile_operands<CodeStep, Rows, kVectors>(block.rows, block.panel, vector);
       accumulate_tile<CodeStep>(tile, at, steps, Prefetch<Lines>{block.ahead, block.ahead_step});
+#pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const V16 scale = load(scales + 16 * (vector + v));
+#pragma GCC unroll 16
         for (int r = 0; r < Rows; ++r) {
           store(sums[r] + 16 * (vector + v), to_float(tile[r][v]) * scale);
         }
@@ -34,158 +38,132 @@ struct Int8Product {
   }
 };
 
-// Where a group of an int4 panel stands.
-//   ahead: what to bring into cache at its first step.
-struct NibbleGroup {
-  const char* codes;
-  const char* rows;
-  const std::int32_t* starts;
-  const std::uint8_t* zeros;  // or null
-  const char* ahead;
-  int steps;
-};
-
-template <int Rows>
-static void add_total(float (*sums)[kPanelColumns], const I16 (&tile)[Rows][2],
-                      const std::uint16_t* scales) {
-  const V16 low = load_f16(scales), high = load_f16(scales + 16);
-  for (int r = 0; r < Rows; ++r) {
-    store(sums[r], fma(to_float(tile[r][0]), low, load(sums[r])));
-    store(sums[r] + 16, fma(to_float(tile[r][1]), high, load(sums[r] + 16)));
-  }
-}
-
-// int8 rows times int4 panels: an exact sum for each group, scaled and added up in order.
-struct Int4Product {
+// int8 rows times four-bit codes: sums are exact, and begin at minus the zero points times the sum
+// of the row's codes.
+template <bool ZeroPoints>
+struct ExactNibbles {
   static constexpr int kMaxRows = kInt4Rows;
-  static constexpr int kStepBytes = kNibbleStep;
+  static constexpr int kRowBytes = CodeStep::kRowBytes;
+  using Sum = I16;
+  using Columns = Codes;
 
-  template <int Rows, int Lines>
-  VIVACE_INLINE void multiply(const Block& block, float (*sums)[kPanelColumns]) {
-    const PackedMatrix& weights = block.task->weights;
-    const NibblePanel panel = nibble_panel(weights.format, weights.k);
-    const int steps = weights.format.group / CodeStep::kDepth;
-    NibbleGroup group{.codes = block.panel,
-                      .rows = block.rows,
-                      .starts = row_sums(block.task->rows).of_block(block.first_row),
-                      .zeros = panel.zeros(block.panel, 0),
-                      .ahead = block.ahead,
-                      .steps = steps};
-    clear<Rows>(sums);
-    for (int g = 0; g < panel.groups; ++g) {
-      add_group<Rows>(group, block.ahead_step, sums);
-      group.codes += panel.group_bytes;
-      group.rows += std::int64_t(steps) * Rows * CodeStep::kRowBytes;
-      group.starts += Rows;
-      if (group.zeros != nullptr) group.zeros += kPanelColumns;
-      group.ahead += (steps + 1) * block.ahead_step;
-    }
-  }
+  ExactNibbles(const Block& block, const NibblePanel& panel)
+      : zeros(panel.zeros(block.panel, 0)),
+        starts(row_sums(block.task->rows).of_block(block.first_row)) {}
 
- private:
   template <int Rows>
-  VIVACE_INLINE void add_group(const NibbleGroup& group, std::int64_t ahead_step,
-                               float (*sums)[kPanelColumns]) {
-    I16 tile[Rows][2];
-    start<Rows>(group, tile);
-#pragma GCC unroll 4
-    for (int s = 0; s < group.steps; ++s) {
-      prefetch(group.ahead + s * ahead_step);
-      Codes low, high;
-      load_nibbles(group.codes + s * kNibbleStep, low, high);
-      const char* rows = group.rows + std::int64_t(s) * Rows * CodeStep::kRowBytes;
+  __attribute__((always_inline)) void begin_group(int group, I16 (&tile)[Rows][2]) {
+    const std::int32_t* const start = starts + std::int64_t(group) * Rows;
+    if constexpr (ZeroPoints) {
+      const I16 low = load_bytes(zeros + group * kPanelColumns);
+      const I16 high = load_bytes(zeros + group * kPanelColumns + 16);
 #pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
-        tile[r][0] = dot(tile[r][0], rows + r * CodeStep::kRowBytes, low);
-        tile[r][1] = dot(tile[r][1], rows + r * CodeStep::kRowBytes, high);
+        const I16 sum = broadcast_int(start[r] / 8);
+        tile[r][0] = sum * low;
+        tile[r][1] = sum * high;
       }
+    } else {
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) tile[r][0] = tile[r][1] = broadcast_int(start[r]);
     }
-    prefetch(group.ahead + group.steps * ahead_step);
-    add_total<Rows>(sums, tile, (const std::uint16_t*)(group.codes + group.steps * kNibbleStep));
   }
+  __attribute__((always_inline)) void load(const char* codes, Codes& low, Codes& high) const {
+    load_nibbles(codes, low, high);
+  }
+  VIVACE_INLINE V16 sum_of(I16 sum) { return to_float(sum); }
 
-  template <int Rows>
-  VIVACE_INLINE void start(const NibbleGroup& group, I16 (&tile)[Rows][2]) {
-    for (int r = 0; r < Rows; ++r) {
-      tile[r][0] = tile[r][1] = broadcast_int(group.starts[r]);
-    }
-    if (group.zeros == nullptr) return;
-    const I16 low = load_bytes(group.zeros), high = load_bytes(group.zeros + 16);
-    for (int r = 0; r < Rows; ++r) {
-      const I16 sum = broadcast_int(group.starts[r] / 8);
-      tile[r][0] = sum * low;
-      tile[r][1] = sum * high;
-    }
-  }
+  const std::uint8_t* zeros;
+  const std::int32_t* starts;
 };
 
-// bfloat16 rows times int4 panels: codes are widened, less their zero points, which is exact.
-struct WideInt4Product {
-  using Step = BFloat16Step;
-  static constexpr int kMaxRows = kBFloat16Rows;
+// bfloat16 rows times four-bit codes, which are widened, less their zero points: exactly.
+struct WideNibbles {
+  static constexpr int kMaxRows = kWideRows;
+  static constexpr int kRowBytes = WideStep::kRowBytes;
+  using Sum = V16;
+  using Columns = WideCodes;
+
+  WideNibbles(const Block& block, const NibblePanel& panel)
+      : stored(panel.zeros(block.panel, 0)),
+        zeros(wide_zeros(broadcast_int(8), broadcast_int(8))) {}
+
+  template <int Rows>
+  __attribute__((always_inline)) void begin_group(int group, V16 (&tile)[Rows][2]) {
+    if (stored != nullptr) {
+      const std::uint8_t* const at = stored + group * kPanelColumns;
+      zeros = wide_zeros(load_bytes(at), load_bytes(at + 16));
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) tile[r][0] = tile[r][1] = zero();
+  }
+  __attribute__((always_inline)) void load(const char* codes, WideCodes& low,
+                                           WideCodes& high) const {
+    load_wide(codes, zeros, low, high);
+  }
+  VIVACE_INLINE V16 sum_of(V16 sum) { return sum; }
+
+  const std::uint8_t* stored;
+  WideZeros zeros;
+};
+
+// Rows times int4 panels: each group's sums are scaled and added up in order.
+template <class Nibbles>
+struct Int4Product {
+  static constexpr int kMaxRows = Nibbles::kMaxRows;
   static constexpr int kStepBytes = kNibbleStep;
-  static constexpr int kChunk = 32;  // depth that is widened at a time; divides every group
+  static constexpr int kUnroll = 4;  // divides the steps of every group
 
   template <int Rows, int Lines>
   VIVACE_INLINE void multiply(const Block& block, float (*sums)[kPanelColumns]) {
-    constexpr int kChunkBytes = kChunk / 4 * kNibbleStep;
-    constexpr int kRowStep = kChunk / Step::kDepth * Rows * Step::kRowBytes;
     const PackedMatrix& weights = block.task->weights;
     const NibblePanel panel = nibble_panel(weights.format, weights.k);
-    const char* rows = block.rows;
+    const int steps = weights.format.group / 4;
+    const char *codes = block.panel, *rows = block.rows, *ahead = block.ahead;
+    Nibbles nibbles(block, panel);
     clear<Rows>(sums);
-    for (int g = 0; g < panel.groups; ++g) {
-      const char* const codes = block.panel + g * panel.group_bytes;
-      const std::uint8_t* zeros = panel.zeros(block.panel, g);
-      alignas(kAlignment) float group[Rows][kPanelColumns];
-      clear<Rows>(group);
-      for (int k = 0; k < weights.format.group; k += kChunk, rows += kRowStep) {
-        alignas(kAlignment) std::uint16_t wide[kChunk * kPanelColumns];
-        widen(codes + k / kChunk * kChunkBytes, zeros, wide);
-        add_chunk<Rows>(rows, (const char*)wide, group);
+    for (int group = 0; group < panel.groups; ++group) {
+      typename Nibbles::Sum tile[Rows][2];
+      nibbles.template begin_group<Rows>(group, tile);
+      for (int s = 0; s < steps; s += kUnroll) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kUnroll; ++i) {
+          prefetch(ahead);
+          add_step<Rows>(nibbles, rows, codes, tile);
+          ahead += block.ahead_step;
+          rows += Rows * Nibbles::kRowBytes;
+          codes += kNibbleStep;
+        }
       }
-      add_total<Rows>(sums, group, (const std::uint16_t*)(codes + panel.group_bytes) - 32);
+      prefetch(ahead);  // scales take a step of the stream
+      ahead += block.ahead_step;
+      add_total<Rows>(sums, tile, (const std::uint16_t*)codes);
+      codes += 2 * kPanelColumns;
     }
   }
 
  private:
-  // As a bfloat16 panel: [kChunk / 2][32][2].
-  static void widen(const char* codes, const std::uint8_t* zeros, std::uint16_t* wide) {
-    for (int k = 0; k < kChunk; ++k) {
-      for (int c = 0; c < kPanelColumns; ++c) {
-        const int byte = (unsigned char)codes[k / 4 * kNibbleStep + c % 16 * 4 + k % 4];
-        const int code = c < 16 ? byte & 15 : byte >> 4;
-        const float value = static_cast<float>(code - (zeros != nullptr ? zeros[c] : 8));
-        std::uint32_t bits;
-        std::memcpy(&bits, &value, 4);
-        wide[(k / 2 * kPanelColumns + c) * 2 + k % 2] = static_cast<std::uint16_t>(bits >> 16);
-      }
+  template <int Rows>
+  VIVACE_INLINE void add_step(const Nibbles& nibbles, const char* rows, const char* codes,
+                              typename Nibbles::Sum (&tile)[Rows][2]) {
+    typename Nibbles::Columns low, high;
+    nibbles.load(codes, low, high);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      tile[r][0] = dot(tile[r][0], rows + r * Nibbles::kRowBytes, low);
+      tile[r][1] = dot(tile[r][1], rows + r * Nibbles::kRowBytes, high);
     }
   }
 
   template <int Rows>
-  VIVACE_INLINE void add_chunk(const char* rows, const char* wide, float (*sums)[kPanelColumns]) {
-    constexpr int kVectors = tile_vectors(Rows);
-    for (int vector = 0; vector < kPanelColumns / 16; vector += kVectors) {
-      V16 tile[Rows][kVectors];
-      for (int r = 0; r < Rows; ++r) {
-        for (int v = 0; v < kVectors; ++v) tile[r][v] = load(sums[r] + 16 * (vector + v));
-      }
-      const auto at = tile_operands<Step, Rows, kVectors>(rows, wide, vector);
-      accumulate_tile<Step>(tile, at, kChunk / Step::kDepth, Prefetch<0>{});
-      for (int r = 0; r < Rows; ++r) {
-        for (int v = 0; v < kVectors; ++v) store(sums[r] + 16 * (vector + v), tile[r][v]);
-      }
-    }
-  }
-
-  template <int Rows>
-  VIVACE_INLINE void add_total(float (*sums)[kPanelColumns], const float (*group)[kPanelColumns],
+  VIVACE_INLINE void add_total(float (*sums)[kPanelColumns],
+                               const typename Nibbles::Sum (&tile)[Rows][2],
                                const std::uint16_t* scales) {
     const V16 low = load_f16(scales), high = load_f16(scales + 16);
+#pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      store(sums[r], fma(load(group[r]), low, load(sums[r])));
-      store(sums[r] + 16, fma(load(group[r] + 16), high, load(sums[r] + 16)));
+      store(sums[r], fma(Nibbles::sum_of(tile[r][0]), low, load(sums[r])));
+      store(sums[r] + 16, fma(Nibbles::sum_of(tile[r][1]), high, load(sums[r] + 16)));
     }
   }
 };

@@ -37,7 +37,7 @@ VIVACE_INLINE bool on_tiles([[maybe_unused]] RowKind kind, [[maybe_unused]] int 
 #endif
 }
 
-VIVACE_INLINE RowLayout row_layout(RowKind kind, int group, int m) {
+VIVACE_INLINE RowLayout row_layout(RowKind kind, int group, [[maybe_unused]] int m) {
 #if defined(VIVACE_TILES)
   if (on_tiles(kind, group, m)) {
     return {kind == RowKind::int8 ? kTileCodes : kTileDepth, kTileRowBytes, kTileBlockRows};
@@ -45,6 +45,7 @@ VIVACE_INLINE RowLayout row_layout(RowKind kind, int group, int m) {
 #endif
   if (kind == RowKind::float32) return step_layout<Float32Step>(kFloat32Rows);
   if (kind == RowKind::int8) return step_layout<CodeStep>(group == 0 ? kInt8Rows : kInt4Rows);
+  if (group > 0) return step_layout<WideStep>(kWideRows);
   return step_layout<BFloat16Step>(kBFloat16Rows);
 }
 
@@ -129,6 +130,7 @@ struct RowPlace {
     char* const to = first + k / layout.depth * stride;
     if (layout.unit_bytes == 4) scatter_units<4>(chunk, to, count, stride);
     if (layout.unit_bytes == 8) scatter_units<8>(chunk, to, count, stride);
+    if (layout.unit_bytes == 16) scatter_units<16>(chunk, to, count, stride);
     if (layout.unit_bytes == 64) scatter_units<64>(chunk, to, count, stride);
   }
 };
@@ -226,7 +228,11 @@ static void pack_codes(const float* values, const PackedRows& rows, int row) {
 
 static void pack_row(const float* values, const PackedRows& rows, int row) {
   if (rows.kind == RowKind::int8) return pack_codes(values, rows, row);
-  pack_row_as(row_layout(rows.kind, rows.group, rows.m), values, rows, row);
+  const RowLayout layout = row_layout(rows.kind, rows.group, rows.m);
+  if (rows.group > 0 && !on_tiles(rows.kind, rows.group, rows.m)) {
+    return pack_values<WideStep>(layout, values, rows, row_depth(rows), row);
+  }
+  pack_row_as(layout, values, rows, row);
 }
 
 }  // namespace vivace::VIVACE_ISA

@@ -22,16 +22,19 @@ constexpr int kFloat32Rows = 12;
 constexpr int kBFloat16Rows = 12;
 constexpr int kInt8Rows = 12;
 constexpr int kInt4Rows = 12;
+constexpr int kWideRows = 8;
 #elif defined(VIVACE_SIMD_AVX2)
 constexpr int kFloat32Rows = 6;
 constexpr int kBFloat16Rows = 4;
 constexpr int kInt8Rows = 4;
 constexpr int kInt4Rows = 2;
+constexpr int kWideRows = 2;
 #else
 constexpr int kFloat32Rows = 2;
 constexpr int kBFloat16Rows = 2;
 constexpr int kInt8Rows = 2;
 constexpr int kInt4Rows = 2;
+constexpr int kWideRows = 2;
 #endif
 
 // Column vectors of one tile: as many as the registers hold beside `rows` rows of accumulators.
@@ -126,6 +129,14 @@ struct CodeStep {
   }
 };
 
+// bfloat16 rows of int4 weights; see gemm_int.hpp.
+struct WideStep {
+  static constexpr int kDepth = 4;
+  static constexpr int kRowBytes = kWideRowBytes;
+
+  VIVACE_INLINE void put(char* row, int k, V16 values) { put_wide(row, k, values); }
+};
+
 // Where a tile's operands stand; strides are bytes.
 //   row_stride: from row to row; row_step, column_step: from step to step.
 template <int Vectors>
@@ -148,28 +159,39 @@ struct Prefetch {
   }
 };
 
-// sums[r][v] += rows[r] . columns[v], over `steps` steps.
+template <class Step, int Rows, int Vectors, int Lines>
+VIVACE_INLINE void accumulate_step(typename Step::Sum (&sums)[Rows][Vectors],
+                                   const TileOperands<Vectors>& at, int s,
+                                   const Prefetch<Lines>& ahead) {
+  Prefetch<Lines>::issue(ahead, s);
+  typename Step::Columns columns[Vectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < Vectors; ++v) {
+    columns[v] = Step::load_columns(at.columns[v] + s * at.column_step);
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r) {
+    const char* row = at.rows + s * at.row_step + r * at.row_stride;
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      sums[r][v] = Step::accumulate(sums[r][v], row, columns[v]);
+    }
+  }
+}
+
+// sums[r][v] += rows[r] . columns[v], over `steps` steps. Unrolled by hand: compilers that do it
+// themselves lose accumulators to memory where the rest begins.
 template <class Step, int Rows, int Vectors, int Lines>
 VIVACE_INLINE void accumulate_tile(typename Step::Sum (&sums)[Rows][Vectors],
                                    const TileOperands<Vectors>& at, int steps,
                                    const Prefetch<Lines>& ahead) {
+  int s = 0;
+  for (; s + 4 <= steps; s += 4) {
 #pragma GCC unroll 4
-  for (int s = 0; s < steps; ++s) {
-    Prefetch<Lines>::issue(ahead, s);
-    typename Step::Columns columns[Vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      columns[v] = Step::load_columns(at.columns[v] + s * at.column_step);
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const char* row = at.rows + s * at.row_step + r * at.row_stride;
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) {
-        sums[r][v] = Step::accumulate(sums[r][v], row, columns[v]);
-      }
-    }
+    for (int i = 0; i < 4; ++i) accumulate_step<Step>(sums, at, s + i, ahead);
   }
+#pragma GCC unroll 1
+  for (; s < steps; ++s) accumulate_step<Step>(sums, at, s, ahead);
 }
 
 }  // namespace vivace::VIVACE_ISA

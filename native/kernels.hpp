@@ -15,7 +15,7 @@
 namespace vivace {
 
 // Each level includes the ones before it. avx2 means AVX2, FMA and F16C; avx512 means F, BW, VL,
-// DQ and BF16; amx adds AMX-TILE, AMX-BF16 and AMX-INT8.
+// DQ, VNNI and BF16; amx adds AMX-TILE, AMX-BF16 and AMX-INT8.
 enum class Isa { portable, avx2, avx512, amx };
 
 // A panel is 32 output columns over the whole depth k, one sequential stream of bytes.

@@ -25,6 +25,14 @@
 //     is four codes in kCodeRowBytes bytes
 //   dot(sum, row, codes): adds a row's step times each column, exactly
 //
+// WideCodes: four-bit codes less their zero points, exactly, for rows of bfloat16.
+//
+//   wide_zeros(low, high): zero points of the columns in low and high nibbles, for load_wide
+//   load_wide: of 64 bytes, as load_nibbles
+//   put_wide(row, k, values): rounds and stores values k to k + 15; a step is four of them in
+//     kWideRowBytes bytes
+//   dot(sum, row, codes): adds a row's step times each column
+//
 // _partial takes the first n lanes (0 to 16): a load fills the rest with zeros, a store leaves the
 // rest of memory alone. bfloat16 is rounded to nearest even. Lane order of reductions is fixed.
 #pragma once

@@ -236,8 +236,18 @@ VIVACE_INLINE I16 dot(I16 sum, const char* row, const Codes& codes) {
   return sum;
 }
 
+// Nibbles at `shift` of sixteen words.
+VIVACE_INLINE I16 load_nibbles_at(const char* p, int shift) {
+  const __m256i mask = _mm256_set1_epi32(15);
+  const __m256i lo = _mm256_loadu_si256((const __m256i*)p);
+  const __m256i hi = _mm256_loadu_si256((const __m256i*)p + 1);
+  return {_mm256_and_si256(_mm256_srli_epi32(lo, shift), mask),
+          _mm256_and_si256(_mm256_srli_epi32(hi, shift), mask)};
+}
+
 VIVACE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
 }  // namespace vivace::VIVACE_ISA
 
 #include "simd_math.hpp"
+#include "simd_wide.hpp"

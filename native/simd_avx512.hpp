@@ -133,6 +133,48 @@ VIVACE_INLINE I16 dot(I16 sum, const char* row, Codes codes) {
   return {_mm512_dpbusd_epi32(sum.v, codes.v, _mm512_set1_epi32(four))};
 }
 
+// Codes less their zero points as bfloat16, which is exact: pairs 0 and 2, and 1 and 3.
+constexpr int kWideRowBytes = 8;
+struct WideCodes {
+  __m512i even, odd;
+};
+// 16 less the zero point, in every byte of a column.
+struct WideZeros {
+  __m512i low, high;
+};
+VIVACE_INLINE WideZeros wide_zeros(I16 low, I16 high) {
+  const __m512i bytes = _mm512_set1_epi32(0x01010101), middle = _mm512_set1_epi8(16);
+  return {_mm512_sub_epi8(middle, _mm512_mullo_epi32(low.v, bytes)),
+          _mm512_sub_epi8(middle, _mm512_mullo_epi32(high.v, bytes))};
+}
+VIVACE_INLINE void put_wide(char* row, int k, V16 values) {
+  store_bf16((std::uint16_t*)row + k, {_mm512_permute_ps(values.v, 0xd8)});
+}
+VIVACE_INLINE WideCodes widen(__m512i codes, __m512i zeros) {
+  // -16 to 15.
+  const __m512i values = _mm512_set_epi16(
+      0x4170, 0x4160, 0x4150, 0x4140, 0x4130, 0x4120, 0x4110, 0x4100, 0x40e0, 0x40c0, 0x40a0,
+      0x4080, 0x4040, 0x4000, 0x3f80, 0x0000, -0x4080, -0x4000, -0x3fc0, -0x3f80, -0x3f60, -0x3f40,
+      -0x3f20, -0x3f00, -0x3ef0, -0x3ee0, -0x3ed0, -0x3ec0, -0x3eb0, -0x3ea0, -0x3e90, -0x3e80);
+  const __m512i index = _mm512_add_epi8(codes, zeros);
+  return {_mm512_permutexvar_epi16(index, values),
+          _mm512_permutexvar_epi16(_mm512_srli_epi16(index, 8), values)};
+}
+VIVACE_INLINE void load_wide(const char* p, const WideZeros& zeros, WideCodes& low,
+                             WideCodes& high) {
+  Codes narrow_low, narrow_high;
+  load_nibbles(p, narrow_low, narrow_high);
+  low = widen(narrow_low.v, zeros.low);
+  high = widen(narrow_high.v, zeros.high);
+}
+VIVACE_INLINE V16 dot(V16 sum, const char* row, const WideCodes& codes) {
+  int pairs[2];
+  std::memcpy(pairs, row, 8);
+  sum.v = _mm512_dpbf16_ps(sum.v, (__m512bh)_mm512_set1_epi32(pairs[0]), (__m512bh)codes.even);
+  sum.v = _mm512_dpbf16_ps(sum.v, (__m512bh)_mm512_set1_epi32(pairs[1]), (__m512bh)codes.odd);
+  return sum;
+}
+
 VIVACE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
 }  // namespace vivace::VIVACE_ISA

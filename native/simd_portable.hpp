@@ -224,6 +224,12 @@ VIVACE_INLINE I16 dot(I16 sum, const char* row, const Codes& codes) {
   return sum;
 }
 
+// Nibbles at `shift` of sixteen words.
+VIVACE_INLINE I16 load_nibbles_at(const char* p, int shift) {
+  const Codes words = load_codes(p);
+  VIVACE_QUAD_INTS((QuadInt)(words.words[i] >> shift & 15u));
+}
+
 #undef VIVACE_QUAD_INTS
 
 VIVACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
@@ -233,3 +239,4 @@ VIVACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 }  // namespace vivace::VIVACE_ISA
 
 #include "simd_math.hpp"
+#include "simd_wide.hpp"

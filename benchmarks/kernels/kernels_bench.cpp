@@ -1,155 +1,216 @@
-// One core's matmul and attention beside the same core's limits, measured in the same process.
-// Prints one JSON object per line. Usage: kernels_bench [isa] [float32|bfloat16]
+// Linear layers of every format, and attention, beside the machine's own limits, measured in the
+// same process. Prints a table; writes JSON where asked.
+//
+// Usage: kernels_bench [avx512] [threads=2] [format=int4-g128] [json=FILE] [attention=no]
 // Build: cmake -S . -B build/bench -DVIVACE_KERNELS_BENCH=ON
 //        cmake --build build/bench --target kernels_bench
-#include <sys/mman.h>
-
-#include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <vector>
+#include <thread>
 
-#include "peaks.hpp"
+#include "bench.hpp"
 
 namespace vivace::bench {
 namespace {
-
-constexpr std::size_t kHugePage = std::size_t(2) << 20;
-
-// Memory on huge pages where the system gives them, filled with one small value.
-class Memory {
- public:
-  explicit Memory(std::size_t bytes)
-      : size_((bytes + 2 * kHugePage) / kHugePage * kHugePage),
-        data_(static_cast<char*>(std::aligned_alloc(kHugePage, size_)), &std::free) {
-    madvise(data_.get(), size_, MADV_HUGEPAGE);
-    std::memset(data_.get(), 0x3c, size_);
-  }
-  char* data() const { return data_.get(); }
-  std::size_t size() const { return size_; }
-
- private:
-  std::size_t size_;
-  std::unique_ptr<char, decltype(&std::free)> data_;
-};
-
-double median(std::vector<double> times) {
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
 
 struct Shape {
   int n, k;
 };
 
-struct Bench {
-  const KernelTable& kernels;
-  DType dtype;
-  Memory arena{std::size_t(512) << 20};
-
-  // Walks through copies of the weights that together exceed the caches.
-  double gemm_seconds(const Shape& shape, int m) const {
-    GemmTask task{.weights = {.format = float_format(dtype), .n = shape.n, .k = shape.k},
-                  .rows = {.kind = row_kind(dtype), .m = m, .k = shape.k},
-                  .out_stride = shape.n};
-    const std::size_t bytes = weight_bytes(shape);
-    const int copies = std::max<int>(1, m <= 32 ? arena.size() / bytes - 1 : 1);
-    const Memory rows(kernels.rows_bytes(task.rows));
-    std::vector<float> out(std::size_t(m) * shape.n);
-    task.rows.data = rows.data();
-    task.out = out.data();
-    std::vector<double> times;
-    const double stop = now() + 0.25;
-    for (int i = 0; times.size() < 5 || now() < stop; ++i) {
-      task.weights.panels = arena.data() + std::size_t(i % copies) * bytes;
-      const double start = now();
-      kernels.gemm(task, 0, num_panels(task.weights));
-      times.push_back(now() - start);
-    }
-    return median(times);
-  }
-
-  std::size_t weight_bytes(const Shape& shape) const {
-    const PackedMatrix matrix{.format = float_format(dtype), .n = shape.n, .k = shape.k};
-    return kernels.panel_bytes(matrix.format, shape.k) * num_panels(matrix);
-  }
-
-  double attention_seconds(int length, int rows) const {
-    AttentionLayer layer{{dtype, 4, 64}, 32, 0.125f, 0, 0.0f, nullptr, arena.data(), 0};
-    layer.page_stride = page_bytes(layer.kv);
-    const int width = 32 * 64;
-    std::vector<float> queries(std::size_t(rows) * width, 0.01f), out(queries.size());
-    const int pages = int(arena.size() / layer.page_stride);
-    std::vector<std::int32_t> table(length / kPageTokens + 1);
-    const int step = std::min(rows, kernels.attention_rows(layer));
-    const Memory scratch(kernels.attention_scratch_bytes(layer, step));
-    std::vector<double> times;
-    const double stop = now() + 0.25;
-    for (int i = 0; times.size() < 5 || now() < stop; ++i) {
-      for (std::size_t b = 0; b < table.size(); ++b) {
-        table[b] = int((std::int64_t(i) * table.size() + b * 7919) % pages);
-      }
-      const double start = now();
-      for (int head = 0; head < 4; ++head) {
-        for (int row = 0; row < rows; row += step) {
-          const std::size_t at = std::size_t(row) * width;
-          const int count = std::min(step, rows - row);
-          kernels.attention(layer, {queries.data() + at, width, out.data() + at, width,
-                                    table.data(), head, length - rows + row, count},
-                            scratch.data());
-        }
-      }
-      times.push_back(now() - start);
-    }
-    return median(times);
-  }
+struct NamedFormat {
+  const char* name;
+  WeightFormat format;
 };
 
-void report(const char* kind, const char* shape, int m, double seconds, double share_of_read,
-            double share_of_peak, double flops) {
-  std::printf("{\"kernel\": \"%s\", \"shape\": \"%s\", \"m\": %d, \"microseconds\": %.1f, "
-              "\"share_of_read\": %.3f, \"share_of_peak\": %.3f, \"gflops\": %.1f}\n",
-              kind, shape, m, seconds * 1e6, share_of_read, share_of_peak, flops / seconds / 1e9);
+constexpr Shape kShapes[] = {
+    {2560, 2048}, {2048, 2048}, {11264, 2048}, {2048, 5632}, {32000, 2048}};
+constexpr int kRows[] = {1, 2, 4, 8, 16, 32, 128, 512};
+constexpr NamedFormat kFormats[] = {
+    {"float32", {WeightKind::float32, RowKind::float32}},
+    {"bfloat16", {WeightKind::bfloat16, RowKind::bfloat16}},
+    {"int8", {WeightKind::int8, RowKind::int8}},
+    {"int4-g32", {WeightKind::int4, RowKind::int8, 32}},
+    {"int4-g64", {WeightKind::int4, RowKind::int8, 64}},
+    {"int4-g128", {WeightKind::int4, RowKind::int8, 128}},
+    {"int4-g128-zero-points", {WeightKind::int4, RowKind::int8, 128, true}},
+    {"int4-g32-a16", {WeightKind::int4, RowKind::bfloat16, 32}},
+    {"int4-g128-a16", {WeightKind::int4, RowKind::bfloat16, 128}},
+    {"int4-g128-zero-points-a16", {WeightKind::int4, RowKind::bfloat16, 128, true}},
+};
+
+struct Options {
+  std::string isa, format, json;
+  unsigned threads = std::thread::hardware_concurrency();
+  bool attention = true;
+};
+
+class LinearBench {
+ public:
+  LinearBench(const Machine& machine, const WeightFormat& format, const Shape& shape, int m)
+      : machine_(machine),
+        values_(std::size_t(m) * shape.k),
+        out_(std::size_t(m) * shape.n),
+        rows_{format.rows, format.group, m, shape.k, nullptr},
+        packed_(machine.kernels.rows_bytes(rows_)),
+        task_{.weights = {format, shape.n, shape.k}} {
+    for (std::size_t i = 0; i < values_.size(); ++i) values_[i] = float(i * 40503 % 509) - 254;
+    rows_.data = packed_.data();
+    task_.rows = rows_;
+    task_.out = out_.data();
+    task_.out_stride = shape.n;
+  }
+
+  std::size_t weight_bytes() const {
+    const PackedMatrix& weights = task_.weights;
+    return machine_.kernels.panel_bytes(weights.format, weights.k) * num_panels(weights);
+  }
+
+  // Packing of rows included. Walks through copies of the weights that exceed the caches.
+  double seconds() {
+    const std::size_t bytes = weight_bytes();
+    const int copies = rows_.m <= 32 ? std::max<int>(1, machine_.arena.size() / bytes - 1) : 1;
+    return median_seconds(0.12, [&](int i) {
+      task_.weights.panels = machine_.arena.data() + std::size_t(i % copies) * bytes;
+      pack();
+      multiply();
+    });
+  }
+
+ private:
+  void pack() {
+    constexpr int kRowsPerItem = 16;  // neighbours share cache lines
+    machine_.pool.parallel_for((rows_.m + kRowsPerItem - 1) / kRowsPerItem, [&](std::size_t item,
+                                                                                unsigned) {
+      const int begin = int(item) * kRowsPerItem;
+      for (int row = begin; row < std::min(begin + kRowsPerItem, rows_.m); ++row) {
+        machine_.kernels.pack_row(values_.data() + std::size_t(row) * rows_.k, rows_, row);
+      }
+    });
+  }
+
+  void multiply() {
+    const int panels = num_panels(task_.weights), threads = int(machine_.pool.threads());
+    const int step = threads == 1 ? panels : std::clamp(panels / (4 * threads), 1, 8);
+    const int items = (panels + step - 1) / step;
+    machine_.pool.parallel_for(items, [&](std::size_t item, unsigned) {
+      const int begin = int(item) * step;
+      machine_.kernels.gemm(task_, begin, std::min(begin + step, panels));
+    });
+  }
+
+  const Machine& machine_;
+  std::vector<float> values_, out_;
+  PackedRows rows_;
+  Memory packed_;
+  GemmTask task_;
+};
+
+// The share of the nearer limit, and which it is.
+void print_share(const Result& result) {
+  const bool reading = result.share_of_read() > result.share_of_peak();
+  const double share = reading ? result.share_of_read() : result.share_of_peak();
+  std::printf(" %5.0f%c", share * 100, reading ? 'r' : 'p');
   std::fflush(stdout);
 }
 
-void run(Isa isa, DType dtype) {
-  const Bench bench{kernels(isa), dtype};
-  const double peak = arithmetic_peak(isa, dtype);
-  double read = read_bandwidth(bench.arena.data(), bench.arena.size() / 2);
-  std::printf("{\"isa\": \"%s\", \"dtype\": \"%s\", \"read_gb_s\": %.1f, \"peak_gflops\": %.0f}\n",
-              isa_name(isa).data(), dtype == DType::bfloat16 ? "bfloat16" : "float32", read / 1e9,
-              peak / 1e9);
-  for (const Shape& shape : {Shape{960, 960}, {2560, 960}, {2048, 2048}, {5632, 2048},
-                             {32000, 2048}}) {
-    read = read_bandwidth(bench.arena.data(), bench.arena.size() / 2);
-    for (const int m : {1, 4, 16, 32, 128, 512}) {
-      const double seconds = bench.gemm_seconds(shape, m);
-      const double bytes = double(bench.weight_bytes(shape));
-      const double flops = 2.0 * m * shape.n * shape.k;
-      char name[32];
-      std::snprintf(name, sizeof name, "%dx%d", shape.n, shape.k);
-      report("gemm", name, m, seconds, bytes / seconds / read, flops / seconds / peak, flops);
+void bench_linears(const Machine& machine, const NamedFormat& one, std::vector<Result>& results) {
+  const double peak = arithmetic_peak(machine.pool, machine.kernels.isa, one.format.rows);
+  std::printf("\n%s (peak %.0f GOP/s)\n  n x k        ", one.name, peak / 1e9);
+  for (const int m : kRows) std::printf(" %6d", m);
+  std::printf("\n");
+  for (const Shape& shape : kShapes) {
+    const std::string name = std::to_string(shape.n) + "x" + std::to_string(shape.k);
+    std::printf("  %-13s", name.c_str());
+    const double read = machine.read();
+    for (const int m : kRows) {
+      LinearBench bench(machine, one.format, shape, m);
+      results.push_back({.kernel = one.name,
+                         .shape = name,
+                         .m = m,
+                         .seconds = bench.seconds(),
+                         .bytes = double(bench.weight_bytes()),
+                         .operations = 2.0 * m * shape.n * shape.k,
+                         .read = read,
+                         .peak = peak});
+      print_share(results.back());
+    }
+    std::printf("   read %.1f GB/s\n", read / 1e9);
+  }
+}
+
+void write_json(const std::string& path, const Options& options, const Machine& machine,
+                const std::vector<Result>& results) {
+  std::FILE* const file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) {
+    std::perror(path.c_str());
+    std::exit(1);
+  }
+  std::fprintf(file, "{\"isa\": \"%s\", \"threads\": %u, \"results\": [",
+               isa_name(machine.kernels.isa).data(), options.threads);
+  const char* separator = "\n";
+  for (const Result& result : results) {
+    std::fprintf(file,
+                 "%s  {\"kernel\": \"%s\", \"shape\": \"%s\", \"m\": %d, \"microseconds\": %.1f, "
+                 "\"gops\": %.1f, \"gb_s\": %.2f, \"share_of_read\": %.3f, "
+                 "\"share_of_peak\": %.3f, \"read_gb_s\": %.2f, \"peak_gops\": %.1f}",
+                 separator, result.kernel.c_str(), result.shape.c_str(), result.m,
+                 result.seconds * 1e6, result.operations / result.seconds / 1e9,
+                 result.bytes / result.seconds / 1e9, result.share_of_read(),
+                 result.share_of_peak(), result.read / 1e9, result.peak / 1e9);
+    separator = ",\n";
+  }
+  std::fprintf(file, "\n]}\n");
+  std::fclose(file);
+}
+
+void run(const Options& options) {
+  ThreadPool pool(options.threads);
+  const Memory arena(std::size_t(512) << 20);
+  const Machine machine{kernels(choose_isa(options.isa)), pool, arena};
+  std::vector<Result> results;
+  std::printf("%s, %u threads. Per cent of the nearer limit, by rows: r of the streaming read, "
+              "p of the arithmetic peak.\n", isa_name(machine.kernels.isa).data(), options.threads);
+  for (const NamedFormat& one : kFormats) {
+    if (options.format.empty() || options.format == one.name) bench_linears(machine, one, results);
+  }
+  if (options.attention) {
+    std::printf("\nattention, one thread (heads/KV heads x head size @ context, rows)\n");
+    for (const Result& result : bench_attention(machine, DType::bfloat16)) {
+      std::printf("  %-16s %4d", result.shape.c_str(), result.m);
+      print_share(result);
+      std::printf("\n");
+      results.push_back(result);
     }
   }
-  for (const auto& [length, rows] : {std::pair{1024, 1}, {8192, 1}, {512, 512}, {2048, 512}}) {
-    const double seconds = bench.attention_seconds(length, rows);
-    const double pairs = double(rows) * (length - rows) + rows * (rows + 1) / 2.0;
-    const double flops = pairs * 32 * 64 * 4;
-    const double bytes = double(length / kPageTokens) * page_bytes({dtype, 4, 64});
-    char name[32];
-    std::snprintf(name, sizeof name, "32/4x64@%d", length);
-    report("attention", name, rows, seconds, bytes / seconds / read, flops / seconds / peak, flops);
-  }
+  if (!options.json.empty()) write_json(options.json, options, machine, results);
+}
+
+// Whether `argument` is key=value; sets the value.
+bool take(const std::string& argument, const char* key, std::string& value) {
+  const std::string start = std::string(key) + "=";
+  if (argument.rfind(start, 0) != 0) return false;
+  value = argument.substr(start.size());
+  return true;
 }
 
 }  // namespace
 }  // namespace vivace::bench
 
 int main(int argc, char** argv) {
-  using namespace vivace;
-  const bool wide = argc > 2 && std::strcmp(argv[2], "float32") == 0;
-  bench::run(choose_isa(argc > 1 ? argv[1] : ""), wide ? DType::float32 : DType::bfloat16);
+  using namespace vivace::bench;
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    std::string value;
+    if (take(argv[i], "threads", value)) {
+      options.threads = unsigned(std::max(1, std::atoi(value.c_str())));
+    } else if (take(argv[i], "attention", value)) {
+      options.attention = value != "no";
+    } else if (!take(argv[i], "format", options.format) && !take(argv[i], "json", options.json)) {
+      options.isa = argv[i];
+    }
+    if (options.isa.find('=') != std::string::npos) {
+      std::fprintf(stderr, "Unknown: %s. See the top of kernels_bench.cpp.\n", argv[i]);
+      return 2;
+    }
+  }
+  run(options);
 }

@@ -38,6 +38,19 @@ LEVEL("avx512f,avx512bf16") float dot512() {
   return _mm512_cvtss_f32(sums[0]);
 }
 
+LEVEL("avx512f,avx512vnni") float vnni512() {
+  __m512i sums[16];
+  for (auto& sum : sums) sum = _mm512_setzero_si512();
+  __m512i a = _mm512_set1_epi32(0x3c013c01);
+  for (int i = 0; i < kRounds; ++i) {
+    __asm__ volatile("" : "+v"(a));
+#pragma GCC unroll 16
+    for (auto& sum : sums) sum = _mm512_dpbusd_epi32(sum, a, a);
+  }
+  for (int i = 1; i < 16; ++i) sums[0] = _mm512_add_epi32(sums[0], sums[i]);
+  return static_cast<float>(_mm512_reduce_add_epi32(sums[0]));
+}
+
 LEVEL("avx2,fma") float fma256() {
   __m256 sums[12];
   for (auto& sum : sums) sum = _mm256_setzero_ps();
@@ -49,6 +62,22 @@ LEVEL("avx2,fma") float fma256() {
   }
   for (int i = 1; i < 12; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
   return _mm256_cvtss_f32(sums[0]);
+}
+
+// Products of 16-bit integers, as bytes cannot be multiplied without saturation.
+LEVEL("avx2") float madd256() {
+  __m256i sums[12];
+  for (auto& sum : sums) sum = _mm256_setzero_si256();
+  __m256i a = _mm256_set1_epi32(0x003c0001);
+  for (int i = 0; i < kRounds; ++i) {
+#pragma GCC unroll 12
+    for (auto& sum : sums) {
+      __asm__ volatile("" : "+x"(a));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, a));
+    }
+  }
+  for (int i = 1; i < 12; ++i) sums[0] = _mm256_add_epi32(sums[0], sums[i]);
+  return static_cast<float>(_mm256_extract_epi32(sums[0], 0));
 }
 
 float mul_add128() {
@@ -65,12 +94,12 @@ float mul_add128() {
   return _mm_cvtss_f32(sums[0]);
 }
 
-LEVEL("amx-tile,amx-bf16") float tiles() {
+// Tiles 4 and 6 with values that are not zero: multiplying zeros takes less power.
+LEVEL("amx-tile") void load_tiles() {
   alignas(64) unsigned char config[64] = {1};
   for (int tile = 0; tile < 8; ++tile) config[16 + 2 * tile] = 64, config[48 + tile] = 16;
   __asm__ volatile("" ::"r"(config) : "memory");
   _tile_loadconfig(config);
-  // Not zeros: multiplying those takes less power.
   std::uint16_t values[16 * 32];
   for (int i = 0; i < 16 * 32; ++i) {
     values[i] = static_cast<std::uint16_t>(0x3c00 + i * 40503 % 509);
@@ -78,6 +107,10 @@ LEVEL("amx-tile,amx-bf16") float tiles() {
   __asm__ volatile("" ::"r"(values) : "memory");
   _tile_loadd(4, values, 64);
   _tile_loadd(6, values, 64);
+}
+
+LEVEL("amx-tile,amx-bf16") float bf16_tiles() {
+  load_tiles();
   for (int i = 0; i < kRounds; ++i) {
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 6);
@@ -88,15 +121,32 @@ LEVEL("amx-tile,amx-bf16") float tiles() {
   return 0;
 }
 
+LEVEL("amx-tile,amx-int8") float int8_tiles() {
+  load_tiles();
+  for (int i = 0; i < kRounds; ++i) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 6);
+    _tile_dpbsud(2, 4, 6);
+    _tile_dpbsud(3, 4, 6);
+  }
+  _tile_release();
+  return 0;
+}
+
 struct Loop {
   float (*run)();
   double operations;  // per round
 };
 
-Loop loop_of(Isa isa, DType dtype) {
-  const bool half = dtype == DType::bfloat16;
-  if (isa == Isa::amx && half) return {tiles, 4.0 * 2 * 16 * 16 * 32};
-  if (isa >= Isa::avx512) return half ? Loop{dot512, 16.0 * 64} : Loop{fma512, 16.0 * 32};
+Loop loop_of(Isa isa, RowKind rows) {
+  constexpr double kTiles = 4.0 * 2 * 16 * 16;  // per unit of depth
+  if (isa == Isa::amx && rows == RowKind::bfloat16) return {bf16_tiles, kTiles * 32};
+  if (isa == Isa::amx && rows == RowKind::int8) return {int8_tiles, kTiles * 64};
+  if (isa >= Isa::avx512) {
+    if (rows == RowKind::int8) return {vnni512, 16.0 * 128};
+    return rows == RowKind::bfloat16 ? Loop{dot512, 16.0 * 64} : Loop{fma512, 16.0 * 32};
+  }
+  if (isa == Isa::avx2 && rows == RowKind::int8) return {madd256, 12.0 * 32};
   if (isa == Isa::avx2) return {fma256, 12.0 * 16};
   return {mul_add128, 12.0 * 4};
 }
@@ -116,14 +166,16 @@ LEVEL("avx2") long read_all(const char* data, std::size_t bytes) {
   return _mm256_extract_epi64(sum, 0);
 }
 
-volatile double sink;
+// Results are used, so that no loop can be left out.
+constexpr int kSinks = 64;
+volatile long sinks[kSinks];
 
 template <class Work>
 double fastest(int repetitions, Work work) {
   double best = 1e30;
   for (int i = 0; i < repetitions; ++i) {
     const double start = now();
-    sink = static_cast<double>(work());
+    work();
     best = std::min(best, now() - start);
   }
   return best;
@@ -136,13 +188,24 @@ double now() {
   return std::chrono::duration<double>(time).count();
 }
 
-double read_bandwidth(const char* data, std::size_t bytes) {
-  return bytes / fastest(3, [&] { return read_all(data, bytes / 128 * 128); });
+double read_bandwidth(ThreadPool& pool, const char* data, std::size_t bytes) {
+  constexpr std::size_t kChunk = std::size_t(1) << 20;
+  const std::size_t chunks = bytes / kChunk;
+  return chunks * kChunk / fastest(3, [&] {
+    pool.parallel_for(chunks, [&](std::size_t chunk, unsigned thread) {
+      sinks[thread % kSinks] = read_all(data + chunk * kChunk, kChunk);
+    });
+  });
 }
 
-double arithmetic_peak(Isa isa, DType dtype) {
-  const Loop loop = loop_of(isa, dtype);
-  return loop.operations * kRounds / fastest(5, loop.run);
+double arithmetic_peak(ThreadPool& pool, Isa isa, RowKind rows) {
+  const Loop loop = loop_of(isa, rows);
+  const double seconds = fastest(20, [&] {
+    pool.parallel_for(pool.threads(), [&](std::size_t, unsigned thread) {
+      sinks[thread % kSinks] = static_cast<long>(loop.run());
+    });
+  });
+  return loop.operations * kRounds * pool.threads() / seconds;
 }
 
 }  // namespace vivace::bench

@@ -159,7 +159,8 @@ Layer layer_of_codes(const KernelTable& kernels, const Layer& layer) {
 std::vector<float> multiply(const KernelTable& kernels, const Layer& layer, const Ending& ending,
                             const float* rows, int m) {
   const int width = width_of(layer, ending);
-  PackedRows packed{layer.matrix.format.rows, layer.matrix.format.group, m, layer.matrix.k, nullptr};
+  const WeightFormat& format = layer.matrix.format;
+  PackedRows packed{format.rows, format.group, m, layer.matrix.k, nullptr};
   const Buffer data(kernels.rows_bytes(packed) + kAlignment);
   char* const guard = data.data() + kernels.rows_bytes(packed);
   const std::vector<char> untouched(guard, guard + kAlignment);

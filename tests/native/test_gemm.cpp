@@ -93,7 +93,8 @@ void check_values(const KernelTable& kernels, const Layer& layer, const Ending& 
       const Product product = output_of(layer, ending, row, c);
       const double residual = ending.residual != nullptr ? ending.residual[at] : 0;
       const double expected = residual + ending.multiplier * product.value;
-      const double error = std::fabs(out[at] - expected) / (product.size + std::fabs(residual) + 1e-30);
+      const double size = product.size + std::fabs(residual) + 1e-30;
+      const double error = std::fabs(out[at] - expected) / size;
       worst = error <= worst ? worst : error;  // a NaN is kept
       if (exact) different += out[at] != exact_product(kernels.isa, layer.numbers, row, c);
     }
