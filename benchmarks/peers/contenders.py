@@ -69,5 +69,10 @@ BFLOAT16 = (
         no_amx_variables=ONEDNN,
     ),
 )
-GROUPS = (QUANTIZED, BFLOAT16)
+# One group for each kind: more than that does not fit into 24 GiB at once.
+GROUPS = (
+    tuple(one for one in QUANTIZED if one.kind == "int4"),
+    tuple(one for one in QUANTIZED if one.kind == "int8"),
+    BFLOAT16,
+)
 CONTENDERS = {contender.name: contender for group in GROUPS for contender in group}
