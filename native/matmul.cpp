@@ -18,18 +18,21 @@ RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, const Line
   if (norm_) normed_ = layout.take<float>(stride_ * context.runtime.pool.threads());
 }
 
-Claims panel_claims(const GemmTask& task) {
-  // Below this many products a claim takes longer than it is worth; above `kMost` panels in order
-  // prefetching gains nothing.
-  constexpr std::int64_t kLeastProducts = 1 << 16;
-  constexpr std::uint32_t kMost = 8;
-  const std::int64_t products = std::int64_t(kPanelColumns) * task.rows.k * task.rows.m;
-  const std::int64_t least = kLeastProducts / std::max<std::int64_t>(products, 1) + 1;
-  return {std::uint32_t(least), std::max(std::uint32_t(least), kMost)};
+Claims panel_claims(const Runtime& runtime, const GemmTask& task) {
+  // Few rows wait for memory, and every claim breaks the stream that it is read in; many rows take
+  // panels that stay in cache from one group of rows to the next.
+  constexpr int kFewRows = 16;
+  constexpr double kSmall = 1 << 15;  // products that take less time than a second thread's start
+  constexpr std::uint32_t kMostPanels = 8;
+  if (task.rows.m > kFewRows) return {1, kMostPanels};
+  const std::uint32_t panels = num_panels(task.weights), threads = runtime.pool.threads();
+  const bool small = double(task.weights.n) * task.rows.k * task.rows.m < kSmall;
+  const std::uint32_t share = small ? std::max(panels, 1u) : (panels + threads - 1) / threads;
+  return {share, share};
 }
 
 void multiply(Runtime& runtime, const GemmTask& task) {
-  runtime.pool.parallel_ranges(num_panels(task.weights), panel_claims(task),
+  runtime.pool.parallel_ranges(num_panels(task.weights), panel_claims(runtime, task),
                                [&](std::size_t begin, std::size_t end, unsigned) {
                                  runtime.kernels.gemm(task, int(begin), int(end));
                                });

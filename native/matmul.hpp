@@ -49,7 +49,7 @@ class RowPacker {
 };
 
 // How many panels of a matmul a thread claims at once.
-Claims panel_claims(const GemmTask& task);
+Claims panel_claims(const Runtime& runtime, const GemmTask& task);
 
 // Runs one matmul, its panels shared among the threads.
 void multiply(Runtime& runtime, const GemmTask& task);

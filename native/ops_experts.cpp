@@ -197,7 +197,7 @@ class ExpertsResidual final : public Op {
       }
     };
     frame.runtime.pool.parallel_ranges(std::size_t(panels) * routing.num_groups,
-                                       panel_claims(task_of(0)), multiply_panels);
+                                       panel_claims(frame.runtime, task_of(0)), multiply_panels);
   }
 
   // Sums a row's experts from the likeliest down, whatever place they have.
