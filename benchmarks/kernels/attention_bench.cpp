@@ -27,8 +27,10 @@ double attention_seconds(const Machine& machine, DType dtype, const Case& at) {
       for (int row = 0; row < at.rows; row += step) {
         const std::size_t first = std::size_t(row) * width;
         const int count = std::min(step, at.rows - row);
+        const int position = at.length - at.rows + row;
+        const int parts = (position + count - 1) / kPartTokens + 1;
         kernels.attention(layer, {queries.data() + first, width, out.data() + first, width,
-                                  table.data(), head, at.length - at.rows + row, count},
+                                  table.data(), head, 1, position, count, 0, parts},
                           scratch.data());
       }
     }
