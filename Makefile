@@ -12,11 +12,11 @@ MADE := $(VENV)/made
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format prove-foundation prove-cpu-speed bench-peers bench-kernels \
+.PHONY: help demo test test-aarch64 check format prove-foundation prove-cpu-speed bench-peers bench-kernels \
     bench-transformers bench-startup clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
 
 define DEMO_PROMPT
 class Point:
@@ -38,6 +38,9 @@ demo: $(MADE)/package ## complete Python code with the bundled model
 
 test: $(MADE)/dev oracle ## run every test
 	@$(BIN)/python -m pytest
+
+test-aarch64: $(MADE)/cmake ## the kernels' tests on AArch64, under emulation (minutes; needs Debian)
+	@PYTHON=$(BIN)/python CMAKE=$(BIN)/cmake tools/test_aarch64.sh
 
 check: $(MADE)/dev ## format, lint, types and the tiny tests, in well under a minute
 	@$(BIN)/ruff format --check --quiet .

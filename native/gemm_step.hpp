@@ -29,6 +29,12 @@ constexpr int kBFloat16Rows = 4;
 constexpr int kInt8Rows = 4;
 constexpr int kInt4Rows = 2;
 constexpr int kWideRows = 2;
+#elif defined(VIVACE_SIMD_NEON)
+constexpr int kFloat32Rows = 6;
+constexpr int kBFloat16Rows = 4;
+constexpr int kInt8Rows = 6;
+constexpr int kInt4Rows = 2;
+constexpr int kWideRows = 2;
 #else
 constexpr int kFloat32Rows = 2;
 constexpr int kBFloat16Rows = 2;

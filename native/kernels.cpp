@@ -11,6 +11,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(VIVACE_HAVE_NEON)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 namespace vivace {
 
@@ -32,10 +36,15 @@ namespace amx {
 extern const KernelTable kTable;
 }
 #endif
+#if defined(VIVACE_HAVE_NEON)
+namespace neon {
+extern const KernelTable kTable;
+}
+#endif
 
 namespace {
 
-constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx};
+constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx, Isa::neon};
 
 #if defined(__x86_64__)
 
@@ -100,13 +109,16 @@ Isa detect() {
 #if defined(VIVACE_HAVE_AVX2)
   if (has_avx2()) return Isa::avx2;
 #endif
+#if defined(VIVACE_HAVE_NEON)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) return Isa::neon;
+#endif
   return Isa::portable;
 }
 
 }  // namespace
 
 std::string_view isa_name(Isa isa) {
-  constexpr std::string_view names[] = {"portable", "avx2", "avx512", "amx"};
+  constexpr std::string_view names[] = {"portable", "avx2", "avx512", "amx", "neon"};
   return names[static_cast<int>(isa)];
 }
 
@@ -115,16 +127,21 @@ Isa best_isa() {
   return best;
 }
 
+bool has_isa(Isa isa) {
+  const bool same_machine = (isa == Isa::neon) == (best_isa() == Isa::neon);
+  return isa == Isa::portable || (same_machine && isa <= best_isa());
+}
+
 Isa choose_isa(std::string_view name) {
   if (name.empty()) return best_isa();
   for (const Isa isa : kLevels) {
     if (isa_name(isa) != name) continue;
-    if (isa <= best_isa()) return isa;
+    if (has_isa(isa)) return isa;
     throw std::invalid_argument("The ISA level " + std::string(name) +
                                 " is not available here; the highest is " +
                                 std::string(isa_name(best_isa())) + ".");
   }
-  throw std::invalid_argument("The ISA level must be portable, avx2, avx512 or amx, not '" +
+  throw std::invalid_argument("The ISA level must be portable, avx2, avx512, amx or neon, not '" +
                               std::string(name) + "'.");
 }
 
@@ -137,6 +154,9 @@ const KernelTable& kernels(Isa isa) {
 #endif
 #if defined(VIVACE_HAVE_AVX2)
   if (isa == Isa::avx2) return avx2::kTable;
+#endif
+#if defined(VIVACE_HAVE_NEON)
+  if (isa == Isa::neon) return neon::kTable;
 #endif
   (void)isa;
   return portable::kTable;

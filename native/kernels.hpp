@@ -14,9 +14,10 @@
 
 namespace vivace {
 
-// Each level includes the ones before it. avx2 means AVX2, FMA and F16C; avx512 means F, BW, VL,
-// DQ, VNNI and BF16; amx adds AMX-TILE, AMX-BF16 and AMX-INT8.
-enum class Isa { portable, avx2, avx512, amx };
+// Levels of x86, each of which includes the ones before it, and of AArch64. avx2 means AVX2, FMA and
+// F16C; avx512 means F, BW, VL, DQ, VNNI and BF16; amx adds AMX-TILE, AMX-BF16 and AMX-INT8. neon
+// means the dot-product instructions.
+enum class Isa { portable, avx2, avx512, amx, neon };
 
 // A panel is 32 output columns over the whole depth k, one sequential stream of bytes.
 constexpr int kPanelColumns = 32;
@@ -233,11 +234,14 @@ std::string_view isa_name(Isa isa);
 // The highest level that this machine, its system and this build support.
 Isa best_isa();
 
+// Whether this machine, its system and this build support a level.
+bool has_isa(Isa isa);
+
 // The level named, or the best where the name is empty. Throws std::invalid_argument, a sentence
 // for the user where the name is unknown or the level is not available.
 Isa choose_isa(std::string_view name);
 
-// The kernels of a level that is at most best_isa().
+// The kernels of a level that is supported here.
 const KernelTable& kernels(Isa isa);
 
 }  // namespace vivace

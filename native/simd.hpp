@@ -41,6 +41,8 @@
 #include "simd_avx512.hpp"
 #elif defined(VIVACE_SIMD_AVX2)
 #include "simd_avx2.hpp"
+#elif defined(VIVACE_SIMD_NEON)
+#include "simd_neon.hpp"
 #else
 #include "simd_portable.hpp"
 #endif

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from vivace.core.sampling import SamplingParams
 from vivace.decoding.draw import draw, limits
-from vivace.hardware.isa import LEVELS
+from vivace.hardware.isa import levels_up_to
 
 native = pytest.importorskip("vivace.backends.cpu._native")
 
 Row = NDArray[np.float32]
-AVAILABLE = LEVELS[: LEVELS.index(native.best_isa()) + 1]
+AVAILABLE = levels_up_to(native.best_isa())
 
 # below and around 16 lanes, blocks of 256 and the 4096 values from which a selection sifts
 SIZES = (1, 2, 15, 16, 17, 100, 255, 256, 257, 1000, 5000, 20_000)

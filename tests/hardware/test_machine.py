@@ -50,6 +50,13 @@ def test_isa_levels_need_all_flags_below(flags: str, level: str) -> None:
     assert levels_up_to(level)[-1] == level
 
 
+def test_an_arm_processor_with_dot_products_is_neon() -> None:
+    features = "processor\t: 0\nFeatures\t: fp asimd asimdhp"
+    assert isa_level(f"{features}\n") == "portable"
+    assert isa_level(f"{features} asimddp\n") == "neon"
+    assert levels_up_to("neon") == ("portable", "neon")
+
+
 def test_a_processor_without_flags_is_portable() -> None:
     assert isa_level("") == "portable"
 

@@ -13,6 +13,9 @@ void test_simd(tests::Checks& checks);
 namespace avx512 {
 void test_simd(tests::Checks& checks);
 }
+namespace neon {
+void test_simd(tests::Checks& checks);
+}
 
 namespace tests {
 namespace {
@@ -24,6 +27,9 @@ void test_simd(Isa isa, Checks& checks) {
 #endif
 #if defined(VIVACE_HAVE_AVX512)
   if (isa == Isa::avx512) avx512::test_simd(checks);
+#endif
+#if defined(VIVACE_HAVE_NEON)
+  if (isa == Isa::neon) neon::test_simd(checks);
 #endif
 }
 
@@ -44,8 +50,8 @@ int test_level(Isa isa) {
 int main() {
   using namespace vivace;
   int failures = 0;
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx}) {
-    if (isa <= best_isa()) failures += tests::test_level(isa);
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx, Isa::neon}) {
+    if (has_isa(isa)) failures += tests::test_level(isa);
   }
   return failures > 0;
 }

@@ -20,8 +20,11 @@ COMMON = ["-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-fPIC", f"-I{NA
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16", "vnni"))]
 AMX = [*AVX512, *(f"-mamx-{part}" for part in ("tile", "bf16", "int8"))]
-LEVELS = {"avx2": AVX2, "avx512": AVX512, "amx": AMX}
-SIMD = {"portable": [], "avx2": ["-DVIVACE_SIMD_AVX2"], "avx512": ["-DVIVACE_SIMD_AVX512"]}
+X86 = {"avx2": AVX2, "avx512": AVX512, "amx": AMX}
+LEVELS = {"x86_64": X86, "AMD64": X86, "aarch64": {"neon": ["-march=armv8.2-a+dotprod"]}}
+SIMD = {"portable": []} | {
+    level: [f"-DVIVACE_SIMD_{level.upper()}"] for level in ("avx2", "avx512", "neon")
+}
 
 
 def compiler() -> str | None:
@@ -35,9 +38,8 @@ def knows(flags: list[str]) -> bool:
 
 
 def levels() -> dict[str, list[str]]:
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return {}
-    return {level: flags for level, flags in LEVELS.items() if knows(flags)}
+    possible = LEVELS.get(platform.machine(), {})
+    return {level: flags for level, flags in possible.items() if knows(flags)}
 
 
 def object_commands() -> dict[str, list[str]]:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import re
 
-LEVELS = ("portable", "avx2", "avx512", "amx")
+# Lowest first; of x86 and of AArch64.
+_LEVELS = (("portable", "avx2", "avx512", "amx"), ("portable", "neon"))
 
-# Flags as /proc/cpuinfo names them; each level needs those before it too.
+# Flags (features, on AArch64) as /proc/cpuinfo names them; each level needs those before it too.
 _FLAGS = {
     "avx2": {"avx2", "fma", "f16c"},
     "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"},
     "amx": {"amx_tile", "amx_bf16"},
+    "neon": {"asimddp"},
 }
 
 
 def isa_level(cpuinfo: str) -> str:
     """The highest level whose flags /proc/cpuinfo lists."""
-    line = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
+    line = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
     flags = set(line[1].split()) if line else set()
     highest = "portable"
-    for level in LEVELS[1:]:
-        if not flags >= _FLAGS[level]:
-            break
-        highest = level
+    for levels in _LEVELS:
+        for level in levels[1:]:
+            if not flags >= _FLAGS[level]:
+                break
+            highest = level
     return highest
 
 
 def levels_up_to(highest: str) -> tuple[str, ...]:
     """A level and all below it."""
-    return LEVELS[: LEVELS.index(highest) + 1]
+    levels = next(levels for levels in _LEVELS if highest in levels)
+    return levels[: levels.index(highest) + 1]

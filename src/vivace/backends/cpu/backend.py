@@ -48,7 +48,7 @@ class NativeBackend:
 
     @property
     def isa(self) -> str:
-        """The instruction set in use: portable, avx2, avx512 or amx."""
+        """The instruction set in use: portable, avx2, avx512, amx or neon."""
         return self._runtime.isa
 
     def read_bandwidth(self) -> float:
