@@ -13,7 +13,6 @@ Vector vector_of(const FloatArray& array) {
   return Vector(array.data(), array.data() + array.size());
 }
 
-
 // Stored rows and the arrays that they stand in.
 struct Part {
   WeightArray rows;
@@ -65,6 +64,8 @@ void pack_linear(const Linear& linear, Runtime& runtime, const std::vector<Part>
 
 void pack_embedding(const Embedding& table, Runtime& runtime, const Part& part) {
   require_shape(part.rows.shape(1) == std::size_t(table.width), "a table and its width");
+  require_shape((part.part.type == SourceType::int8) == part.scales.has_value(),
+                "int8 codes and their scales");
   const nb::gil_scoped_release released;
   table.pack(runtime, part.part);
 }
@@ -129,8 +130,8 @@ void bind_weights(nb::module_& m) {
                                   "zero_points"_a.none());
   nb::class_<Embedding> embedding(m, "Embedding");
   embedding
-      .def(nb::new_([](DType dtype, std::pair<int, int> shape) {
-        return std::make_shared<Embedding>(dtype, shape.first, shape.second);
+      .def(nb::new_([](SourceType type, std::pair<int, int> shape) {
+        return std::make_shared<Embedding>(type, shape.first, shape.second);
       }))
       .def("pack", &pack_embedding)
       .def_ro("width", &Embedding::width);

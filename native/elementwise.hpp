@@ -1,6 +1,7 @@
 // Kernels on single rows: what stands between matmuls and attention. Plain data, as kernels.hpp.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kv_layout.hpp"
@@ -37,11 +38,36 @@ struct PageSlot {
   int slot = 0;
 };
 
+// One row of a checkpoint's table.
+//   scale: of int8 codes.
+struct SourceRow {
+  const void* values = nullptr;
+  SourceType type = SourceType::float32;
+  float scale = 1.0f;
+};
+
+// One row of a table as a backend keeps it: float32, bfloat16, or int8 codes + 128 in whole vectors
+// with a float32 scale behind them.
+struct TableRow {
+  const void* data = nullptr;
+  SourceType type = SourceType::float32;
+};
+
+static constexpr std::size_t table_scale_offset(int width) {
+  return (std::size_t(width) + 15) / 16 * 16;
+}
+
+static constexpr std::size_t table_row_bytes(SourceType type, int width) {
+  if (type == SourceType::int8) return table_scale_offset(width) + sizeof(float);
+  return std::size_t(width) * (type == SourceType::float32 ? 4 : 2);
+}
+
 struct RowKernels {
-  // A stored row as `dtype`; rounds to nearest even.
-  void (*convert)(const void* source, SourceType type, int width, DType dtype, void* out);
-  // out = multiplier * token (+ position). Both are rows of `dtype`; position may be null.
-  void (*embed)(const void* token, const void* position, DType dtype, float multiplier, int width,
+  // A row as a table of `type` keeps it; rounds to nearest even, int8 as formats/rounding.py does.
+  // int8 rows come from floats or int8, others from floats.
+  void (*to_table)(const SourceRow& row, int width, SourceType type, void* out);
+  // out = multiplier * token (+ position); position may have no data.
+  void (*embed)(const TableRow& token, const TableRow& position, float multiplier, int width,
                 float* out);
   // out may be x itself.
   void (*normalize)(const float* x, const NormTask& norm, float* out);

@@ -5,55 +5,9 @@
 
 #include "activation_impl.hpp"
 #include "elementwise.hpp"
-#include "simd.hpp"
+#include "table_impl.hpp"
 
 namespace vivace::VIVACE_ISA {
-
-// Calls body(begin, lanes) for each 16 values of a row; lanes is less than 16 at the end alone.
-template <typename Body>
-VIVACE_INLINE void for_lanes(int width, Body body) {
-  int i = 0;
-  for (; i + 16 <= width; i += 16) body(i, 16);
-  if (i < width) body(i, width - i);
-}
-
-VIVACE_INLINE V16 load_lanes(const float* p, int lanes) {
-  return lanes == 16 ? load(p) : load_partial(p, lanes);
-}
-
-VIVACE_INLINE void store_lanes(float* p, V16 a, int lanes) {
-  if (lanes == 16) return store(p, a);
-  store_partial(p, a, lanes);
-}
-
-VIVACE_INLINE V16 load_source(const void* p, SourceType type, int i, int lanes) {
-  if (type == SourceType::float32) return load_lanes(static_cast<const float*>(p) + i, lanes);
-  const std::uint16_t* half = static_cast<const std::uint16_t*>(p) + i;
-  if (type == SourceType::bfloat16) return load_bf16_partial(half, lanes);
-  return load_f16_partial(half, lanes);
-}
-
-VIVACE_INLINE V16 load_stored(const void* p, DType dtype, int i, int lanes) {
-  const bool half = dtype == DType::bfloat16;
-  return load_source(p, half ? SourceType::bfloat16 : SourceType::float32, i, lanes);
-}
-
-static void convert(const void* source, SourceType type, int width, DType dtype, void* out) {
-  for_lanes(width, [&](int i, int lanes) {
-    const V16 a = load_source(source, type, i, lanes);
-    if (dtype == DType::float32) return store_lanes(static_cast<float*>(out) + i, a, lanes);
-    store_bf16_partial(static_cast<std::uint16_t*>(out) + i, a, lanes);
-  });
-}
-
-static void embed(const void* token, const void* position, DType dtype, float multiplier,
-                  int width, float* out) {
-  for_lanes(width, [&](int i, int lanes) {
-    V16 a = load_stored(token, dtype, i, lanes) * broadcast(multiplier);
-    if (position != nullptr) a = a + load_stored(position, dtype, i, lanes);
-    store_lanes(out + i, a, lanes);
-  });
-}
 
 // --- norms ---
 
@@ -206,7 +160,7 @@ static void route(float* logits, int num_experts, int top_k, bool renormalize,
 }
 
 constexpr RowKernels kRowKernels = {
-    .convert = convert,
+    .to_table = to_table,
     .embed = embed,
     .normalize = normalize,
     .activate = activate,

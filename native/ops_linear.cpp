@@ -15,10 +15,11 @@ class Embed final : public Op {
   void run(const Frame& frame) const override {
     const Batch& batch = frame.batch;
     for_rows(frame.runtime, batch.rows(), out_.width, [&](int row, unsigned) {
-      const void* token = op_.tokens->row(batch.token_ids[row]);
-      const void* position = op_.positions ? op_.positions->row(batch.positions[row]) : nullptr;
-      frame.runtime.kernels.rows.embed(token, position, op_.tokens->dtype, op_.multiplier,
-                                       out_.width, out_.row(row));
+      const TableRow token = op_.tokens->row(batch.token_ids[row]);
+      const TableRow position =
+          op_.positions ? op_.positions->row(batch.positions[row]) : TableRow();
+      frame.runtime.kernels.rows.embed(token, position, op_.multiplier, out_.width,
+                                       out_.row(row));
     });
   }
 

@@ -12,7 +12,13 @@ constexpr int kRowsPerItem = 256;
 
 bool is_float(SourceType type) { return type != SourceType::int8 && type != SourceType::int4; }
 
-std::size_t element_bytes(SourceType type) { return type == SourceType::float32 ? 4 : 2; }
+// A row of floats or int8.
+SourceRow row_of(const WeightPart& part, int row) {
+  const bool int8 = part.type == SourceType::int8;
+  const std::size_t bytes = part.type == SourceType::float32 ? 4 : int8 ? 1 : 2;
+  return {static_cast<const char*>(part.rows) + row * part.row_stride * bytes, part.type,
+          int8 ? static_cast<const float*>(part.scales)[row] : 1.0f};
+}
 
 // Quantized rows are kept as they are, so they must be what the matrix keeps.
 void require_format(const WeightPart& part, const WeightFormat& format) {
@@ -37,26 +43,25 @@ void require_shape(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(std::string("Shapes do not fit: ") + what + ".");
 }
 
-Embedding::Embedding(DType dtype, int rows, int width)
-    : dtype(dtype),
+Embedding::Embedding(SourceType type, int rows, int width)
+    : type(type),
       rows(rows),
       width(width),
-      row_bytes(width * element_bytes(dtype)),
+      row_bytes(table_row_bytes(type, width)),
       memory(rows * row_bytes) {}
 
 void Embedding::pack(Runtime& runtime, const WeightPart& source) const {
   require_shape(source.num_rows == rows, "a table and its rows");
-  require_shape(is_float(source.type), "a table is made of floats");
+  const bool stored = source.type == SourceType::int8 && source.type == type;
+  require_shape(stored || is_float(source.type), "a table and its numbers");
   const auto held = runtime.hold();
-  const std::size_t stride = source.row_stride * element_bytes(source.type);
-  const auto convert = runtime.kernels.rows.convert;
+  const auto to_table = runtime.kernels.rows.to_table;
   const int items = (rows + kRowsPerItem - 1) / kRowsPerItem;
   runtime.pool.parallel_for(items, [&](std::size_t item, unsigned) {
     const int begin = static_cast<int>(item) * kRowsPerItem;
     const int end = std::min(begin + kRowsPerItem, rows);
     for (int row = begin; row < end; ++row) {
-      const char* from = static_cast<const char*>(source.rows) + row * stride;
-      convert(from, source.type, width, dtype, memory.at(row * row_bytes));
+      to_table(row_of(source, row), width, type, memory.at(row * row_bytes));
     }
   });
 }

@@ -16,17 +16,17 @@ void require_shape(bool holds, const char* what);
 // Norm gains, biases, sinks.
 using Vector = std::vector<float>;
 
-// A token or position table: [rows][width] in `dtype`.
+// A token or position table: [rows][width] in float32, bfloat16 or int8.
 struct Embedding {
-  Embedding(DType dtype, int rows, int width);
+  Embedding(SourceType type, int rows, int width);
 
-  // source: as many rows of floats.
+  // source: as many rows of floats; of an int8 table, or of int8.
   void pack(Runtime& runtime, const WeightPart& source) const;
 
   std::span<char> bytes() const { return {memory.at(), rows * row_bytes}; }
-  const void* row(int index) const { return memory.at(index * row_bytes); }
+  TableRow row(int index) const { return {memory.at(index * row_bytes), type}; }
 
-  DType dtype;
+  SourceType type;
   int rows;
   int width;
   std::size_t row_bytes;

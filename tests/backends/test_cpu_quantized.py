@@ -142,6 +142,43 @@ def test_each_row_has_its_own_scale(isa: str, scheme: Scheme) -> None:
 # --- ops ---
 
 
+@pytest.mark.parametrize("width", [1, 16, 43, 64])
+@pytest.mark.parametrize("stored", [None, np.float32, np.float16, ml_dtypes.bfloat16])
+def test_embedding_in_int8(isa: str, width: int, stored: Any) -> None:
+    """Bit for bit: rounded while packing or before, beside positions that stay floats."""
+
+    def make(backend: Backend, weights: Weights) -> Any:
+        table, positions = weights.tensor(ROWS, width), weights.tensor(200, width)
+        table.buffers["weight"][7] = 0
+        if stored is None:
+            tokens = backend.embedding(round_to(table, INT8))
+        else:
+            floats = QTensor.from_array("table", table.buffers["weight"].astype(stored))
+            tokens = backend.embedding(floats, INT8)
+        places = backend.embedding(positions)
+        norm = Norm("rms", backend.vector(weights.gain(width)), 1e-6)
+
+        def forward(ops: Any) -> Any:
+            x = ops.embed(tokens, 6.5, places)
+            return ops.norm(x, norm)
+
+        return forward
+
+    actual, expected = both(make, isa, 40)
+    assert relative_error(actual, expected) < 1e-6
+
+
+def test_an_embedding_in_int8_takes_a_byte_a_value() -> None:
+    table = CpuBackend("float32").embedding(random_tensor(10, 48), INT8)
+    assert table.nbytes == 10 * (48 + 4)
+
+
+@pytest.mark.parametrize("scheme", [int4(32), FLOAT16])
+def test_no_other_embedding(scheme: Scheme) -> None:
+    with pytest.raises(BackendError, match="int8 for the embedding"):
+        CpuBackend().embedding(random_tensor(4, 64), scheme)
+
+
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("inner", [1, 16, 37, 48])
 def test_activation_is_part_of_the_product(

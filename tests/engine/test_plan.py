@@ -16,7 +16,7 @@ from vivace.core.errors import CapacityError
 from vivace.engine.plan import plan_memory, weight_bytes
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.policy import PrecisionPolicy
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
 from vivace.models.loader import load_decoder, model_spec
 
@@ -80,9 +80,9 @@ def test_rounded_weights_are_counted_as_they_are_stored(
     kept: list[QTensor] = []
 
     class Counting(ReferenceBackend):
-        def embedding(self, tensor: QTensor) -> Any:
-            kept.append(tensor)
-            return super().embedding(tensor)
+        def embedding(self, tensor: QTensor, scheme: Scheme | None = None) -> Any:
+            kept.extend(stored_as([tensor], scheme))
+            return super().embedding(tensor, scheme)
 
         def linear(self, parts: Any, *others: Any, form: LinearForm, **more: Any) -> Any:
             kept.extend(stored_as(parts, form.scheme))

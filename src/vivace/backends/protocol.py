@@ -200,11 +200,18 @@ class LinearForm:
 PLAIN = LinearForm()
 
 
-def require_one_scheme(parts: Sequence[QTensor]) -> None:
-    """Raises BackendError where parts of one linear are stored in different ways."""
-    names = list(dict.fromkeys(part.scheme.name for part in parts))
-    if len(names) > 1:
-        raise BackendError(f"{parts[0].name} and what it stands with are {' and '.join(names)}.")
+def scheme_of_parts(parts: Sequence[QTensor], asked: Scheme | None) -> Scheme | None:
+    """What one linear is kept in: its parts' own integer scheme, or the one asked for float parts;
+    None is the backend's dtype.
+
+    Raises:
+        BackendError: parts that stand in one matrix have different schemes.
+    """
+    schemes = {asked if part.scheme.is_float else part.scheme for part in parts}
+    if len(schemes) > 1:
+        stored = ", ".join(f"{part.name} ({part.scheme.name})" for part in parts)
+        raise BackendError(f"{stored} stand in one matrix, which needs one scheme: quantize alike.")
+    return schemes.pop()
 
 
 class Ops(Protocol):
@@ -286,7 +293,10 @@ class Backend(Protocol):
         """tensor + offset, as float32."""
         ...
 
-    def embedding(self, tensor: QTensor) -> Embedding: ...
+    def embedding(self, tensor: QTensor, scheme: Scheme | None = None) -> Embedding:
+        """A table of floats rounded to `scheme`, or kept in `dtype`; a quantized one keeps its
+        own."""
+        ...
 
     def linear(
         self,

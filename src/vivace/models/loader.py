@@ -8,7 +8,6 @@ from typing import Any
 
 from vivace.backends.protocol import (
     Backend,
-    Embedding,
     Experts,
     Linear,
     LinearForm,
@@ -20,7 +19,6 @@ from vivace.core.errors import CheckpointError, UsageError
 from vivace.formats.checkpoint import Checkpoint, Tensors
 from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
 from vivace.formats.qtensor import QTensor, Scheme
-from vivace.formats.rounding import stored_as
 from vivace.formats.safetensors import FLOAT_DTYPES
 from vivace.models.config import Config
 from vivace.models.decoder import (
@@ -177,7 +175,7 @@ class _Reader:
         (table,) = self._read("embedding")
         positions = self._read("positions")
         return DecoderWeights(
-            embedding=self._embedding(table),
+            embedding=self.backend.embedding(table, self.schemes.get("embedding")),
             positions=self.backend.embedding(positions[0]) if positions else None,
             layers=tuple(
                 self._layer(f"layers.{i}", layer, rotaries)
@@ -186,9 +184,6 @@ class _Reader:
             norm=self._norm("norm"),
             head=self.backend.linear(self._read("head") or [table], form=self._form("head")),
         )
-
-    def _embedding(self, table: QTensor) -> Embedding:
-        return self.backend.embedding(*stored_as([table], self.schemes.get("embedding")))
 
     def _layer(self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]) -> LayerWeights:
         """Its file pages are let go, or a backend that packs would double the memory."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vivace.backends.cpu import _native
 from vivace.backends.cpu.packed import Packed, PackedStore
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
-from vivace.backends.cpu.weights import linear_scheme, part_of, weight_format
+from vivace.backends.cpu.weights import part_of, table_type, weight_format
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     PLAIN,
@@ -21,6 +21,7 @@ from vivace.backends.protocol import (
     KVSpec,
     LinearForm,
     RotarySpec,
+    scheme_of_parts,
 )
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError, CapacityError
@@ -58,12 +59,11 @@ class NativeBackend:
     def vector(self, tensor: QTensor, offset: float = 0.0) -> _native.Vector:
         return _native.Vector(_flat(tensor.to_float32() + np.float32(offset)))
 
-    def embedding(self, tensor: QTensor) -> _native.Embedding:
-        if not tensor.scheme.is_float:
-            raise BackendError("The cpu backend keeps embeddings as floats: leave theirs out.")
+    def embedding(self, tensor: QTensor, scheme: Scheme | None = None) -> _native.Embedding:
+        type = table_type(tensor, scheme, self.dtype)
         rows, width = tensor.shape
-        table = _native.Embedding(self._dtype, (rows, width))
-        key = "embedding", self.dtype, (rows, width), _described([tensor])
+        table = _native.Embedding(type, (rows, width))
+        key = "embedding", type.name, (rows, width), _described([tensor])
         self._fill(table, key, lambda: table.pack(self._runtime, part_of(tensor)))
         return table
 
@@ -76,7 +76,7 @@ class NativeBackend:
     ) -> _native.Linear:
         if collective is not None and collective.size > 1:
             raise BackendError("The cpu backend runs whole models: leave tensor parallelism off.")
-        scheme = linear_scheme(parts, form.scheme)
+        scheme = scheme_of_parts(parts, form.scheme)
         format = weight_format(scheme, self.dtype)
         shape = sum(part.shape[0] for part in parts), parts[0].shape[1]
         biases = _flat(np.concatenate([part.to_float32() for part in bias])) if bias else None

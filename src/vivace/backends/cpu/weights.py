@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,23 +23,23 @@ ROW_KINDS: dict[tuple[str, int | None], str] = {
 }
 _GROUP_MULTIPLE = 32
 _STORED_FLOATS = ("float32", "float16", "bfloat16")
+_TABLE_KINDS = ("float32", "bfloat16", "int8")
 
 
-def linear_scheme(parts: Sequence[QTensor], asked: Scheme | None) -> Scheme | None:
-    """What one linear is kept in: its parts' own integer scheme, or the one asked for float parts;
-    None is the backend's dtype.
+def table_type(tensor: QTensor, asked: Scheme | None, dtype: DTypeName) -> _native.SourceType:
+    """How native code keeps the rows of a table.
 
     Raises:
-        BackendError: parts that stand in one matrix have different schemes.
+        BackendError: it cannot.
     """
-    schemes = {asked if part.scheme.is_float else part.scheme for part in parts}
-    if len(schemes) > 1:
-        stored = ", ".join(f"{part.name} ({part.scheme.name})" for part in parts)
+    scheme = asked if tensor.scheme.is_float else tensor.scheme
+    kind = _kind(scheme, dtype)
+    if kind not in _TABLE_KINDS or (scheme and scheme.group_size):
         raise BackendError(
-            f"The cpu backend keeps {stored} in one matrix, which needs one scheme: "
-            "quantize them alike."
+            f"The cpu backend cannot keep {tensor.name} in {kind}: take int8 for the embedding, or "
+            "leave it as it is."
         )
-    return schemes.pop()
+    return _native.SourceType[kind]
 
 
 def weight_format(scheme: Scheme | None, dtype: DTypeName) -> _native.WeightFormat:

@@ -19,7 +19,7 @@ from vivace.backends.protocol import (
     KVSpec,
     LinearForm,
     RotarySpec,
-    require_one_scheme,
+    scheme_of_parts,
 )
 from vivace.backends.reference.handles import (
     FloatWeight,
@@ -31,7 +31,7 @@ from vivace.backends.reference.handles import (
 from vivace.backends.reference.ops import ReferenceOps
 from vivace.backends.reference.steps import Floats
 from vivace.core.collective import Collective
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
 
 
@@ -69,9 +69,10 @@ class ReferenceBackend:
         vector: Floats = tensor.to_float32() + np.float32(offset)
         return vector
 
-    def embedding(self, tensor: QTensor) -> Floats:
-        values = tensor.to_float32()
-        return self.round(values) if tensor.scheme.is_float else values
+    def embedding(self, tensor: QTensor, scheme: Scheme | None = None) -> Floats:
+        (stored,) = stored_as([tensor], scheme)
+        values = stored.to_float32()
+        return self.round(values) if stored.scheme.is_float else values
 
     def linear(
         self,
@@ -81,7 +82,9 @@ class ReferenceBackend:
         form: LinearForm = PLAIN,
     ) -> ReferenceLinear:
         biases = np.concatenate([part.to_float32() for part in bias]) if bias else None
-        return ReferenceLinear(self._weight(stored_as(parts, form.scheme)), biases, collective)
+        scheme = scheme_of_parts(parts, form.scheme)
+        weight = self._weight(stored_as(parts, scheme))
+        return ReferenceLinear(weight, biases, collective)
 
     def rotary(self, spec: RotarySpec) -> ReferenceRotary:
         positions = np.arange(spec.max_positions, dtype=np.float32)
@@ -111,7 +114,6 @@ class ReferenceBackend:
         if all(part.scheme.is_float for part in parts):
             values = np.concatenate([part.to_float32() for part in parts])
             return FloatWeight(self.round(values), self.round)
-        require_one_scheme(parts)
         return IntegerWeight.stack(parts)
 
     def numpy(self, tensor: Floats) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from vivace.backends.protocol import (
     KVSpec,
     LinearForm,
     RotarySpec,
-    require_one_scheme,
+    scheme_of_parts,
 )
 from vivace.backends.torch.handles import (
     AnyLinear,
@@ -34,7 +34,7 @@ from vivace.backends.torch.handles import (
 from vivace.backends.torch.ops import TorchOps
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
 
 
@@ -83,8 +83,8 @@ class TorchBackend:
     def vector(self, tensor: QTensor, offset: float = 0.0) -> TorchVector:
         return TorchVector(self._weight(tensor, torch.float32), offset)
 
-    def embedding(self, tensor: QTensor) -> TorchEmbedding:
-        if not tensor.scheme.is_float:
+    def embedding(self, tensor: QTensor, scheme: Scheme | None = None) -> TorchEmbedding:
+        if scheme is not None or not tensor.scheme.is_float:
             raise BackendError("The torch backend keeps embeddings as floats: leave theirs out.")
         return TorchEmbedding(self._weight(tensor, self.compute_dtype))
 
@@ -95,7 +95,7 @@ class TorchBackend:
         collective: Collective | None = None,
         form: LinearForm = PLAIN,
     ) -> AnyLinear:
-        parts = stored_as(parts, form.scheme)
+        parts = stored_as(parts, scheme_of_parts(parts, form.scheme))
         if not all(part.scheme.is_float for part in parts):
             return self._integer_linear(parts, bias, collective)
         weights = tuple(self._weight(part, self.compute_dtype) for part in parts)
@@ -110,7 +110,6 @@ class TorchBackend:
     ) -> TorchIntegerLinear:
         if self.trainable:
             raise BackendError("Integer weights take no gradients: leave them out of training.")
-        require_one_scheme(parts)
         codes, scales = zip(*(part.integers() for part in parts), strict=True)
         return TorchIntegerLinear(
             parts[0].scheme,
