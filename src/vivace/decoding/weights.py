@@ -48,5 +48,5 @@ def weights(logits: Row, best: float, inverse_temperature: float) -> Weights:
         p = p * r + coefficient
     power = p * (r * r) + (r + np.float32(1))
     weight = np.ldexp(power, n.astype(np.int32) + _UNIT)
-    rounded: NDArray[np.float64] = np.where(weight < 2**22, np.rint(weight), weight)
+    rounded: Weights = np.where(weight < 2**22, np.rint(weight), weight).astype(np.float64)
     return rounded
