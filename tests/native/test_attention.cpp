@@ -88,20 +88,58 @@ Sequence make_sequence(const Shape& shape, int length, std::mt19937& random) {
   return s;
 }
 
-// Rows [begin, end) as one item per KV head; out is [rows][heads * head_dim].
-std::vector<float> run(const KernelTable& kernels, const Sequence& s, int begin, int end) {
+// All rows [begin, end) under all KV heads; `out` has a column more than the heads.
+AttentionItem item_of(const Sequence& s, int begin, int end, std::vector<float>& out,
+                      const std::vector<std::int32_t>& table) {
   const int width = s.shape.num_heads * s.shape.head_dim;
-  std::vector<float> out(std::size_t(end - begin) * (width + 1), kUnset);
-  const Buffer scratch(kernels.attention_scratch_bytes(s.layer, end - begin));
-  // A window's passed blocks are given back: their table entries must not be read.
-  std::vector<std::int32_t> table = s.block_table;
-  const int first = s.shape.window == 0 ? 0 : std::max(0, begin - s.shape.window + 1);
-  for (int b = 0; b < first / kPageTokens; ++b) table[b] = 1 << 30;
+  const int first_part = first_visible(s.layer, begin) / kPartTokens;
+  return {.queries = s.queries.data() + std::size_t(begin) * width,
+          .query_stride = width,
+          .out = out.data(),
+          .out_stride = width + 1,
+          .block_table = table.data(),
+          .first_kv_head = 0,
+          .num_kv_heads = s.shape.num_kv_heads,
+          .first_position = begin,
+          .num_rows = end - begin,
+          .first_part = first_part,
+          .num_parts = (end - 1) / kPartTokens + 1 - first_part};
+}
+
+void attend_by_heads(const KernelTable& kernels, const Sequence& s, AttentionItem item) {
+  const Buffer scratch(kernels.attention_scratch_bytes(s.layer, item.num_rows));
+  item.num_kv_heads = 1;
   for (int head = 0; head < s.shape.num_kv_heads; ++head) {
-    const AttentionItem item{s.queries.data() + std::size_t(begin) * width, width, out.data(),
-                             width + 1, table.data(), head, begin, end - begin};
+    item.first_kv_head = head;
     kernels.attention(s.layer, item, scratch.data());
   }
+}
+
+void attend_by_parts(const KernelTable& kernels, const Sequence& s, AttentionItem item) {
+  const Buffer scratch(kernels.attention_scratch_bytes(s.layer, item.num_rows));
+  const std::size_t floats = attention_state_floats(s.layer, item.num_rows);
+  std::vector<float> states(floats * item.num_parts, kUnset);
+  for (int part = 0; part < item.num_parts; ++part) {
+    AttentionItem one = item;
+    one.first_part = item.first_part + part;
+    one.num_parts = 1;
+    one.states = states.data() + part * floats;
+    kernels.attention(s.layer, one, scratch.data());
+  }
+  item.states = states.data();
+  kernels.fold_attention(s.layer, item, scratch.data());
+}
+
+// Rows [begin, end): [rows][heads * head_dim].
+std::vector<float> run(const KernelTable& kernels, const Sequence& s, int begin, int end,
+                       decltype(attend_by_heads)& attend = attend_by_heads) {
+  const int width = s.shape.num_heads * s.shape.head_dim;
+  std::vector<float> out(std::size_t(end - begin) * (width + 1), kUnset);
+  // A window's passed blocks are given back: their table entries must not be read.
+  std::vector<std::int32_t> table = s.block_table;
+  const int first = first_visible(s.layer, begin);
+  for (int b = 0; b < first / kPageTokens; ++b) table[b] = 1 << 30;
+  attend(kernels, s, item_of(s, begin, end, out, table));
   std::vector<float> tight;
   for (int r = 0; r < end - begin; ++r) {
     const float* row = out.data() + std::size_t(r) * (width + 1);
@@ -179,6 +217,19 @@ void check_invariance(const KernelTable& kernels, const Sequence& s, Checks& che
   }
 }
 
+// Parts that are shared out and folded give the rows that one item gives.
+void check_parts(const KernelTable& kernels, const Sequence& s, Checks& checks) {
+  for (const int begin : {0, 500, 513, s.length - 3}) {
+    const int end = std::min(s.length, begin + 20);
+    const std::vector<float> whole = run(kernels, s, begin, end);
+    const std::vector<float> folded = run(kernels, s, begin, end, attend_by_parts);
+    const bool same = std::memcmp(whole.data(), folded.data(), whole.size() * 4) == 0;
+    checks.that(same, "%s attention heads=%d/%d dim=%d window=%d: parts of rows at %d differ",
+                name(s.shape.dtype), s.shape.num_heads, s.shape.num_kv_heads, s.shape.head_dim,
+                s.shape.window, begin);
+  }
+}
+
 // Large scores must not overflow, and must find the one key that matters.
 void check_extremes(const KernelTable& kernels, DType dtype, std::mt19937& random, Checks& checks) {
   Sequence s = make_sequence({dtype, 2, 1, 64}, 300, random);
@@ -204,6 +255,7 @@ void test_attention(const KernelTable& kernels, Checks& checks) {
         check_values(kernels, make_sequence(shape, length, random), checks);
       }
       check_invariance(kernels, make_sequence(shape, 291, random), checks);
+      check_parts(kernels, make_sequence(shape, 1100, random), checks);
     }
     check_extremes(kernels, dtype, random, checks);
   }
