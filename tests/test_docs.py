@@ -71,6 +71,7 @@ def test_vivace_command_lines_parse(line: list[str], monkeypatch: pytest.MonkeyP
         "vivace.serve.server.run",
         "vivace.bench.serving.measure_serving",
         "vivace.bench.startup.measure_startup",
+        "vivace.backends.cpu.cache_folder.CacheFolder",
     ):
         monkeypatch.setattr(name, reached)
     monkeypatch.setattr("vivace.engine.build.resolve_model", reached)
