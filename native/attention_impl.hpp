@@ -30,8 +30,8 @@ VIVACE_INLINE Visible visible(const AttentionLayer& layer, int position, int sta
 struct AttentionScratch {
   char* queries;        // PackedRows of the head's queries
   char* tails;          // values of the last page, cleared behind the last position
-  float* part;          // state of one part
-  float* folded;        // state of the parts before
+  float* part;          // states of one part
+  float* folded;        // states of the parts before
   float* scores;        // [rows of a block][kBlockTokens]
   char* probabilities;  // [rows of a block], kBlockTokens each
 };
@@ -65,6 +65,13 @@ static char* lay_out(const AttentionLayer& layer, int num_rows, char* base,
   return base;
 }
 
+// The end of the positions that an item's rows see of its parts.
+VIVACE_INLINE int end_position(const AttentionItem& item) {
+  const int end = (item.first_part + item.num_parts) * kPartTokens;
+  const int seen = item.first_position + item.num_rows;
+  return end < seen ? end : seen;
+}
+
 // An item at work. Query i of a KV head is row i / group of the item, head i % group of its group.
 struct Work {
   const AttentionLayer& layer;
@@ -76,10 +83,6 @@ struct Work {
   const KVLayout& kv() const { return layer.kv; }
   int position(int query) const { return item.first_position + query / group; }
   int last_position() const { return item.first_position + item.num_rows - 1; }
-  int end_position() const {
-    const int end = (item.first_part + item.num_parts) * kPartTokens;
-    return end <= last_position() ? end : last_position() + 1;
-  }
   // Head index of a query of the item's KV head `head`.
   int query_head(int head, int query) const {
     return (item.first_kv_head + head) * group + query % group;
@@ -100,9 +103,9 @@ VIVACE_INLINE RowStates state_of(const Work& work, float* states, int head) {
   return {largest, largest + padded_queries(work.queries), state_width(work.kv())};
 }
 
-// The state of the item's part `part`, of its own KV heads.
+// The states of the item's part `part`, of its own KV heads.
 VIVACE_INLINE float* part_states(const Work& work, int part) {
-  if (work.item.states == nullptr) return work.scratch.part;
+  if (work.item.states == nullptr) return part == 0 ? work.scratch.folded : work.scratch.part;
   const AttentionLayer& layer = work.layer;
   const int num_rows = work.item.num_rows;
   return work.item.states + part * attention_state_floats(layer, num_rows) +
@@ -115,15 +118,6 @@ VIVACE_INLINE void clear_state(const Work& work, RowStates state) {
   }
   const std::int64_t count = std::int64_t(work.queries) * state.width;
   for (std::int64_t i = 0; i < count; i += 16) store(state.sums + i, zero());
-}
-
-// A sink is a logit seen before all others, with no value.
-VIVACE_INLINE void add_sinks(const Work& work, RowStates state, int head) {
-  if (work.layer.sinks == nullptr) return;
-  for (int q = 0; q < work.queries; ++q) {
-    state.largest[q] = work.layer.sinks[work.query_head(head, q)] * kLog2E;
-    state.row(q)[state.width - 16] = 1.0f;
-  }
 }
 
 // into = into + part, in this order.
@@ -145,15 +139,25 @@ static void fold_state(const Work& work, RowStates part, RowStates into) {
   }
 }
 
+// The power of the sink of one query: a logit without a value.
+VIVACE_INLINE float sink_power(const Work& work, int query_head, float largest) {
+  if (work.layer.sinks == nullptr) return 0.0f;
+  const V16 sink = broadcast(work.layer.sinks[query_head] * kLog2E - largest);
+  return reduce_max(exp2(min(sink, broadcast(127.0f))));
+}
+
 VIVACE_INLINE void write_rows(const Work& work, RowStates state, int head) {
   const int dim = work.kv().head_dim;
   for (int q = 0; q < work.queries; ++q) {
     const float* sums = state.row(q);
-    const V16 total = broadcast(reduce_add(load(sums + state.width - 16)));
+    const int query_head = work.query_head(head, q);
+    const float total = reduce_add(load(sums + state.width - 16)) +
+                        sink_power(work, query_head, state.largest[q]);
+    const V16 scale = broadcast(1.0f / total);
     float* out = work.item.out + q / work.group * work.item.out_stride +
-                 std::int64_t(work.query_head(head, q)) * dim;
+                 std::int64_t(query_head) * dim;
     for (int d = 0; d < dim; d += 16) {
-      store_partial(out + d, load(sums + d) / total, dim - d < 16 ? dim - d : 16);
+      store_partial(out + d, load(sums + d) * scale, dim - d < 16 ? dim - d : 16);
     }
   }
 }
@@ -195,7 +199,7 @@ VIVACE_INLINE PageRange seen_pages(const Work& work, int begin, int end, int sta
   return {first / kPageTokens, (last + kPageTokens - 1) / kPageTokens};
 }
 
-// Where the keys and values of one head stand in a super-block's pages.
+// Where the keys and values of one head stand in a super-block's pages, the last page's copied.
 VIVACE_INLINE BlockPages find_pages(const Work& work, int head, int start, PageRange range) {
   const KVLayout& kv = work.kv();
   BlockPages pages{};
@@ -203,6 +207,7 @@ VIVACE_INLINE BlockPages find_pages(const Work& work, int head, int start, PageR
     const int block = start / kPageTokens + p;
     const char* page = work.page(block);
     const bool last = block == work.last_position() / kPageTokens;
+    if (last) copy_tail(work, head);
     pages.keys[p] = page + key_offset(kv, work.item.first_kv_head + head);
     pages.values[p] =
         last ? work.tail(head) : page + value_offset(kv, work.item.first_kv_head + head);
@@ -210,17 +215,35 @@ VIVACE_INLINE BlockPages find_pages(const Work& work, int head, int start, PageR
   return pages;
 }
 
-VIVACE_INLINE Ahead find_ahead(const Work& work, int start) {
-  const KVLayout& kv = work.kv();
-  const int head = work.item.first_kv_head;
+// The start of the first super-block that any row of an item sees of its parts.
+VIVACE_INLINE int first_block(const AttentionLayer& layer, const AttentionItem& item) {
+  const int seen = first_visible(layer, item.first_position) / kBlockTokens * kBlockTokens;
+  const int start = item.first_part * kPartTokens;
+  return start < seen ? seen : start;
+}
+
+// The pages that an item sees of the super-block at `start`.
+VIVACE_INLINE Ahead pages_ahead(const AttentionLayer& layer, const AttentionItem& item,
+                                int start) {
+  const int first = first_visible(layer, item.first_position), last = end_position(item) - 1;
+  const int begin = clamp(first - start, 0, kBlockTokens) / kPageTokens;
+  const int end = clamp(last / kPageTokens + 1 - start / kPageTokens, begin, kBlockPages);
+  const std::size_t offset = key_offset(layer.kv, item.first_kv_head);
   Ahead ahead{};
-  if (start >= work.end_position()) return ahead;
-  ahead.bytes = key_offset(kv, head + work.item.num_kv_heads) - key_offset(kv, head);
-  const PageRange range = seen_pages(work, 0, work.queries, start);
-  for (int p = range.begin; p < range.end; ++p) {
-    ahead.pages[ahead.count++] = work.page(start / kPageTokens + p) + key_offset(kv, head);
+  ahead.bytes = key_offset(layer.kv, item.num_kv_heads);
+  for (int p = begin; p < end; ++p) {
+    const std::int64_t id = item.block_table[start / kPageTokens + p];
+    ahead.pages[ahead.count++] = (const char*)layer.pages + id * layer.page_stride + offset;
   }
   return ahead;
+}
+
+// What is read after the super-block before `start`.
+VIVACE_INLINE Ahead find_ahead(const Work& work, int start) {
+  const AttentionItem* const next = work.item.next;
+  if (start < end_position(work.item)) return pages_ahead(work.layer, work.item, start);
+  if (next == nullptr) return {};
+  return pages_ahead(work.layer, *next, first_block(work.layer, *next));
 }
 
 // --- work ---
@@ -270,27 +293,20 @@ template <class Products>
 void attend(const Work& work) {
   const AttentionItem& item = work.item;
   const int heads = item.num_kv_heads;
-  for (int head = 0; head < heads; ++head) {
-    pack_queries<Products>(work, head);
-    copy_tail(work, head);
-    const RowStates folded = state_of(work, work.scratch.folded, head);
-    clear_state(work, folded);
-    add_sinks(work, folded, head);
-  }
+  const bool folds = item.states == nullptr;
+  const int first = first_block(work.layer, item), last = end_position(item);
+  for (int head = 0; head < heads; ++head) pack_queries<Products>(work, head);
   for (int part = 0; part < item.num_parts; ++part) {
     float* const states = part_states(work, part);
     for (int head = 0; head < heads; ++head) clear_state(work, state_of(work, states, head));
-    const int start = (item.first_part + part) * kPartTokens;
-    const int first = first_visible(work.layer, item.first_position) / kBlockTokens * kBlockTokens;
-    const int end = start + kPartTokens;
-    attend_part<Products>(work, states, start < first ? first : start,
-                          end < work.end_position() ? end : work.end_position());
-    for (int head = 0; head < heads && item.states == nullptr; ++head) {
+    const int start = (item.first_part + part) * kPartTokens, end = start + kPartTokens;
+    attend_part<Products>(work, states, start < first ? first : start, end < last ? end : last);
+    for (int head = 0; head < heads && folds && part > 0; ++head) {
       fold_state(work, state_of(work, states, head), state_of(work, work.scratch.folded, head));
     }
   }
   Products::end_item();
-  for (int head = 0; head < heads && item.states == nullptr; ++head) {
+  for (int head = 0; head < heads && folds; ++head) {
     write_rows(work, state_of(work, work.scratch.folded, head), head);
   }
 }
@@ -324,10 +340,8 @@ static void attention(const AttentionLayer& layer, const AttentionItem& item, vo
 static void fold_attention(const AttentionLayer& layer, const AttentionItem& item, void* scratch) {
   const Work work = work_of(layer, item, scratch);
   for (int head = 0; head < item.num_kv_heads; ++head) {
-    const RowStates folded = state_of(work, work.scratch.folded, head);
-    clear_state(work, folded);
-    add_sinks(work, folded, head);
-    for (int part = 0; part < item.num_parts; ++part) {
+    const RowStates folded = state_of(work, part_states(work, 0), head);
+    for (int part = 1; part < item.num_parts; ++part) {
       fold_state(work, state_of(work, part_states(work, part), head), folded);
     }
     write_rows(work, folded, head);

@@ -167,7 +167,8 @@ constexpr int kPartTokens = 512;
 //   block_table: page ids by block of 16 positions; those before the first row's window are unread.
 //   first_part, num_parts: all parts that any of the rows sees, or some of them.
 //   states: null where the parts are folded and `out` is written; otherwise the states of the
-//     item's parts, attention_state_floats each, which fold_attention takes.
+//     item's parts, attention_state_floats each, which fold_attention takes and overwrites.
+//   next: what this thread will work on next, as far as one knows, or null: brought into cache.
 struct AttentionItem {
   const float* queries = nullptr;
   std::int64_t query_stride = 0;
@@ -181,6 +182,7 @@ struct AttentionItem {
   int first_part = 0;
   int num_parts = 0;
   float* states = nullptr;
+  const AttentionItem* next = nullptr;
 };
 
 // A part's state: per KV head the largest score of each query, then [queries][state_width] sums.

@@ -133,8 +133,12 @@ class Attention final : public Op {
     const Plan plan = share_out(frame);
     const KernelTable& kernels = frame.runtime.kernels;
     char* const scratch = per_thread_.in(frame.scratch);
-    frame.runtime.pool.parallel_for(plan.num_items, [&](std::size_t i, unsigned thread) {
-      kernels.attention(layer_, plan.items[i].work, scratch + thread * stride_);
+    // Threads that keep step take every so many items.
+    const std::size_t threads = frame.runtime.pool.threads(), count = plan.num_items;
+    frame.runtime.pool.parallel_for(count, [&](std::size_t i, unsigned thread) {
+      AttentionItem item = plan.items[i].work;
+      item.next = i + threads < count ? &plan.items[i + threads].work : nullptr;
+      kernels.attention(layer_, item, scratch + thread * stride_);
     });
     const int heads = layer_.kv.num_kv_heads;
     frame.runtime.pool.parallel_for(plan.num_folds * heads, [&](std::size_t i, unsigned thread) {
