@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,12 @@ def test_peak_memory_grows_with_what_is_touched() -> None:
     assert len(block) > 0
     assert peak_rss_bytes() >= before
     assert peak_rss_bytes() >= 64 * 2**20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured by /proc")
+def test_peak_memory_is_that_of_this_process_alone() -> None:
+    """Not of the one that started it."""
+    block = bytearray(256 * 2**20)
+    program = "from vivace.hardware.memory import peak_rss_bytes; print(peak_rss_bytes())"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+    assert int(output) < len(block)
