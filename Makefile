@@ -59,9 +59,10 @@ prove-cpu-speed: $(MADE)/dev oracle ## measure every claim about speed on a CPU 
 	@$(BIN)/python tools/prove_cpu_speed.py $(if $(ROW),--row $(ROW)) $(if $(ISA),--isa $(ISA))
 
 bench-peers: $(MADE)/dev oracle ## everything beside every peer, and docs/performance.md from it
-	@$(BIN)/python benchmarks/peers_cpu.py $(if $(ISA),--isa $(ISA)) $(if $(PEERS),--peers $(PEERS)) \
-	    $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-	    --output proofs/peers-$(or $(ISA),native).json > /dev/null
+	@mkdir -p build && $(BIN)/python benchmarks/peers_cpu.py $(if $(ISA),--isa $(ISA)) \
+	    $(if $(PEERS),--peers $(PEERS)) $(if $(ROWS),--rows $(ROWS)) \
+	    $(if $(ROUNDS),--rounds $(ROUNDS)) > build/peers.json
+	@$(BIN)/python tools/peers_file.py proofs/peers-$(or $(ISA),native).json < build/peers.json
 	@$(BIN)/python tools/performance_page.py
 
 bench-kernels: $(MADE)/cmake ## each kernel beside its limit: streaming read, int8 and bfloat16 peak

@@ -1,9 +1,10 @@
 """Requests of mixed lengths: vivace, which batches as they come and go, beside Transformers'
-`generate` in static batches of 16.
+`generate` in static batches, both in bfloat16 and 16 at once; and vivace in int8.
 
-    python benchmarks/mixed_trace.py [--requests 64] [--rounds 5] [--quantize int8]
+    python benchmarks/mixed_trace.py [--requests 64] [--rounds 5] [--isa avx512]
 
-Prints one JSON object: output tokens per second of each, by round, and the ratio of the medians.
+Prints one JSON object: output tokens per second of each, by round, and the ratios of the medians to
+Transformers'.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from statistics import median
 
 from peers import models
+from peers.contenders import CONTENDERS, Contender
+from peers.environments import PEERS
 from workers.protocol import Job, Worker, mixed_lengths
 
 from vivace.hardware.machine import usable_cores
+
+CONCURRENCY = 16
+MAX_LEN = 1024
+STATIC = "Transformers bfloat16"
+COMPARED = ("vivace bfloat16", "vivace int8", STATIC)
 
 
 def main() -> None:
@@ -25,32 +34,42 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--isa", choices=("native", "avx512"), default="native")
-    parser.add_argument("--quantize", default="int8", help="vivace's weights, or bfloat16")
     parser.add_argument("--preset", default="1.1b", choices=models.PRESETS)
     given = parser.parse_args()
-    takes = given.requests * (given.rounds + 1) // 20
+    takes = given.requests * (given.rounds + 1) // 15
     print(f"This takes about {takes} minutes.", file=sys.stderr, flush=True)
     print(json.dumps(compare(given)))
 
 
 def compare(given: argparse.Namespace) -> dict[str, object]:
-    folder = str(models.hugging_face(given.preset))
+    models.hugging_face(given.preset)
     tokens = sum(answer for _, answer in mixed_lengths(given.requests))
-    ours = Job(folder, given.quantize, given.threads, 32, 1024, given.isa)
-    theirs = Job(folder, "bfloat16", given.threads, isa=given.isa)
-    no_amx = {"VIVACE_ISA": "avx512"} if given.isa == "avx512" else {}
-    with (
-        Worker("vivace_worker.py", ours, environment=no_amx) as vivace,
-        Worker("transformers_worker.py", theirs) as transformers,
-    ):
-        workers = {"vivace": vivace, "transformers": transformers}
-        rates: dict[str, list[float]] = {name: [] for name in workers}
+    rates: dict[str, list[float]] = {name: [] for name in COMPARED}
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(open_worker(CONTENDERS[name], given)) for name in COMPARED
+        }
         for _ in range(given.rounds + 1):
             for name, worker in workers.items():
                 rates[name].append(tokens / worker.call("mixed", given.requests))
     rates = {name: values[1:] for name, values in rates.items()}  # the first one warms up
-    ratio = median(rates["vivace"]) / median(rates["transformers"])
-    return {"requests": given.requests, "output_tokens_per_second": rates, "ratio": ratio}
+    middles = {name: median(values) for name, values in rates.items()}
+    return {
+        "requests": given.requests,
+        "concurrency": CONCURRENCY,
+        "output_tokens": tokens,
+        "output_tokens_per_second": rates,
+        "ratios": {name: middles[name] / middles[STATIC] for name in COMPARED if name != STATIC},
+    }
+
+
+def open_worker(contender: Contender, given: argparse.Namespace) -> Worker:
+    folder = str(models.build(given.preset, contender.model))
+    job = Job(folder, contender.format, given.threads, CONCURRENCY, MAX_LEN, given.isa)
+    variables = PEERS[contender.peer].variables(given.threads)
+    if given.isa == "avx512":
+        variables |= contender.no_amx_variables
+    return Worker(contender.worker, job, PEERS[contender.peer].python, variables)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
+from collections.abc import Collection
 
 from peers import models
 from peers.compare import WARM_UPS, Plan, compare
-from peers.contenders import CONTENDERS, Contender
+from peers.contenders import CONTENDERS, GROUPS, Contender
 from peers.environments import PEERS
 from peers.tasks import ALL, START, TASKS
 
@@ -38,7 +38,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--isa", choices=("native", "avx512"), default="native")
     parser.add_argument("--peers", nargs="+", choices=tuple(PEERS), default=tuple(PEERS))
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, metavar="NAME")
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=CONTENDERS,
+        metavar="NAME",
+        help="these, all held in memory side by side (else those of a kind)",
+    )
     parser.add_argument(
         "--rows",
         nargs="+",
@@ -47,19 +53,21 @@ def main() -> None:
         help=f"of {', '.join((*TASKS, START))}",
     )
     parser.add_argument("--preset", default="1.1b", choices=models.PRESETS)
-    parser.add_argument("--output", type=Path, help="write the JSON here too")
     given = parser.parse_args()
     rows = given.rows or (*(task.name for task in ALL), START)
     tasks = tuple(TASKS[row] for row in rows if row != START)
     plan = Plan(given.preset, given.rounds, given.threads, given.isa, tasks, START in rows)
-    named = given.contenders or CONTENDERS
-    contenders = [CONTENDERS[name] for name in named if CONTENDERS[name].peer in given.peers]
-    takes = minutes(plan, contenders)
+    groups = chosen(given.contenders, given.peers)
+    takes = minutes(plan, [one for group in groups for one in group])
     print(f"This takes about {takes} minutes once all is installed.", file=sys.stderr, flush=True)
-    text = json.dumps(compare(plan, contenders), indent=1)
-    if given.output:
-        given.output.write_text(text + "\n")
-    print(text)
+    print(json.dumps(compare(plan, groups), indent=1))
+
+
+def chosen(names: list[str] | None, peers: Collection[str]) -> list[list[Contender]]:
+    """Who is named stands in one group; without names, those of a kind do."""
+    groups = GROUPS if names is None else [[CONTENDERS[name] for name in names]]
+    kept = [[one for one in group if one.peer in peers] for group in groups]
+    return [group for group in kept if group]
 
 
 if __name__ == "__main__":

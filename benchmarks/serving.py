@@ -5,7 +5,9 @@
 Each server is started alone with the random-weight 1.1B model and driven by `vivace bench serve` at
 1, 4 and 16 concurrent clients, then stopped; so runs are not interleaved, and whole servers take
 turns `--rounds` times. Prints one JSON object: per server, workload and number of clients,
-every round's output tokens per second and 99th percentile of the time between tokens.
+every round's output tokens per second and 99th percentile of the time between tokens. A figure
+counts only if the server itself counted as many tokens as were asked for; else it is absent, with
+the reason.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +39,15 @@ WORKLOADS = {"32+256": (32, 256), "256+64": (256, 64)}
 CLIENTS = (1, 4, 16)
 REQUESTS_PER_CLIENT = 2
 START_SECONDS = 300
-REFUSE_AMX = Path(__file__).parent / "workers" / "no_amx.py"
+WARM_UP = (32, 16)
+Turn = dict[str, dict[str, dict[str, float]]]  # by workload and number of clients
+WORKERS = Path(__file__).parent / "workers"
 
 
 @dataclass(frozen=True)
 class Server:
-    """`command` after the environment's `python`; {model}, {port} and {threads} are filled in."""
+    """`command` after the environment's `python` and its variables; {model}, {port}, {threads} and
+    {cores}, one for each thread, are filled in."""
 
     peer: str
     model: str
@@ -64,11 +70,12 @@ SERVERS = {
         "vllm",
         "w8a8",
         (
-            *("-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"),
+            *(str(WORKERS / "vllm_server.py"), "--model", "{model}"),
             *("--port", "{port}", "--max-model-len", "2048", "--max-num-seqs", "32"),
         ),
-        (("VLLM_CPU_KVCACHE_SPACE", "2"),),
-        (("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"),),
+        # By itself it keeps a core free for its other processes.
+        (("VLLM_CPU_KVCACHE_SPACE", "2"), ("VLLM_CPU_OMP_THREADS_BIND", "{cores}")),
+        (("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"), ("VLLM_NO_TILES", "1")),
     ),
     "transformers": Server(
         "transformers",
@@ -94,11 +101,13 @@ def running(server: Server, threads: int, isa: str) -> Iterator[str]:
         "model": models.build(PRESET, server.model),
         "port": port,
         "threads": threads,
+        "cores": ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads])),
     }
     command = [str(PEERS[server.peer].python), *(part.format(**places) for part in server.command)]
-    variables = dict(server.variables)
+    variables = PEERS[server.peer].variables(threads)
+    variables |= {name: value.format(**places) for name, value in server.variables}
     if isa == "avx512":
-        command = [sys.executable, str(REFUSE_AMX), *command]
+        command = [sys.executable, str(WORKERS / "no_amx.py"), *command]
         variables |= dict(server.no_amx_variables)
     FOLDER.joinpath("logs").mkdir(parents=True, exist_ok=True)
     with open(FOLDER / "logs" / f"server-{server.peer}.txt", "w") as log:
@@ -142,7 +151,11 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def drive(url: str, clients: int, lengths: tuple[int, int]) -> dict[str, float]:
-    """Every client sends its requests one after the other."""
+    """Every client sends its requests one after the other.
+
+    Raises:
+        AbsentError: not all were answered, or not with the tokens asked for.
+    """
     prompt, answer = lengths
     command = [sys.executable, "-m", "vivace", "bench", "serve", "--json", "--ignore-eos"]
     command += ["--base-url", url, "--max-concurrency", str(clients)]
@@ -153,20 +166,42 @@ def drive(url: str, clients: int, lengths: tuple[int, int]) -> dict[str, float]:
     if process.returncode:
         raise AbsentError(f"vivace bench serve ended with {process.returncode}")
     result = json.loads(process.stdout)
-    if result["completed"] != clients * REQUESTS_PER_CLIENT:
-        raise AbsentError(f"only {result['completed']} of its requests were answered")
+    check(result, clients * REQUESTS_PER_CLIENT, answer)
     return {name: result[name] for name in ("output_throughput", "p99_itl_ms")}
 
 
-def measure(name: str, threads: int, isa: str) -> dict[str, dict[str, dict[str, float]]]:
-    """One turn of one server: by workload and number of clients."""
+def check(result: dict[str, Any], requests: int, answer: int) -> None:
+    """Raises AbsentError unless every request was answered, in tokens that the server counted."""
+    if result["completed"] != requests:
+        raise AbsentError(f"only {result['completed']} of {requests} requests were answered")
+    if not result["output_tokens_counted_by_server"]:
+        raise AbsentError("its server does not count the tokens of an answer")
+    if result["total_output_tokens"] != requests * answer:
+        tokens = result["total_output_tokens"]
+        raise AbsentError(f"its answers have {tokens} tokens, not {requests * answer}")
+
+
+def measure(name: str, given: argparse.Namespace, absent: dict[str, str]) -> Turn:
+    """One turn of one server; what it fails in is left out, and said in `absent`."""
     install(SERVERS[name].peer)
-    with running(SERVERS[name], threads, isa) as url:
-        drive(url, 1, (32, 16))  # warms up
-        return {
-            workload: {str(clients): drive(url, clients, lengths) for clients in CLIENTS}
-            for workload, lengths in WORKLOADS.items()
-        }
+    turn: Turn = {workload: {} for workload in WORKLOADS}
+    with running(SERVERS[name], given.threads, given.isa) as url:
+        for workload, clients in product(WORKLOADS, CLIENTS):
+            figures = tried(url, clients, WORKLOADS[workload])
+            if isinstance(figures, AbsentError):
+                absent[f"{name} at {workload}, {clients} clients"] = str(figures)
+            else:
+                turn[workload][str(clients)] = figures
+    return turn
+
+
+def tried(url: str, clients: int, lengths: tuple[int, int]) -> dict[str, float] | AbsentError:
+    """Warmed up with as many clients; or why it cannot be measured."""
+    try:
+        drive(url, clients, WARM_UP)
+        return drive(url, clients, lengths)
+    except AbsentError as error:
+        return error
 
 
 def main() -> None:
@@ -192,7 +227,7 @@ def take_turn(
     name: str, turns: list[Any], absent: dict[str, str], given: argparse.Namespace
 ) -> None:
     try:
-        turns.append(measure(name, given.threads, given.isa))
+        turns.append(measure(name, given, absent))
     except AbsentError as error:
         absent[name] = str(error)
         print(f"{name} is absent: {error}", file=sys.stderr, flush=True)

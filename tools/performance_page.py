@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from claims.sources import sources_hash
 from marked import with_section
 
 ROOT = Path(__file__).parent.parent
@@ -44,17 +45,40 @@ def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def rates_table(result: dict[str, Any]) -> list[str]:
-    names, rates = tasks(result), measured(result)
-    rows = [
-        [name, *(f"{found[task]:.0f}" if task in found else "-" for task in names)]
-        for name, found in rates.items()
-    ]
+def star(one: dict[str, Any], task: str, now: str) -> str:
+    """After a figure that was made on other sources."""
+    return "" if one["made"][task]["sources"] == now else "\\*"
+
+
+def rates_table(result: dict[str, Any], now: str) -> list[str]:
+    names = tasks(result)
+    rows = []
+    for name, found in measured(result).items():
+        one = result["contenders"][name]
+        cells = [
+            f"{found[task]:.0f}{star(one, task, now)}" if task in found else "-" for task in names
+        ]
+        rows.append([name, *cells])
     return markdown(["tokens per second", *names], rows)
+
+
+def stamps(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [made for one in result["contenders"].values() for made in one["made"].values()]
+
+
+def made_line(result: dict[str, Any], now: str) -> str:
+    found = stamps(result)
+    days = ", ".join(sorted({made["date"][:10] for made in found}))
+    rounds = " or ".join(map(str, sorted({made["rounds"] for made in found})))
+    stale = any(made["sources"] != now for made in found)
+    note = " Figures with \\* were made on other sources than stand here." if stale else ""
+    return f"Medians of {rounds} interleaved rounds; made on {days}.{note}"
 
 
 def limits_line(result: dict[str, Any]) -> str:
     limits = result["limits"]
+    if not limits:
+        return f"The machine's limits are absent: {result['limits_absent']}."
     read, int8, half = (
         median(one[name] for one in limits) for name in ("read", "int8", "bfloat16")
     )
@@ -64,13 +88,13 @@ def limits_line(result: dict[str, Any]) -> str:
     )
 
 
-def resources_table(result: dict[str, Any]) -> list[str]:
-    rows = [resources(name, one) for name, one in result["contenders"].items()]
+def resources_table(result: dict[str, Any], now: str) -> list[str]:
+    rows = [resources(name, one, now) for name, one in result["contenders"].items()]
     head = ["", "bytes per weight", "load s", "first token s", "peak MB"]
     return markdown(head, [row for row in rows if row])
 
 
-def resources(name: str, one: dict[str, Any]) -> list[str]:
+def resources(name: str, one: dict[str, Any], now: str) -> list[str]:
     size = one["about"].get("bytes_per_weight", one["bytes_per_weight"])
     if one["absent"] is not None or not one["starts"]:
         return []
@@ -78,8 +102,9 @@ def resources(name: str, one: dict[str, Any]) -> list[str]:
         median(start[key] for start in one["starts"])
         for key in ("load_seconds", "first_token_seconds", "peak_bytes")
     )
+    mark = star(one, "start", now)
     held = "-" if size is None else f"{size:.2f}"
-    return [name, held, f"{load:.2f}", f"{first:.2f}", f"{peak / 1e6:.0f}"]
+    return [name, held, f"{load:.2f}", f"{first:.2f}", f"{peak / 1e6:.0f}{mark}"]
 
 
 def versions(result: dict[str, Any]) -> list[str]:
@@ -112,19 +137,18 @@ def absent(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def section(result: dict[str, Any]) -> str:
+def section(result: dict[str, Any], now: str) -> str:
     isa, machine = result["isa"], result["machine"]
     about = (
         f"{machine['cpu']}, {result['threads']} threads{NO_AMX[isa]}; model {result['preset']} "
-        f"({result['parameters'] / 1e9:.2f}e9 parameters); medians of {result['rounds']} "
-        "interleaved rounds."
+        f"({result['parameters'] / 1e9:.2f}e9 parameters). {made_line(result, now)}"
     )
     picture = f"![Tokens per second, vivace and its peers](peers-{isa}.svg)"
     parts = [
         [about],
         [limits_line(result)],
-        rates_table(result),
-        resources_table(result) if any(tasks_started(result)) else [],
+        rates_table(result, now),
+        resources_table(result, now) if any(tasks_started(result)) else [],
         absent(result),
         versions(result),
         [picture],
@@ -187,7 +211,7 @@ def main() -> int:
         if not file.exists():
             continue
         result = json.loads(file.read_text())
-        page = with_section(page, isa, section(result))
+        page = with_section(page, isa, section(result, sources_hash()))
         if not given.check:
             draw(result, PAGE.parent / f"peers-{isa}.svg")
     if given.check:

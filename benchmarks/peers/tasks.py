@@ -10,6 +10,7 @@ CONTEXTS = (64, 1024)
 STEPS = {1: 16, 4: 8}
 FEWEST_STEPS = 4
 START = "start"
+START_PROMPT = 32
 
 
 @dataclass(frozen=True)

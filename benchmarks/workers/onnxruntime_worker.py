@@ -12,8 +12,6 @@ import numpy as np
 import onnxruntime_genai as og
 from protocol import Job, serve
 
-SPARE_TOKENS = 128  # that the rounds decode in all
-
 
 class OnnxRuntime:
     def __init__(self, job: Job) -> None:
@@ -22,6 +20,7 @@ class OnnxRuntime:
         config.overlay(json.dumps({"model": {"decoder": {"session_options": threads}}}))
         self._model = og.Model(config)
         about = json.loads((Path(job.model) / "genai_config.json").read_text())
+        self._runs = job.runs
         self._vocab_size = about["model"]["vocab_size"]
         self._rng = np.random.default_rng(0)
         self._generators: dict[tuple[int, int], og.Generator] = {}
@@ -36,15 +35,16 @@ class OnnxRuntime:
         return perf_counter() - started
 
     def decode(self, batch: int, context: int, steps: int) -> float:
-        generator = self._filled(batch, context)
+        generator = self._filled(batch, context, 2 + self._runs * steps)
         started = perf_counter()
         for _ in range(steps):
             generator.generate_next_token()
         return perf_counter() - started
 
-    def _filled(self, batch: int, context: int) -> og.Generator:
+    def _filled(self, batch: int, context: int, room: int) -> og.Generator:
+        """With room for all the tokens that will ever be drawn."""
         if (batch, context) not in self._generators:
-            generator = self._generator(batch, context + SPARE_TOKENS)
+            generator = self._generator(batch, context + room)
             generator.append_tokens(self._random(batch, context))
             generator.generate_next_token()
             self._generators[batch, context] = generator

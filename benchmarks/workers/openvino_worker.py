@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from time import perf_counter
 
@@ -26,7 +27,11 @@ class OpenVino:
         config.max_num_seqs = job.sequences
         config.enable_prefix_caching = True
         config.cache_size = KV_GIB
-        properties = {"INFERENCE_NUM_THREADS": job.threads, **PROPERTIES[job.format]}
+        properties = {
+            "INFERENCE_NUM_THREADS": job.threads,
+            "ENABLE_CPU_PINNING": os.environ.get("OMP_PROC_BIND") != "false",
+            **PROPERTIES[job.format],
+        }
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
             job.model, config, "CPU", properties
         )

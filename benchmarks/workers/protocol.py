@@ -35,6 +35,7 @@ class Job:
         sequences: how many run at once at most.
         max_len: tokens of the longest prompt plus answer.
         isa: "native", or "avx512": instructions up to AVX-512, no AMX.
+        runs: how often each task is run, warm-ups too.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Job:
     sequences: int = 32
     max_len: int = 2112
     isa: str = "native"
+    runs: int = 8
 
 
 class Engine(Protocol):

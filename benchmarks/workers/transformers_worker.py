@@ -15,7 +15,6 @@ from protocol import Job, mixed_lengths, serve
 from transformers import AutoModelForCausalLM, DynamicCache
 
 IMPLEMENTATIONS = ("sdpa", "eager")
-STATIC_BATCH = 16
 
 
 class Transformers:
@@ -24,6 +23,7 @@ class Transformers:
         torch.manual_seed(0)
         transformers.utils.logging.disable_progress_bar()
         self._model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.bfloat16).eval()
+        self._batch = job.sequences
         self._caches: dict[tuple[int, int], DynamicCache] = {}
         self._fastest: dict[str, str] = {}
         self.about = {
@@ -44,8 +44,8 @@ class Transformers:
         lengths = mixed_lengths(count)
         started = perf_counter()
         with torch.inference_mode():
-            for first in range(0, count, STATIC_BATCH):
-                self._generate(lengths[first : first + STATIC_BATCH])
+            for first in range(0, count, self._batch):
+                self._generate(lengths[first : first + self._batch])
         return perf_counter() - started
 
     def _generate(self, lengths: list[tuple[int, int]]) -> None:

@@ -97,7 +97,7 @@ class Vivace:
 
 
 def sizes(config: EngineConfig) -> dict[str, float]:
-    """Bytes of the weights, of those that every token reads, and with the KV cache's pages."""
+    """Bytes of the weights, and of those that every token reads."""
     spec = model_spec(open_checkpoint(config.model).config, config.max_model_len)
     policy = PrecisionPolicy.parse(config.quantize)
     weights = weight_bytes(spec, "bfloat16", policy)
@@ -108,7 +108,6 @@ def sizes(config: EngineConfig) -> dict[str, float]:
         "weight_bytes": weights,
         "token_bytes": weights - looked_up,
         "bytes_per_weight": weights / weights_held(spec),
-        "held_bytes": weights + config.kv_memory_bytes,
     }
 
 

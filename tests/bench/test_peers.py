@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import serving
+from peers import limits
+from peers.compare import Results, turns
+from peers.contenders import GROUPS
+from peers.environments import PEERS, AbsentError
+from peers.tasks import TASKS
+from workers.protocol import mixed_lengths
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TWICE = {"prefill-128": 2, "decode-1x64": 2, "decode-4x64": 2}
 ASKS_FOR_AMX = "import ctypes; print(ctypes.CDLL(None).syscall(158, 0x1023, 18))"
 
@@ -42,12 +52,77 @@ def test_every_task_is_timed_in_every_round() -> None:
     assert all(limit["read"] > 1e9 for limit in result["limits"])
 
 
+def test_a_start_alone_says_what_was_started() -> None:
+    result = run(
+        "peers_cpu.py",
+        *("--preset", "tiny", "--rounds", "1", "--threads", "1"),
+        *("--contenders", "vivace int4-g32", "--rows", "start"),
+    )
+    (one,) = result["contenders"].values()
+    assert (one["absent"], one["rates"], len(one["starts"])) == (None, {}, 1)
+    assert one["about"]["precision"].startswith("int4-g32")
+    assert 0 < one["about"]["token_bytes"] <= one["about"]["weight_bytes"]
+
+
+def test_another_one_goes_first_in_every_round() -> None:
+    group = [Results(contender) for contender in GROUPS[0][:3]]
+    task = TASKS["prefill-128"]
+    for one in group:
+        one.rates[task.name] = []
+    firsts = [turns(group, task, done)[0] for done in range(6)]
+    assert firsts == group * 2
+    assert all(len(turns(group, task, done)) == 3 for done in range(6))
+    group[1].absent = "it ended"
+    assert turns(group, task, 1) == [group[2], group[0]]
+    assert turns(group, TASKS["prefill-512"], 1) == []
+
+
+def test_limits_that_do_not_compile_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise AbsentError("no compiler")
+
+    monkeypatch.setattr(limits, "build", fail)
+    found = limits.Limits("avx512", 2)
+    found.measure("prefill-128")
+    assert found.absent == "the limits cannot be measured here: no compiler"
+    assert found.measured == []
+
+
+def test_threads_of_openmp_have_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_PROC_BIND", raising=False)
+    assert PEERS["llama.cpp"].variables(3)["OMP_NUM_THREADS"] == "3"
+    assert PEERS["llama.cpp"].variables(3)["OMP_PROC_BIND"] == "true"
+    assert PEERS["vivace"].variables(3) == {}
+    monkeypatch.setenv("OMP_PROC_BIND", "false")
+    assert PEERS["llama.cpp"].variables(3)["OMP_PROC_BIND"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"completed": 3}, "only 3 of 4"),
+        ({"output_tokens_counted_by_server": False}, "does not count"),
+        ({"total_output_tokens": 1023}, "1023 tokens, not 1024"),
+    ],
+)
+def test_a_server_counts_only_with_the_tokens_asked_for(
+    change: dict[str, Any], reason: str
+) -> None:
+    good = {"completed": 4, "output_tokens_counted_by_server": True, "total_output_tokens": 1024}
+    serving.check(good, 4, 256)
+    with pytest.raises(AbsentError, match=reason):
+        serving.check({**good, **change}, 4, 256)
+
+
 @pytest.mark.oracle
 def test_mixed_lengths_beside_static_batches() -> None:
-    arguments = ("--preset", "tiny", "--requests", "4", "--rounds", "1", "--threads", "1")
-    result = run("mixed_trace.py", *arguments, "--quantize", "bfloat16")
+    arguments = ("--preset", "tiny", "--requests", "4", "--rounds", "2", "--threads", "1")
+    result = run("mixed_trace.py", *arguments)
+    assert result["output_tokens"] == sum(answer for _, answer in mixed_lengths(4))
     rates = result["output_tokens_per_second"]
-    assert result["ratio"] == pytest.approx(rates["vivace"][0] / rates["transformers"][0])
+    assert list(rates) == ["vivace bfloat16", "vivace int8", "Transformers bfloat16"]
+    assert [len(values) for values in rates.values()] == [2, 2, 2]
+    assert list(result["ratios"]) == ["vivace bfloat16", "vivace int8"]
 
 
 @pytest.mark.skipif(

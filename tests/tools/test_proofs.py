@@ -60,7 +60,9 @@ def test_a_row_made_on_other_sources_is_stale() -> None:
     assert state(result, "a") == "holds"
     assert state(result, "b") == "stale"
     assert state(None, "a") == "not run"
-    assert state({**result, "holds": False, "absent": "a GPU"}, "a") == "absent"
+    assert state({**result, "holds": False}, "a") == "FAILS"
+    for holds in (False, True):
+        assert state({**result, "holds": holds, "absent": "a GPU"}, "a") == "absent"
 
 
 def test_the_hash_sees_names_and_contents(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from claims.row import Outcome, missing
@@ -15,9 +17,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def tests_pass(*targets: str) -> Outcome:
+    return tests_pass_with({}, *targets)
+
+
+def tests_pass_with(variables: Mapping[str, str], *targets: str) -> Outcome:
     """Whether every one of these tests passes; a skipped one counts as absent.
 
     Args:
+        variables: of the tests' process, beside ours.
         targets: paths or node ids, from the repository's root.
     """
     gone = [target for target in targets if not (ROOT / target.split("::")[0]).exists()]
@@ -26,7 +33,14 @@ def tests_pass(*targets: str) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", *targets, f"--junitxml={report}"]
-        process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        process = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
         if not report.exists():
             return Outcome("pytest could not run", holds=False, figures={"output": process.stdout})
         counts, skipped = _counts(report)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
+LIMITS = "the machine's limits"
 # The 1.1b model, with a KV cache in bfloat16.
 LAYERS, HIDDEN, INNER, VOCABULARY = 22, 2048, 5632, 32000
 KEY_VALUE = 256
@@ -49,21 +50,48 @@ class PeersRun:
         name = max(rates, key=lambda name: rates[name])
         return name, rates[name]
 
-    def limit(self, name: str, task: str) -> float:
-        """The machine's "read", "int8" or "bfloat16", the median of the task's rounds."""
-        return median(one[name] for one in self.result["limits"] if one["task"] == task)
+    def limit(self, name: str, task: str) -> float | None:
+        """The machine's "read", "int8" or "bfloat16", the median of the task's rounds; None where
+        it cannot be measured."""
+        found = [one[name] for one in self.result["limits"] if one["task"] == task]
+        return median(found) if found else None
 
     def about(self, name: str, key: str) -> Any:
         return self.result["contenders"].get(name, {}).get("about", {}).get(key)
 
-    def absent(self) -> str | None:
-        """Who could not be measured, each with its reason."""
-        reasons = [
-            f"{name} ({one['absent']})"
-            for name, one in self.result["contenders"].items()
-            if one["absent"] is not None
+    def started(self, name: str, key: str) -> float | None:
+        """The median over its starts."""
+        one = self.result["contenders"].get(name, {})
+        starts = one.get("starts")
+        return median(start[key] for start in starts) if starts and one["absent"] is None else None
+
+    def absences(self) -> dict[str, str]:
+        """By contender that could not be measured, or not in every task, why; LIMITS too."""
+        reasons = {name: _reason(one) for name, one in self.result["contenders"].items()}
+        reasons[LIMITS] = self.result["limits_absent"]
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
+    def absent(self, needed: Collection[str]) -> str | None:
+        """Which of these could not be measured."""
+        reasons = self.absences()
+        compared = {LIMITS, *self.result["contenders"]}
+        reasons |= {name: "it was not compared" for name in needed if name not in compared}
+        return "; ".join(f"{name} ({reasons[name]})" for name in needed if name in reasons) or None
+
+    def also_absent(self, needed: Collection[str]) -> list[str]:
+        """Lines on those that no bar names."""
+        return [
+            f"not needed and absent: {name} ({reason})"
+            for name, reason in self.absences().items()
+            if name not in needed
         ]
-        return "; ".join(reasons) or None
+
+
+def _reason(one: dict[str, Any]) -> str | None:
+    if one["absent"] is not None:
+        return str(one["absent"])
+    tasks = [f"{task}: {reason}" for task, reason in one["absent_tasks"].items()]
+    return ", ".join(tasks) or None
 
 
 def run_peers(isa: str, rows: Iterable[str], contenders: Sequence[str] = ()) -> PeersRun:

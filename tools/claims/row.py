@@ -21,6 +21,10 @@ class Outcome:
     absent: str | None = None
     figures: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.holds and self.absent is not None:
+            raise ValueError(f"A row that needs what is absent does not hold: {self.absent}")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -32,12 +36,20 @@ class Row:
     claim: str
     bar: str
     takes: str
-    prove: Callable[[], Outcome]
+    prove: Callable[..., Outcome]
 
 
 def missing(what: str) -> Outcome:
     """The outcome where something needed is absent: it does not hold."""
     return Outcome(f"not measured: {what}", holds=False, absent=what)
+
+
+def attempt(prove: Callable[..., Outcome], *arguments: Any) -> Outcome:
+    """A part that fails must not cost the other parts and rows."""
+    try:
+        return prove(*arguments)
+    except Exception as error:
+        return Outcome(f"could not run: {type(error).__name__}: {error}", holds=False)
 
 
 def all_of(*outcomes: Outcome) -> Outcome:

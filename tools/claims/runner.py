@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from claims.row import Outcome, Row
+from claims.row import Row, attempt
 from claims.sources import sources_hash
 
 Results = dict[str, dict[str, Any]]
@@ -45,7 +45,7 @@ class Proof:
         print(f"Row {number}: {row.claim} (takes {row.takes}) ...", file=sys.stderr, flush=True)
         made_on = sources_hash()
         started = perf_counter()
-        outcome = prove(row)
+        outcome = attempt(row.prove)
         return {
             "claim": row.claim,
             "bar": row.bar,
@@ -68,23 +68,15 @@ class Proof:
         return "\n".join(lines)
 
 
-def prove(row: Row) -> Outcome:
-    """A tool that fails must not cost the other rows."""
-    try:
-        return row.prove()
-    except Exception as error:
-        return Outcome(f"could not run: {type(error).__name__}: {error}", holds=False)
-
-
 def state(result: dict[str, Any] | None, now: str) -> str:
     """What the table says of a row."""
     if result is None:
         return "not run"
     if result["sources"] != now:
         return "stale"
-    if result["holds"]:
-        return "holds"
-    return "absent" if result["absent"] else "FAILS"
+    if result["absent"]:
+        return "absent"
+    return "holds" if result["holds"] else "FAILS"
 
 
 def add_arguments(parser: argparse.ArgumentParser, rows: Mapping[int, Row]) -> None:

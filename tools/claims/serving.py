@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from claims.peers_run import Bar
-from claims.row import Outcome, all_of
+from claims.row import Outcome, all_of, attempt
 
 ROOT = Path(__file__).parent.parent.parent
 MOST_CLIENTS = "16"
@@ -19,7 +19,7 @@ TRACE_BAR = 4.0
 
 
 def prove(isa: str) -> Outcome:
-    return all_of(_servers(isa), _trace(isa))
+    return all_of(attempt(_servers, isa), attempt(_trace, isa))
 
 
 def _benchmark(script: str, isa: str) -> dict[str, Any]:
@@ -29,25 +29,30 @@ def _benchmark(script: str, isa: str) -> dict[str, Any]:
 
 
 def _servers(isa: str) -> Outcome:
-    result = _benchmark("serving.py", isa)
-    absent = [f"{name} ({why})" for name, why in result["absent"].items()]
+    return judged(_benchmark("serving.py", isa))
+
+
+def judged(result: dict[str, Any]) -> Outcome:
+    """All servers are needed: the best other one is not known without them."""
+    absent = "; ".join(f"{name} ({why})" for name, why in result["absent"].items()) or None
     checks = [_throughput(result, workload) for workload in THROUGHPUT_BARS]
     pauses = [_pauses(result, workload) for workload in THROUGHPUT_BARS]
+    held = all(check.holds for check in checks) and all(held for _, held in pauses)
     return Outcome(
         "; ".join([*map(str, checks), *(line for line, _ in pauses)]),
-        all(check.holds for check in checks) and all(held for _, held in pauses),
-        "; ".join(absent) or None,
+        held and absent is None,
+        absent,
         {"serving": result},
     )
 
 
 def _medians(result: dict[str, Any], workload: str, name: str) -> dict[str, float]:
     """By server, at the most clients."""
-    return {
-        server: median(turn[workload][MOST_CLIENTS][name] for turn in turns)
-        for server, turns in result["servers"].items()
-        if turns
-    }
+    found: dict[str, list[float]] = {}
+    for server, turns in result["servers"].items():
+        by_clients = [turn[workload] for turn in turns]
+        found[server] = [one[MOST_CLIENTS][name] for one in by_clients if MOST_CLIENTS in one]
+    return {server: median(values) for server, values in found.items() if values}
 
 
 def _throughput(result: dict[str, Any], workload: str) -> Bar:
@@ -71,8 +76,10 @@ def _pauses(result: dict[str, Any], workload: str) -> tuple[str, bool]:
 
 def _trace(isa: str) -> Outcome:
     result = _benchmark("mixed_trace.py", isa)
+    same, others = result["ratios"]["vivace bfloat16"], result["ratios"]["vivace int8"]
     return Outcome(
-        f"mixed lengths: {result['ratio']:.1f} times Transformers' static batches",
-        result["ratio"] >= TRACE_BAR,
+        f"mixed lengths: {same:.1f} times Transformers' static batches in bfloat16 (with int8 "
+        f"weights {others:.1f} times)",
+        same >= TRACE_BAR,
         figures={"mixed_trace": result},
     )
