@@ -15,8 +15,8 @@ namespace vivace::VIVACE_ISA {
 constexpr int kRowGroupBytes = 256 * 1024;
 constexpr int kLeastRowGroup = 48;
 
-// How far ahead a lone row block reads its panel.
-constexpr std::int64_t kStreamAhead = 2048;
+// How far ahead a lone row block reads its panel. Whole pages ahead were measured to be slower.
+constexpr std::int64_t kStreamAhead = 3072;
 
 // Floating-point rows times panels of their own type.
 template <class Step>

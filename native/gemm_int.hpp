@@ -128,14 +128,14 @@ struct Int4Product {
       for (int s = 0; s < steps; s += kUnroll) {
 #pragma GCC unroll 4
         for (int i = 0; i < kUnroll; ++i) {
-          prefetch(ahead);
+          prefetch_second_level(ahead);
           add_step<Rows>(nibbles, rows, codes, tile);
           ahead += block.ahead_step;
           rows += Rows * Nibbles::kRowBytes;
           codes += kNibbleStep;
         }
       }
-      prefetch(ahead);  // scales take a step of the stream
+      prefetch_second_level(ahead);  // scales take a step of the stream
       ahead += block.ahead_step;
       add_total<Rows>(sums, tile, (const std::uint16_t*)codes);
       codes += 2 * kPanelColumns;

@@ -25,12 +25,12 @@ static constexpr RowLayout step_layout(int max_rows) {
   return {Step::kDepth, Step::kRowBytes, max_rows};
 }
 
-// Whether rows are multiplied on tiles. One kernel serves every number of rows, except that int4
-// panels take few int8 rows, whose sums are exact, with vectors.
+// Whether rows are multiplied on tiles. One kernel serves every number of rows, except few int8
+// rows, whose sums are exact.
 VIVACE_INLINE bool on_tiles([[maybe_unused]] RowKind kind, [[maybe_unused]] int group,
                             [[maybe_unused]] int m) {
 #if defined(VIVACE_TILES)
-  if (kind == RowKind::int8) return group == 0 || m >= kLeastTileNibbles;
+  if (kind == RowKind::int8) return m >= (group == 0 ? kLeastTileCodes : kLeastTileNibbles);
   return kind == RowKind::bfloat16;
 #else
   return false;

@@ -161,7 +161,9 @@ struct Prefetch {
   std::int64_t step = 0;
 
   VIVACE_INLINE void issue(const Prefetch& ahead, int s) {
-    for (int line = 0; line < Lines; ++line) prefetch(ahead.from + s * ahead.step + line * 64);
+    for (int line = 0; line < Lines; ++line) {
+      prefetch_second_level(ahead.from + s * ahead.step + line * 64);
+    }
   }
 };
 

@@ -18,7 +18,7 @@ constexpr int kTilePanels = 8;
 constexpr int kWaitingSums = 128;
 
 // How far ahead a lone row block reads its panel.
-constexpr std::int64_t kTileStreamAhead = 4096;
+constexpr std::int64_t kTileStreamAhead = 3072;
 
 // Row blocks [first, last) times panels [begin, end).
 struct TileJob {

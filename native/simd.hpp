@@ -46,3 +46,10 @@
 #else
 #include "simd_portable.hpp"
 #endif
+
+namespace vivace::VIVACE_ISA {
+
+VIVACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+VIVACE_INLINE void prefetch_second_level(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+}  // namespace vivace::VIVACE_ISA

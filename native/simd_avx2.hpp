@@ -245,8 +245,6 @@ VIVACE_INLINE I16 load_nibbles_at(const char* p, int shift) {
           _mm256_and_si256(_mm256_srli_epi32(hi, shift), mask)};
 }
 
-VIVACE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
-
 }  // namespace vivace::VIVACE_ISA
 
 #include "simd_math.hpp"

@@ -175,8 +175,6 @@ VIVACE_INLINE V16 dot(V16 sum, const char* row, const WideCodes& codes) {
   return sum;
 }
 
-VIVACE_INLINE void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
-
 }  // namespace vivace::VIVACE_ISA
 
 #include "simd_math.hpp"

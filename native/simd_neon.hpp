@@ -215,8 +215,6 @@ VIVACE_INLINE I16 load_nibbles_at(const char* p, int shift) {
   VIVACE_EACH(I16, nibbles(i));
 }
 
-VIVACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
-
 #undef VIVACE_EACH
 
 }  // namespace vivace::VIVACE_ISA

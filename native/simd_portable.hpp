@@ -232,8 +232,6 @@ VIVACE_INLINE I16 load_nibbles_at(const char* p, int shift) {
 
 #undef VIVACE_QUAD_INTS
 
-VIVACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
-
 #undef VIVACE_QUADS
 
 }  // namespace vivace::VIVACE_ISA

@@ -18,8 +18,9 @@ constexpr int kTileRowBytes = 64;
 constexpr int kTileCodes = 64;     // int8 values
 constexpr int kTileBlockRows = 2 * kTileRows;  // rows of a matmul block
 
-// Rows from which int8 rows times int4 panels are faster on tiles than with vectors.
-constexpr int kLeastTileNibbles = 10;
+// Rows from which int8 rows are faster on tiles than with vectors, whose sums are exact as well.
+constexpr int kLeastTileCodes = 5;     // times int8 panels
+constexpr int kLeastTileNibbles = 10;  // times int4 panels
 
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1;
@@ -40,7 +41,5 @@ VIVACE_INLINE void configure_tiles(const TileConfig& config) {
   __asm__ volatile("" ::"r"(&config) : "memory");
   _tile_loadconfig(&config);
 }
-
-VIVACE_INLINE void prefetch_second_level(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 }  // namespace vivace::VIVACE_ISA
