@@ -70,6 +70,4 @@ double median_seconds(double seconds, Run run) {
   return times[times.size() / 2];
 }
 
-std::vector<Result> bench_attention(const Machine& machine, DType dtype);
-
 }  // namespace vivace::bench

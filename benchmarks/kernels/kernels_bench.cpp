@@ -1,9 +1,9 @@
-// Linear layers of every format, and attention, beside the machine's own limits, measured in the
-// same process. Prints a table; writes JSON where asked.
+// Linear layers of every format beside the machine's own limits, measured in the same process.
+// Prints a table; writes JSON where asked.
 //
-// Usage: kernels_bench [avx512] [threads=2] [format=int4-g128] [json=FILE] [attention=no]
+// Usage: kernels_bench [avx512] [threads=2] [format=int4-g128] [json=FILE]
 // Build: cmake -S . -B build/bench -DVIVACE_KERNELS_BENCH=ON
-//        cmake --build build/bench --target kernels_bench
+//        cmake --build build/bench --target kernels_bench attention_bench
 #include <cstdio>
 #include <thread>
 
@@ -40,7 +40,6 @@ constexpr NamedFormat kFormats[] = {
 struct Options {
   std::string isa, format, json;
   unsigned threads = std::thread::hardware_concurrency();
-  bool attention = true;
 };
 
 class LinearBench {
@@ -172,15 +171,6 @@ void run(const Options& options) {
   for (const NamedFormat& one : kFormats) {
     if (options.format.empty() || options.format == one.name) bench_linears(machine, one, results);
   }
-  if (options.attention) {
-    std::printf("\nattention, one thread (heads/KV heads x head size @ context, rows)\n");
-    for (const Result& result : bench_attention(machine, DType::bfloat16)) {
-      std::printf("  %-16s %4d", result.shape.c_str(), result.m);
-      print_share(result);
-      std::printf("\n");
-      results.push_back(result);
-    }
-  }
   if (!options.json.empty()) write_json(options.json, options, machine, results);
 }
 
@@ -202,8 +192,6 @@ int main(int argc, char** argv) {
     std::string value;
     if (take(argv[i], "threads", value)) {
       options.threads = unsigned(std::max(1, std::atoi(value.c_str())));
-    } else if (take(argv[i], "attention", value)) {
-      options.attention = value != "no";
     } else if (!take(argv[i], "format", options.format) && !take(argv[i], "json", options.json)) {
       options.isa = argv[i];
     }
