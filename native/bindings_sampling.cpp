@@ -21,12 +21,19 @@ void bind_sampling(nb::module_& m) {
       .def("draw",
            [](RowSampler& self, const LogitArray& logits, float best, float inverse_temperature,
               float least, int count, double top_p, double uniform) {
-             const DrawTask task{logits.data(), static_cast<int>(logits.size()), best, inverse_temperature,
-                                 least,         count,                           top_p, uniform};
+             const DrawTask task{.logits = logits.data(),
+                                 .size = static_cast<int>(logits.size()),
+                                 .best = best,
+                                 .inverse_temperature = inverse_temperature,
+                                 .least = least,
+                                 .count = count,
+                                 .top_p = top_p,
+                                 .uniform = uniform};
              const nb::gil_scoped_release released;
              return self.draw(task);
            },
-           "logits"_a, "best"_a, "inverse_temperature"_a, "least"_a, "count"_a, "top_p"_a, "uniform"_a);
+           "logits"_a, "best"_a, "inverse_temperature"_a, "least"_a, "count"_a, "top_p"_a,
+           "uniform"_a);
 }
 
 }  // namespace vivace

@@ -14,9 +14,9 @@
 
 namespace vivace {
 
-// Levels of x86, each of which includes the ones before it, and of AArch64. avx2 means AVX2, FMA and
-// F16C; avx512 means F, BW, VL, DQ, VNNI and BF16; amx adds AMX-TILE, AMX-BF16 and AMX-INT8. neon
-// means the dot-product instructions.
+// Levels of x86, each of which includes the ones before it, and of AArch64. avx2 means AVX2, FMA
+// and F16C; avx512 means F, BW, VL, DQ, VNNI and BF16; amx adds AMX-TILE, AMX-BF16 and AMX-INT8.
+// neon means the dot-product instructions.
 enum class Isa { portable, avx2, avx512, amx, neon };
 
 // A panel is 32 output columns over the whole depth k, one sequential stream of bytes.
@@ -30,7 +30,7 @@ enum class WeightKind { float32, bfloat16, int8, int4 };
 enum class RowKind { float32, bfloat16, int8 };
 
 // How a matmul's weights are kept, and in what numbers it multiplies.
-//   group: int4: inputs that share a scale, a multiple of 32; 0 otherwise.
+//   group: int4: inputs that share a scale, 32, 64 or 128; 0 otherwise.
 //   rows: float32 with float32 weights, bfloat16 with bfloat16, int8 with int8, int8 or bfloat16
 //     with int4.
 struct WeightFormat {
@@ -38,6 +38,8 @@ struct WeightFormat {
   RowKind rows = RowKind::float32;
   int group = 0;
   bool zero_points = false;
+
+  bool operator==(const WeightFormat&) const = default;
 };
 
 // What a program of `dtype` keeps float weights in.

@@ -92,6 +92,9 @@ class ExpertsResidual final : public Op {
     const int factor = op_.activation.gated ? 2 : 1;
     for (int expert = 0; expert < num_experts_; ++expert) {
       const Linear &up = *op_.up[expert], &down = *op_.down[expert];
+      require_shape(up.matrix.format == op_.up[0]->matrix.format &&
+                        down.matrix.format == op_.down[0]->matrix.format,
+                    "the formats of experts, which share their packed rows");
       require_shape(up.matrix.gated == op_.activation.gated, "gated weights and their activation");
       require_shape(up.k() == x_.width && up.n() == factor * inner_width(), "an expert's inputs");
       require_shape(down.k() == inner_width() && down.n() == out_.width, "an expert's outputs");

@@ -12,6 +12,7 @@
 namespace vivace::VIVACE_ISA {
 
 constexpr int kDrawBlock = 256;  // tokens whose weights are summed together
+
 // What is kept: logits of at least `least`, and from token `end` on only those above it.
 struct Cut {
   float least = 0.0f;

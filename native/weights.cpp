@@ -31,6 +31,15 @@ void require_format(const WeightPart& part, const WeightFormat& format) {
                 "zero points and the format of their matrix");
 }
 
+// Kernels unpack whole groups into tiles, which hold these sizes alone.
+const PackedMatrix& with_known_group(const PackedMatrix& shape) {
+  const int group = shape.format.group;
+  const bool in_groups = group == 32 || group == 64 || group == 128;
+  const bool int4 = shape.format.kind == WeightKind::int4;
+  require_shape(int4 ? in_groups : group == 0, "int4 and groups of 32, 64 or 128");
+  return shape;
+}
+
 int sum_of_rows(const std::vector<WeightPart>& parts) {
   int rows = 0;
   for (const WeightPart& part : parts) rows += part.num_rows;
@@ -67,7 +76,8 @@ void Embedding::pack(Runtime& runtime, const WeightPart& source) const {
 }
 
 Linear::Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& given_bias)
-    : matrix(shape), panel_bytes(runtime.kernels.panel_bytes(shape.format, shape.k)) {
+    : matrix(with_known_group(shape)),
+      panel_bytes(runtime.kernels.panel_bytes(shape.format, shape.k)) {
   require_shape(matrix.n > 0 && matrix.k > 0, "a linear layer needs weights");
   require_shape(!matrix.gated || matrix.n % 2 == 0, "gates and ups come in pairs");
   panels = runtime.weights.take(panel_bytes * num_panels(matrix));

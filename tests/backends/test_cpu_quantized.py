@@ -8,7 +8,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from cpu_cases import ROWS, Floats, MakeForward, Span, Weights, batch_of, relative_error, run
+from cpu_cases import (
+    LIMITS,
+    ROWS,
+    Floats,
+    MakeForward,
+    Span,
+    Weights,
+    batch_of,
+    relative_error,
+    run,
+)
 
 from vivace.backends.protocol import PLAIN, Activation, Backend, Experts, LinearForm, Norm, Residual
 from vivace.backends.reference import ReferenceBackend
@@ -139,6 +149,27 @@ def test_each_row_has_its_own_scale(isa: str, scheme: Scheme) -> None:
         assert_products(a, e, isa, scheme)
 
 
+@pytest.mark.parametrize("weights", INTEGER_ROWS, ids=str)
+@pytest.mark.parametrize("rows", [1, 9, 40])
+def test_a_row_that_is_not_finite_has_no_number_in_its_products(
+    isa: str, weights: Scheme, rows: int
+) -> None:
+    """And changes no other row."""
+    k = 70
+    inputs = np.random.default_rng(1).standard_normal((ROWS, k)).astype(np.float32)
+    whole = inputs.copy()
+    for row, value in ((0, np.nan), (7, np.inf), (14, -np.inf), (21, np.nan)):
+        inputs[row, row + 3] = value
+    inputs[7, 0] = 3e38
+    make = [linear_of([round_to(random_tensor(40, k), weights)], inputs=x) for x in (inputs, whole)]
+    actual, expected = both(make[0], isa, rows)
+    spoilt = np.isnan(expected).any(axis=1)
+    assert spoilt.sum() == min(rows, 4)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    assert np.isnan(actual[spoilt]).all()
+    np.testing.assert_array_equal(actual[~spoilt], both(make[1], isa, rows)[0][~spoilt])
+
+
 # --- ops ---
 
 
@@ -229,6 +260,36 @@ def test_experts(isa: str, scheme: Scheme, rows: int) -> None:
     assert relative_error(actual, expected) < 1e-2  # an inner value may fall to the next code
 
 
+@pytest.mark.parametrize("half", ["up", "down"])
+def test_experts_share_one_format(half: str) -> None:
+    """Their rows are packed once, as the first one takes them."""
+    backend, weights = CpuBackend(), Weights()
+    odd = {half: LinearForm(int4(32), gated=half == "up")}
+
+    def linears(name: str) -> tuple[Any, ...]:
+        form = LinearForm(INT8, gated=name == "up")
+        forms = (form, odd.get(name, form))
+        n = 128 if name == "up" else 64
+        return tuple(weights.linear(backend, n, 64, form=form) for form in forms)
+
+    experts = Experts(
+        router=weights.linear(backend, 2, 64),
+        up=linears("up"),
+        down=linears("down"),
+        activation=SILU,
+        top_k=1,
+        renormalize=True,
+    )
+    table = backend.embedding(weights.tensor(ROWS, 64))
+
+    def forward(ops: Any) -> Any:
+        x = ops.embed(table)
+        return ops.experts_residual(x, None, experts, Residual(x))
+
+    with pytest.raises(BackendError, match="formats of experts"):
+        backend.compile(forward, [], LIMITS)
+
+
 def test_a_row_is_the_same_in_any_company(isa: str, scheme: Scheme) -> None:
     """Bit for bit: alone and among others, normed, quantized, activated and added."""
     count = 70
@@ -262,15 +323,30 @@ def test_a_linear_may_be_float_where_the_backend_is_not(isa: str) -> None:
         kept = run(CpuBackend(scheme.name, 2, isa), make, batches)[0]  # type: ignore[arg-type]
         asked = run(CpuBackend(dtype, 2, isa), make, batches)[0]  # type: ignore[arg-type]
         assert relative_error(asked, kept) < 1e-2  # the inputs come from tables of another type
-        assert not np.array_equal(asked, np.zeros_like(asked))
+        backend = CpuBackend(dtype, 2, isa)  # type: ignore[arg-type]
+        linear = backend.linear([random_tensor(64, 64)], form=LinearForm(scheme))
+        assert linear.nbytes == scheme.matrix_bytes(64, 64)
 
 
 @pytest.mark.parametrize(
-    "scheme", [FLOAT16, int4(48), Scheme("int8-a16", 8), Scheme("int3", 3, 32, activation_bits=8)]
+    "scheme",
+    [
+        FLOAT16,
+        *map(int4, (48, 96, 160, 256)),
+        Scheme("int8-a16", 8),
+        Scheme("int3", 3, 32, activation_bits=8),
+    ],
 )
 def test_other_schemes_are_refused(scheme: Scheme) -> None:
     with pytest.raises(BackendError, match=f"cannot multiply by weights in {scheme.name}"):
         CpuBackend().linear([random_tensor(4, 4)], form=LinearForm(scheme))
+
+
+@pytest.mark.parametrize("group", [0, 16, 96, 160, 256])
+def test_native_code_takes_no_other_group(group: int) -> None:
+    format = _native.WeightFormat(_native.WeightKind.int4, _native.RowKind.int8, group, False)
+    with pytest.raises(ValueError, match="groups of 32, 64 or 128"):
+        _native.Linear(_native.Runtime(1, ""), format, (4, 512), False, None)
 
 
 def test_parts_of_one_matrix_have_one_scheme() -> None:

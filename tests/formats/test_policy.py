@@ -33,6 +33,13 @@ def test_exceptions_count_in_their_order() -> None:
         None, INT8, None, None, int4(64),
     ]  # fmt: skip
     assert schemes("layers.1.*=int8") == [None, None, None, INT8, None]
+    assert schemes("int8, head = int4-g64") == [None, int4(64), INT8, INT8, INT8]
+
+
+def test_experts_are_named_together() -> None:
+    roles = [f"layers.0.mlp.experts.{e}.{half}" for e in range(12) for half in ("up", "down")]
+    with pytest.raises(UsageError, match=r"are layers\.0\.mlp\.experts\.\*\.up, \S+\.down, and"):
+        PrecisionPolicy.parse("*.sideways=int8").check(roles)
 
 
 @pytest.mark.parametrize(

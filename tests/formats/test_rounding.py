@@ -173,3 +173,10 @@ def test_silent_rows_are_zero() -> None:
     codes, scales = quantize_rows(x)
     assert codes.tolist() == [[0, 0], [0, 0], [127, 0]]
     assert scales.tolist()[:2] == [0.0, 0.0]
+
+
+def test_rows_that_are_not_finite_have_no_scale() -> None:
+    x = np.asarray([[np.nan, 1.0], [np.inf, 3e38], [-np.inf, 0.0], [1.0, -2.0]], np.float32)
+    codes, scales = quantize_rows(x)
+    assert codes.tolist() == [[0, 0], [0, 0], [0, 0], [64, -127]]
+    assert np.isnan(scales).tolist() == [True, True, True, False]

@@ -104,6 +104,18 @@ def test_a_rule_that_names_nothing_is_refused(tmp_path: Path) -> None:
         load_decoder(checkpoint, ReferenceBackend(), policy=PrecisionPolicy.parse("*.router=int8"))
 
 
+@pytest.mark.parametrize("exception", ["experts.1.*=int8", "experts.0.down=none"])
+def test_the_experts_of_a_layer_share_one_scheme(tmp_path: Path, exception: str) -> None:
+    checkpoint = open_checkpoint(
+        write_tiny_llama(tmp_path, model_type="mixtral", num_local_experts=2)
+    )
+    policy = PrecisionPolicy.parse(f"int4-g32,layers.1.mlp.{exception}")
+    with pytest.raises(UsageError, match=r"name them together, as layers\.1\.mlp\.experts\.\*="):
+        load_decoder(checkpoint, ReferenceBackend(), policy=policy)
+    both = PrecisionPolicy.parse("int4-g32,layers.1.mlp.experts.*=int8,*.down=none")
+    load_decoder(checkpoint, ReferenceBackend(), policy=both)
+
+
 def test_weights_are_views_and_keep_their_names(tmp_path: Path) -> None:
     save(tmp_path, {**LLAMA, "tie_word_embeddings": True})
     seen = []

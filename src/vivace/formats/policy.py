@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -29,8 +30,8 @@ class PrecisionPolicy:
     """Of the rules that match a weight's role, the last one counts; without any it stays as it is.
 
     Roles are those of the decoder: "embedding", "head", "layers.3.attention.qkv" or ".out",
-    "layers.3.mlp.up" or ".down", "layers.3.mlp.experts.7.up" or ".down". The routers of experts
-    have none: they decide too much to save so little.
+    "layers.3.mlp.up" or ".down", "layers.3.mlp.experts.*.up" or ".down", the same for all experts
+    of a layer. Routers have none: they decide too much to save so little.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -48,7 +49,7 @@ class PrecisionPolicy:
             return PrecisionPolicy()
         rules: list[Rule] = []
         for place, item in enumerate(text.split(",")):
-            pattern, equals, name = item.strip().rpartition("=")
+            pattern, equals, name = (part.strip() for part in item.rpartition("="))
             if equals:
                 rules.append(Rule(pattern, None if name == KEPT else scheme_named(name)))
             elif place == 0:
@@ -70,9 +71,14 @@ class PrecisionPolicy:
             if not any(map(rule.matches, roles)):
                 raise UsageError(
                     f"{rule.pattern!r} names no weight of this model; the first layer's are "
-                    f"{', '.join(role for role in roles if role.startswith('layers.0.'))}, "
-                    "and there are embedding and head."
+                    f"{', '.join(_of_first_layer(roles))}, and there are embedding and head."
                 )
+
+
+def _of_first_layer(roles: Collection[str]) -> dict[str, None]:
+    """In order, the experts together."""
+    first = (role for role in roles if role.startswith("layers.0."))
+    return dict.fromkeys(re.sub(r"experts\.\d+", "experts.*", role) for role in first)
 
 
 UNQUANTIZED = PrecisionPolicy()

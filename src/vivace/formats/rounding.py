@@ -35,12 +35,16 @@ def stored_as(parts: Sequence[QTensor], scheme: Scheme | None) -> list[QTensor]:
 
 
 def quantize_rows(x: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Activations [rows, width] as int8 codes and scales [rows]: x is about code * scale."""
+    """Activations [rows, width] as int8 codes and scales [rows]: x is about code * scale.
+
+    A row that is not finite has the scale NaN, and so have its products.
+    """
     absmax = np.abs(x).max(axis=-1, initial=0)
-    silent = absmax < SILENT
-    factor = np.float32(127) / np.where(silent, np.float32(1), absmax)
-    codes = np.where(silent[:, None], 0, np.rint(x * factor[:, None]))
-    scales = np.where(silent, np.float32(0), absmax / np.float32(127))
+    absmax = np.where(np.isinf(absmax), np.float32(np.nan), absmax)
+    loud = absmax >= SILENT
+    factor = np.float32(127) / np.where(loud, absmax, np.float32(1))
+    codes = np.rint(np.where(loud[:, None], x, np.float32(0)) * factor[:, None])
+    scales = np.where(absmax < SILENT, np.float32(0), absmax / np.float32(127))
     return codes.astype(np.int8), scales
 
 

@@ -80,12 +80,17 @@ def role_schemes(spec: ModelSpec, policy: PrecisionPolicy) -> dict[str, Scheme]:
     """What is rounded under a policy, and to which scheme.
 
     Raises:
-        UsageError: a rule of the policy names nothing that can be rounded.
+        UsageError: a rule of the policy names nothing that can be rounded, or some of the experts
+            of a layer.
     """
     roles = [role for role, shapes in role_shapes(spec).items() if _roundable(role, shapes)]
     policy.check(roles)
     found = ((role, policy.scheme_of(role)) for role in roles)
-    return {role: scheme for role, scheme in found if scheme is not None}
+    schemes = {role: scheme for role, scheme in found if scheme is not None}
+    for i, layer in enumerate(spec.layers):
+        if isinstance(layer.mlp, ExpertsSpec):
+            _check_experts(f"layers.{i}.mlp.experts", layer.mlp.num_experts, schemes)
+    return schemes
 
 
 def load_decoder(
@@ -148,6 +153,14 @@ def _checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
 def _roundable(role: str, shapes: list[tuple[int, ...]]) -> bool:
     """Linears and the embedding: not vectors, routers or tables of positions."""
     return len(shapes[0]) == 2 and not role.endswith((".router", "positions"))
+
+
+def _check_experts(role: str, count: int, schemes: Mapping[str, Scheme]) -> None:
+    for half in ("up", "down"):
+        if len({schemes.get(f"{role}.{expert}.{half}") for expert in range(count)}) > 1:
+            raise UsageError(
+                f"All experts of a layer share one scheme: name them together, as {role}.*=int8."
+            )
 
 
 def _has_embedding(root: Root, embedding: str, tensors: Tensors) -> bool:

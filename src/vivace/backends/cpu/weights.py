@@ -11,6 +11,7 @@ from vivace.backends.cpu import _native
 from vivace.backends.protocol import DTypeName
 from vivace.core.errors import BackendError
 from vivace.formats.qtensor import QTensor, Scheme
+from vivace.formats.schemes import GROUP_SIZES
 
 # What activations are multiplied as, for each kind of weights and the bits that a scheme gives
 # activations (None: as they come).
@@ -21,7 +22,6 @@ ROW_KINDS: dict[tuple[str, int | None], str] = {
     ("int4", 8): "int8",
     ("int4", None): "bfloat16",
 }
-_GROUP_MULTIPLE = 32
 _STORED_FLOATS = ("float32", "float16", "bfloat16")
 _TABLE_KINDS = ("float32", "bfloat16", "int8")
 
@@ -51,11 +51,11 @@ def weight_format(scheme: Scheme | None, dtype: DTypeName) -> _native.WeightForm
     kind = _kind(scheme, dtype)
     rows = ROW_KINDS.get((kind, scheme.activation_bits if scheme else None))
     group = (scheme.group_size if scheme else None) or 0
-    if rows is None or (kind == "int4") != (group > 0) or group % _GROUP_MULTIPLE:
+    if rows is None or group not in (GROUP_SIZES if kind == "int4" else (0,)):
         name = scheme.name if scheme else dtype
         raise BackendError(
             f"The cpu backend cannot multiply by weights in {name}: take float32, bfloat16, int8, "
-            f"or int4 in groups of a multiple of {_GROUP_MULTIPLE}."
+            f"or int4 in groups of one of {', '.join(map(str, GROUP_SIZES))}."
         )
     return _native.WeightFormat(
         _native.WeightKind[kind],
