@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cerrno>
 #include <cstring>
 #include <mutex>
 
@@ -38,11 +39,12 @@ std::uint64_t checksum(std::span<const char> bytes) {
   return sum;
 }
 
-// Repeats a partial read or write until all is done; false where the system stops it.
+// Repeats a partial or interrupted read or write until all is done; false where it fails.
 template <typename Byte, typename Transfer>
 bool transfer_all(std::span<Byte> bytes, std::size_t offset, Transfer transfer) {
   while (!bytes.empty()) {
     const ssize_t done = transfer(bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (done < 0 && errno == EINTR) continue;
     if (done <= 0) return false;
     bytes = bytes.subspan(done);
     offset += done;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pwd
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ pytest.importorskip("vivace.backends.cpu._native")
 
 from cpu_cases import Floats, Span, batch_of
 
-from vivace.backends.cpu import CpuBackend
+from vivace.backends.cpu import CpuBackend, cache_folder, packed_store
 from vivace.backends.cpu.cache_folder import CacheFolder, default_root
 from vivace.backends.cpu.packed import PackedStore
 
@@ -44,9 +46,11 @@ def values(seed: int) -> Floats:
     return np.random.default_rng(seed).standard_normal((N, K)).astype(np.float32)
 
 
-def outputs(checkpoint: Path, cache: CacheFolder, seed: int, form: LinearForm = IN_INT8) -> Floats:
+def outputs(
+    checkpoint: Path, cache: CacheFolder, seed: int, form: LinearForm = IN_INT8, cut: str = ""
+) -> Floats:
     """What a table times a linear gives, both made with a store and stored values of `seed`."""
-    backend = CpuBackend("bfloat16", 2, store=PackedStore([checkpoint], cache))
+    backend = CpuBackend("bfloat16", 2, store=PackedStore([checkpoint], cache, cut))
     table = backend.embedding(QTensor.from_array("table", values(9)))
     linear = backend.linear([QTensor.from_array("weight", values(seed))], form=form)
     program = backend.compile(
@@ -93,6 +97,43 @@ def test_a_changed_checkpoint_is_packed_again(checkpoint: Path, cache: CacheFold
     assert not set(old) & set(packed_files(cache))
     os.utime(checkpoint, ns=(state.st_atime_ns, state.st_mtime_ns + 2))
     assert not np.array_equal(second, outputs(checkpoint, cache, 3))
+
+
+def test_a_file_put_in_its_place_is_another_checkpoint(
+    checkpoint: Path, cache: CacheFolder
+) -> None:
+    """The same size, first bytes and time of change."""
+    first = outputs(checkpoint, cache, 0)
+    state = checkpoint.stat()
+    other = checkpoint.with_name("other")
+    other.write_bytes(checkpoint.read_bytes())
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other.replace(checkpoint)
+    assert not np.array_equal(outputs(checkpoint, cache, 1), first)
+
+
+def test_weights_that_are_cut_another_way_are_packed_again(
+    checkpoint: Path, cache: CacheFolder
+) -> None:
+    first = outputs(checkpoint, cache, 0, cut="one way")
+    np.testing.assert_array_equal(outputs(checkpoint, cache, 1, cut="one way"), first)
+    assert not np.array_equal(outputs(checkpoint, cache, 1, cut="another"), first)
+
+
+def test_a_hub_s_model_goes_by_its_name_and_its_older_revisions_are_forgotten(
+    tmp_path: Path, cache: CacheFolder
+) -> None:
+    model = tmp_path / "models--some[1]--one"
+    (model / "blobs").mkdir(parents=True)
+    for revision in ("aaaa", "bbbb"):
+        blob = model / "blobs" / f"digest-{revision}"
+        blob.write_bytes(revision.encode())
+        link = model / "snapshots" / revision / "model.safetensors"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(blob)
+        outputs(link, cache, 0)
+        (kept,) = cache.models()
+        assert kept.name.startswith("some[1]--one-")
 
 
 def _cut(content: bytes) -> bytes:
@@ -157,6 +198,33 @@ def test_files_stay_below_the_limit_and_the_oldest_go(tmp_path: Path, cache: Cac
     assert notices == []
 
 
+def test_many_weights_are_kept_without_looking_at_all_of_them_each_time(
+    cache: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = []
+    files_of = cache_folder._files
+    monkeypatch.setattr(cache_folder, "_files", lambda root: scans.append(root) or files_of(root))
+
+    def write(file: int) -> bool:
+        return os.write(file, bytes(100)) == 100
+
+    def sizes(folder: CacheFolder, model: str) -> list[int]:
+        found = []
+        for index in range(200):
+            folder.add(folder.root / model / str(index), 100, write)
+            found.append(sum(path.stat().st_size for path in packed_files(folder)))
+        return found
+
+    limit = 30_000  # room for one model of 20,000 bytes, and for half of another
+    one, other = (CacheFolder(cache.root, limit) for _ in range(2))
+    assert sizes(one, "one")[-1] == 20_000
+    assert len(scans) == 1
+    full = sizes(other, "other")
+    assert max(full) <= limit
+    assert len([path for path in packed_files(cache) if path.parent.name == "other"]) == 200
+    assert len(scans) < 12
+
+
 def test_a_weight_beyond_the_limit_is_not_kept_and_the_user_is_told_once(
     checkpoint: Path, cache: CacheFolder
 ) -> None:
@@ -204,6 +272,33 @@ def test_listing_and_clearing(checkpoint: Path, cache: CacheFolder) -> None:
     assert cache.clear() == model.nbytes > 0
     assert cache.models() == []
     assert cache.clear() == 0
+
+
+def test_only_what_is_gone_counts_as_freed(
+    checkpoint: Path, cache: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs(checkpoint, cache, 0)
+    (model,) = cache.models()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: packed_files(cache)[0].unlink())
+        freed = cache.clear()
+    assert 0 < freed < model.nbytes
+    assert freed + cache.clear() == model.nbytes
+
+
+def test_without_a_home_nothing_is_kept_and_the_user_is_told(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    notices: list[str] = []
+    assert packed_store([checkpoint], "", notices.append) is None
+    assert len(notices) == 1
+    assert "set XDG_CACHE_HOME" in notices[0]
 
 
 def test_the_folder_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from vivace.core.config import EngineConfig
 from vivace.core.errors import BackendError
 from vivace.engine.notices import Notify
 from vivace.formats.checkpoint import Checkpoint
+from vivace.models.weights import cut_digest
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def _cpu(wanted: Wanted) -> Backend:
 
     store = None
     if wanted.config.packed_cache:
-        store = packed_store(wanted.checkpoint.tensors.paths, wanted.notify)
+        store = packed_store(wanted.checkpoint.tensors.paths, cut_digest(), wanted.notify)
     return CpuBackend(wanted.dtype("cpu"), wanted.threads, store=store)
 
 

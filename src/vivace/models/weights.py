@@ -6,8 +6,10 @@ it up, with their stored shapes. Biases have the role of their weight with ".bia
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from vivace.formats.qtensor import QTensor
@@ -111,6 +113,11 @@ class Layout:
     router: str = "mlp.gate"
     experts: ExpertNames | StackedExperts = ExpertNames()
     transposed: bool = False
+
+
+def cut_digest() -> str:
+    """Changes with this module: what was made of weights that it cut another way is stale."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def weight_plan(spec: ModelSpec, layout: Layout, root: Root) -> Plan:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vivace.backends.protocol import DTypeName
-from vivace.core.errors import BackendError
+from vivace.core.errors import BackendError, UsageError
 from vivace.hardware.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -43,11 +43,14 @@ def CpuBackend(  # noqa: N802 (a backend's name, as the others')
     return NativeBackend(dtype, threads or usable_cores(), level, store)
 
 
-def packed_store(files: Iterable[Path], notify: Callable[[str], None]) -> PackedStore:
-    """What is kept of a checkpoint's packed weights in the user's cache folder.
+def packed_store(
+    files: Iterable[Path], cut: str, notify: Callable[[str], None]
+) -> PackedStore | None:
+    """What is kept of a checkpoint's packed weights in the user's cache folder, if there is one.
 
     Args:
         files: that its weights stand in.
+        cut: as `PackedStore` takes it.
         notify: told why nothing can be kept.
 
     Raises:
@@ -57,7 +60,12 @@ def packed_store(files: Iterable[Path], notify: Callable[[str], None]) -> Packed
         from vivace.backends.cpu.packed import PackedStore
     from vivace.backends.cpu.cache_folder import CacheFolder
 
-    return PackedStore(files, CacheFolder(notify=notify))
+    try:
+        cache = CacheFolder(notify=notify)
+    except UsageError as error:
+        notify(f"Packed weights are not kept, and the next start packs again. {error}")
+        return None
+    return PackedStore(files, cache, cut)
 
 
 @contextmanager

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vivace.core.folders import user_cache
+
 LIMIT_BYTES = 32 * 2**30
 _LEAST_FREE_BYTES = 4 * 2**30  # always left to others
+_MORE_ROOM = 16  # a share of the limit that is made free beyond what is asked: scans stay rare
 
 
 def default_root() -> Path:
-    """Where packed weights are kept unless said otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "vivace" / "packed"
+    """Where packed weights are kept unless said otherwise; raises as `user_cache`."""
+    return user_cache() / "vivace" / "packed"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class CacheFolder:
     notify: Callable[[str], None] = lambda line: None
     _full: bool = field(default=False, init=False)
     _in_use: set[Path] = field(default_factory=set, init=False)
+    _total: int | None = field(default=None, init=False)  # bytes
 
     def used(self, path: Path) -> None:
         """Remember that a file is worth keeping."""
@@ -67,6 +70,7 @@ class CacheFolder:
         try:
             if self._has_room(nbytes) and _write_aside(path, write):
                 self._in_use.add(path)
+                self._total = self._counted() + path.stat().st_size
                 return
             reason = "there is too little room"
         except OSError as error:
@@ -82,30 +86,50 @@ class CacheFolder:
         for file in _files(self.root):
             by_name.setdefault(file.path.parent.name, []).append(file)
         models = [
-            CachedModel(name, sum(f.nbytes for f in files), max(f.used for f in files))
+            CachedModel(name, _size(files), max(f.used for f in files))
             for name, files in by_name.items()
         ]
         return sorted(models, key=lambda model: model.used, reverse=True)
 
+    def remove(self, folder: Path) -> None:
+        """Remove what is kept of one checkpoint, as far as it can be."""
+        shutil.rmtree(folder, ignore_errors=True)
+        self._total = None
+
     def clear(self) -> int:
-        """Remove everything; returns how many bytes that freed."""
-        freed = sum(file.nbytes for file in _files(self.root))
-        shutil.rmtree(self.root, ignore_errors=True)
-        return freed
+        """Remove everything that can be removed; returns how many bytes that freed."""
+        kept = _size(_files(self.root))
+        self.remove(self.root)
+        return kept - _size(_files(self.root))
 
     def _has_room(self, nbytes: int) -> bool:
         """Make room where files that are not in use stand in the way."""
         self.root.mkdir(parents=True, exist_ok=True)
+        if self._counted() + nbytes > self.limit_bytes:
+            self._total = self._make_room(nbytes + self.limit_bytes // _MORE_ROOM)
+        free = shutil.disk_usage(self.root).free
+        return self._counted() + nbytes <= self.limit_bytes and free - nbytes >= _LEAST_FREE_BYTES
+
+    def _counted(self) -> int:
+        if self._total is None:
+            self._total = _size(_files(self.root))
+        return self._total
+
+    def _make_room(self, nbytes: int) -> int:
+        """Remove files until there is room, or all are in use; returns the bytes that are left."""
         files = sorted(_files(self.root), key=lambda file: file.used)
-        total = sum(file.nbytes for file in files)
+        total = _size(files)
         for file in files:
             if total + nbytes <= self.limit_bytes:
                 break
             if file.path not in self._in_use:
                 file.path.unlink(missing_ok=True)
                 total -= file.nbytes
-        free = shutil.disk_usage(self.root).free
-        return total + nbytes <= self.limit_bytes and free - nbytes >= _LEAST_FREE_BYTES
+        return total
+
+
+def _size(files: list[CachedFile]) -> int:
+    return sum(file.nbytes for file in files)
 
 
 def _files(root: Path) -> list[CachedFile]:

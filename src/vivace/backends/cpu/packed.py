@@ -7,10 +7,10 @@ exactly what was written for its key is packed and written again.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,16 +39,18 @@ class PackedStore:
     """The packed weights of one checkpoint.
 
     Args:
-        files: every file that its weights stand in. Where a path, a size, a time of change or the
-            first bytes (which hold the header) differ, it is another checkpoint.
+        files: every file that its weights stand in. Where a path, an inode, a size, a time of
+            change or the first bytes (which hold the header) differ, it is another checkpoint.
         cache: the folder that all stores share.
+        cut: changes with the code that cuts stored tensors into weights.
     """
 
-    def __init__(self, files: Iterable[Path], cache: CacheFolder) -> None:
-        paths = sorted(file.resolve() for file in files)
+    def __init__(self, files: Iterable[Path], cache: CacheFolder, cut: str = "") -> None:
+        paths = sorted(Path(os.path.abspath(file)) for file in files)
         self._cache = cache
-        self._identity = _digest("\n".join(_identity(path) for path in paths))
-        self._place = f"{paths[0].parent.name}-{_digest(repr(paths))}"
+        self._cut = cut
+        self._identity = _digest("\n".join(_identity(path.resolve()) for path in paths))
+        self._place = _place(paths)
         self._folder = cache.root / f"{self._place}-{self._identity}"
 
     def fill(
@@ -59,7 +61,8 @@ class PackedStore:
         Args:
             key: what tells the weight from the checkpoint's others, and says how it is packed.
         """
-        full_key = repr((LAYOUT, _native.SOURCES, runtime.isa, self._identity, key))
+        made = LAYOUT, _native.SOURCES, self._cut, runtime.isa
+        full_key = repr((*made, self._identity, key))
         path = self._folder / _digest(full_key)
         if _read(path, full_key, weight, runtime):
             self._cache.used(path)
@@ -72,16 +75,27 @@ class PackedStore:
 
     def _forget_older(self) -> None:
         """Remove what was packed from other bytes that stood in the same place."""
-        for folder in self._cache.root.glob(f"{self._place}-*"):
+        for folder in self._cache.root.glob(f"{glob.escape(self._place)}-*"):
             if folder != self._folder:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._cache.remove(folder)
+
+
+def _place(paths: list[Path]) -> str:
+    """A name that stays when a checkpoint changes. A hub's cache has a folder per model, with one
+    for each revision, which links to files named by their digests."""
+    folder = paths[0].parent
+    if folder.parent.name == "snapshots":
+        folder = folder.parents[1]
+    digest = _digest(repr((str(folder), [path.name for path in paths])))
+    return f"{folder.name.removeprefix('models--')}-{digest}"
 
 
 def _identity(path: Path) -> str:
     state = path.stat()
     with path.open("rb") as file:
         head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
-    return f"{path} {state.st_size} {state.st_mtime_ns} {head}"
+    changed = f"{state.st_mtime_ns} {state.st_ctime_ns}"
+    return f"{path} {state.st_ino} {state.st_size} {changed} {head}"
 
 
 def _digest(text: str) -> str:
