@@ -135,6 +135,46 @@ def test_extra_fields_that_are_no_object_are_refused(text: str) -> None:
         OpenAIClient(TargetPlan(extra_body=text))
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "http://", "ftp://a:1", "", "http://a:x", "http://a:99999", "http://a:0"],
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="give http://HOST:PORT"):
+        OpenAIClient(TargetPlan(base_url=url))
+
+
+@pytest.mark.parametrize("key", ["secret\n", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_refused(key: str) -> None:
+    with pytest.raises(UsageError, match="one line of ASCII"):
+        OpenAIClient(TargetPlan(api_key=key))
+
+
+def test_a_header_that_http_does_not_know_is_an_outcome() -> None:
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def run() -> Outcome:
+        server = await asyncio.start_server(close, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        plan = TargetPlan(base_url=url, api_key="ends in a space ")
+        async with server, OpenAIClient(plan) as client:
+            return await client.send(b"{}", None)
+
+    assert "header" in str(asyncio.run(run()).error)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
+def test_a_timeout_must_be_above_zero(timeout: float) -> None:
+    with pytest.raises(UsageError, match="above 0"):
+        TargetPlan(timeout=timeout)
+
+
+def test_a_stream_may_end_without_ending_its_line() -> None:
+    (outcome,) = send(chunked(TOKEN, TOKEN.rstrip()))
+    assert (outcome.error, outcome.output_len) == (None, 2)
+
+
 def test_a_server_that_cannot_count_is_not_asked_to() -> None:
     answers = (refusal("422 No", "unknown field: stream_options"), chunked(TOKEN))
 

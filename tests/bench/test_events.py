@@ -44,6 +44,13 @@ def test_events_are_whole_however_they_are_cut(end: bytes, size: int) -> None:
     assert events == [b'{"a": 1}', b"[DONE]"]
 
 
+def test_the_last_line_may_lack_its_end() -> None:
+    reader = EventReader()
+    assert reader.feed(b"data: 1\ndata: 2") == [b"1"]
+    assert reader.end() == [b"2"]
+    assert reader.end() == []
+
+
 def test_a_completion() -> None:
     chunks = (text("a"), text(" b"), text("c", "length"), usage(7, 3))
     outcome = read(*chunks).outcome(started=9.0, prompt_tokens=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,26 @@ def test_the_first_start_finds_nothing_packed_and_leaves_it_for_the_others(
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(VivaceError, match=str(tmp_path / "nowhere")):
         measure_startup(EngineConfig(str(tmp_path / "nowhere")), StartupPlan(8, 1))
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("import os, sys; sys.stderr.write('x' * 10**6); os._exit(3)", "x" * 100),
+        ("import os; os._exit(3)", "exit code 3 and gave no reason"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "signal 9"),
+    ],
+    ids=("talkative", "silent", "killed"),
+)
+def test_whatever_a_failing_process_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, error: str
+) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!{sys.executable}\n{program}\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(VivaceError, match=error):
+        start_once(EngineConfig(), 8, {})
 
 
 @pytest.mark.tiny

@@ -23,11 +23,11 @@ class OpenAIClient:
     """One server and one model. Use it as an async context manager."""
 
     def __init__(self, plan: TargetPlan) -> None:
-        """Raises UsageError: `plan.extra_body` is not a JSON object."""
+        """Raises UsageError: the plan's address, key or extra fields cannot be sent."""
         self._plan = plan
         self._extra = _json_object(plan.extra_body)
         self._http = httpx.AsyncClient(
-            base_url=plan.base_url.rstrip("/"),
+            base_url=_server(plan.base_url),
             headers=_headers(plan.api_key),
             transport=LeanTransport(plan.timeout),
             trust_env=False,  # a proxy would be measured with the server
@@ -50,7 +50,7 @@ class OpenAIClient:
             response = await self._http.get("/v1/models")
             response.raise_for_status()
             return str(response.json()["data"][0]["id"])
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             raise VivaceError(
                 f"{self._plan.base_url} does not list its models ({_reason(error)}): start the "
                 "server, or name another with --base-url, or the model with --model."
@@ -122,10 +122,25 @@ class OpenAIClient:
                 now = perf_counter()
                 for event in reader.feed(data):
                     answer.take(event, now)
+            for event in reader.end():
+                answer.take(event, perf_counter())
+
+
+def _server(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url.rstrip("/"))
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    port_exists = url.port is None or 0 < url.port < 2**16
+    if url.scheme not in ("http", "https") or not url.host or not port_exists:
+        raise UsageError(f"{base_url!r} is no server's address: give http://HOST:PORT.")
+    return url
 
 
 def _headers(api_key: str | None) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise UsageError("The API key must be one line of ASCII: give it without a line's end.")
     return headers if api_key is None else {**headers, "authorization": f"Bearer {api_key}"}
 
 

@@ -26,6 +26,10 @@ class EventReader:
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [line[5:].strip() for line in lines if line.startswith(b"data:")]
 
+    def end(self) -> list[bytes]:
+        """The last event, where the stream ended without ending its line."""
+        return self.feed(b"\n")
+
 
 @dataclass
 class AnswerClock:

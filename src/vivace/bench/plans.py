@@ -74,6 +74,10 @@ class TargetPlan:
     timeout: float = 600.0
     api_key: str | None = None
 
+    def __post_init__(self) -> None:
+        if not self.timeout > 0:
+            raise UsageError(f"timeout must be above 0, got {self.timeout}.")
+
 
 @dataclass(frozen=True)
 class WorkloadPlan:

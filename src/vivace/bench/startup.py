@@ -9,15 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from statistics import median_low
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from time import perf_counter
 from typing import Any
 
 from vivace.bench.plans import StartupPlan
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
+from vivace.core.folders import user_cache
 
 Report = Callable[[int, int], None]
 
@@ -57,9 +57,9 @@ def measure_startup(
 def empty_cache() -> Iterator[dict[str, str]]:
     """This process' environment, but with a cache folder of its own, on the same disk.
 
-    What the hub has downloaded stays where it is.
+    What the hub has downloaded stays where it is. Raises as `user_cache`.
     """
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    usual = user_cache()
     usual.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="vivace-startup-", dir=usual) as folder:
         hub = os.environ.get("HF_HOME", str(usual / "huggingface"))
@@ -72,20 +72,23 @@ def start_once(
     """One start: what the process said of itself, the time until it did, and the rest of it."""
     command = [sys.executable, "-m", "vivace.bench.first_token"]
     arguments = [json.dumps(asdict(config)), str(input_len)]
-    started = perf_counter()
-    with subprocess.Popen(
-        [*command, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        total = perf_counter() - started
-        _, errors = process.communicate()
+    with TemporaryFile("w+") as errors:  # a pipe that nobody reads yet would stop the process
+        started = perf_counter()
+        with subprocess.Popen(
+            [*command, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        ) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            total = perf_counter() - started
+            process.communicate()
+        errors.seek(0)
+        said = errors.read()
     if process.returncode:
-        raise VivaceError(_last_line(errors))
+        raise VivaceError(_last_line(said) or _ending(process.returncode))
     found: dict[str, Any] = json.loads(line)
     rest = total - found["load_time"] - found["first_token_time"]
     return {"total_startup_time": total, "process_time": rest, **found}
@@ -95,3 +98,8 @@ def _last_line(errors: str) -> str:
     """What a traceback ends in, without the error's class."""
     lines = errors.strip().split("\n")
     return lines[-1].partition(": ")[2] or lines[-1]
+
+
+def _ending(returncode: int) -> str:
+    how = f"exit code {returncode}" if returncode > 0 else f"signal {-returncode}"
+    return f"The process ended with {how} and gave no reason."

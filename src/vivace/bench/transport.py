@@ -67,10 +67,17 @@ class _Connection:
         return not self._reader.at_eof()
 
     async def send(self, request: httpx.Request, body: bytes) -> h11.Response:
-        """Send a whole request and read the head of its answer."""
-        head = h11.Request(
-            method=request.method, target=request.url.raw_path, headers=request.headers.raw
-        )
+        """Send a whole request and read the head of its answer.
+
+        Raises:
+            httpx.TransportError: as `next_event`, or a header is no HTTP.
+        """
+        try:
+            head = h11.Request(
+                method=request.method, target=request.url.raw_path, headers=request.headers.raw
+            )
+        except h11.LocalProtocolError as error:
+            raise httpx.LocalProtocolError(str(error)) from error
         for event in (head, h11.Data(body), h11.EndOfMessage()):
             self._writer.write(self._parser.send(event) or b"")
         while not isinstance(event := await self.next_event(), h11.Response):
