@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from vivace.core.errors import BackendError
 from vivace.core.sampling import SamplingParams
 from vivace.decoding.draw import draw, limits
+from vivace.decoding.native_draw import fastest_draw
 from vivace.hardware.isa import levels_up_to
 
 native = pytest.importorskip("vivace.backends.cpu._native")
@@ -90,3 +92,15 @@ def test_native_draws_are_numpys_over_a_large_vocabulary(
     for uniform in (0.0, 0.37, 0.9, 1 - 2**-53):
         expected = draw(row, limits(params, float(row.max()), row.size), uniform)
         assert by_level(row, params, uniform) == dict.fromkeys(AVAILABLE, expected)
+
+
+def test_a_level_that_is_not_here_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIVACE_ISA", "mmx")
+    with pytest.raises(BackendError, match="mmx"):
+        fastest_draw()
+
+
+def test_native_code_of_another_version_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(native, "RowSampler")
+    with pytest.raises(BackendError, match="build it again"):
+        fastest_draw()
