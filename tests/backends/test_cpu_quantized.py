@@ -176,7 +176,8 @@ def test_a_row_that_is_not_finite_has_no_number_in_its_products(
 @pytest.mark.parametrize("width", [1, 16, 43, 64])
 @pytest.mark.parametrize("stored", [None, np.float32, np.float16, ml_dtypes.bfloat16])
 def test_embedding_in_int8(isa: str, width: int, stored: Any) -> None:
-    """Bit for bit: rounded while packing or before, beside positions that stay floats."""
+    """Rounded while packing or before, beside positions that stay floats; the norm's sums differ in
+    their last bits."""
 
     def make(backend: Backend, weights: Weights) -> Any:
         table, positions = weights.tensor(ROWS, width), weights.tensor(200, width)

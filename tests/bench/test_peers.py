@@ -3,16 +3,16 @@ installation; and that refusing AMX refuses it."""
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from tests.bench.scripts import BENCHMARKS, run
+
+sys.path.insert(0, str(BENCHMARKS))
 
 import serving
 from peers import limits
@@ -22,16 +22,8 @@ from peers.environments import PEERS, AbsentError
 from peers.tasks import TASKS
 from workers.protocol import mixed_lengths
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TWICE = {"prefill-128": 2, "decode-1x64": 2, "decode-4x64": 2}
 ASKS_FOR_AMX = "import ctypes; print(ctypes.CDLL(None).syscall(158, 0x1023, 18))"
-
-
-def run(script: str, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCHMARKS / script), *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert process.returncode == 0, process.stderr
-    return dict(json.loads(process.stdout))
 
 
 @pytest.mark.oracle
