@@ -36,8 +36,14 @@ def measured(result: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def tasks(result: dict[str, Any]) -> list[str]:
-    found = [task for one in result["contenders"].values() for task in one["rates"]]
-    return list(dict.fromkeys(found))
+    """Prefill by length, then decode by context and batch."""
+    found = {task for one in result["contenders"].values() for task in one["rates"]}
+    return sorted(found, key=_place)
+
+
+def _place(task: str) -> tuple[bool, list[int]]:
+    kind, _, shape = task.partition("-")
+    return kind != "prefill", [int(number) for number in reversed(shape.split("x"))]
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
