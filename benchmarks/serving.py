@@ -64,7 +64,6 @@ SERVERS = {
             *("-m", "vivace", "serve", "{model}", "--port", "{port}", "--threads", "{threads}"),
             *("--quantize", "int8"),
         ),
-        no_amx_variables=(("VIVACE_ISA", "avx512"),),
     ),
     "vllm": Server(
         "vllm",

@@ -69,7 +69,7 @@ struct Float32Step {
   }
 };
 
-#if defined(VIVACE_SIMD_AVX512)
+#if defined(VIVACE_BF16_DOT)
 
 struct BFloat16Step {
   static constexpr int kDepth = 2;

@@ -15,9 +15,9 @@
 namespace vivace {
 
 // Levels of x86, each of which includes the ones before it, and of AArch64. avx2 means AVX2, FMA
-// and F16C; avx512 means F, BW, VL, DQ, VNNI and BF16; amx adds AMX-TILE, AMX-BF16 and AMX-INT8.
-// neon means the dot-product instructions.
-enum class Isa { portable, avx2, avx512, amx, neon };
+// and F16C; avx512 means F, BW, VL, DQ and VNNI; avx512bf16 adds BF16, and amx AMX-TILE, AMX-BF16
+// and AMX-INT8. neon means the dot-product instructions.
+enum class Isa { portable, avx2, avx512, avx512bf16, amx, neon };
 
 // A panel is 32 output columns over the whole depth k, one sequential stream of bytes.
 constexpr int kPanelColumns = 32;
@@ -235,7 +235,7 @@ struct KernelTable {
 
 std::string_view isa_name(Isa isa);
 
-// The highest level that this machine, its system and this build support.
+// The fastest level that this machine, its system and this build support.
 Isa best_isa();
 
 // Whether this machine, its system and this build support a level.

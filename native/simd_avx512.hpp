@@ -1,4 +1,5 @@
-// Sixteen floats in one register: the avx512 and amx levels. See simd.hpp for the contract.
+// Sixteen floats in one register: the avx512, avx512bf16 and amx levels, the last two with
+// bfloat16 dot products (VIVACE_BF16_DOT). See simd.hpp for the contract.
 #pragma once
 
 #include <immintrin.h>
@@ -79,7 +80,21 @@ VIVACE_INLINE V16 load_bf16_partial(const std::uint16_t* p, int n) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
+#if defined(VIVACE_BF16_DOT)
 VIVACE_INLINE __m256i to_bf16(V16 a) { return (__m256i)_mm512_cvtneps_pbh(a.v); }
+#else
+// Round to nearest even; a NaN stays a NaN.
+VIVACE_INLINE __m256i to_bf16(V16 a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded =
+      _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const Mask nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(
+      _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16));
+}
+#endif
 VIVACE_INLINE void store_bf16(std::uint16_t* p, V16 a) {
   _mm256_storeu_si256((__m256i*)p, to_bf16(a));
 }
@@ -133,6 +148,8 @@ VIVACE_INLINE I16 dot(I16 sum, const char* row, Codes codes) {
   return {_mm512_dpbusd_epi32(sum.v, codes.v, _mm512_set1_epi32(four))};
 }
 
+#if defined(VIVACE_BF16_DOT)
+
 // Codes less their zero points as bfloat16, which is exact: pairs 0 and 2, and 1 and 3.
 constexpr int kWideRowBytes = 8;
 struct WideCodes {
@@ -175,6 +192,18 @@ VIVACE_INLINE V16 dot(V16 sum, const char* row, const WideCodes& codes) {
   return sum;
 }
 
+#else
+
+VIVACE_INLINE I16 load_nibbles_at(const char* p, int shift) {
+  return {_mm512_and_si512(_mm512_srli_epi32(_mm512_loadu_si512(p), shift),
+                           _mm512_set1_epi32(15))};
+}
+
+#endif
+
 }  // namespace vivace::VIVACE_ISA
 
+#if !defined(VIVACE_BF16_DOT)
+#include "simd_wide.hpp"
+#endif
 #include "simd_math.hpp"

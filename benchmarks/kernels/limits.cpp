@@ -1,5 +1,5 @@
 // What all threads together can do at most: one JSON object of bytes and operations per second.
-// Usage: limits amx|avx512|avx2|portable THREADS
+// Usage: limits amx|avx512bf16|avx512|avx2|portable THREADS
 // Built by benchmarks/peers/limits.py.
 #include <sys/mman.h>
 
@@ -23,6 +23,7 @@ constexpr std::size_t kBytes = std::size_t(1) << 30;
 
 Isa level(std::string_view name) {
   if (name == "amx") return Isa::amx;
+  if (name == "avx512bf16") return Isa::avx512bf16;
   if (name == "avx512") return Isa::avx512;
   return name == "avx2" ? Isa::avx2 : Isa::portable;
 }
@@ -54,7 +55,7 @@ void report(Isa isa, unsigned threads) {
 int main(int argc, char** argv) {
   using namespace vivace::bench;
   if (argc != 3) {
-    std::fprintf(stderr, "usage: limits amx|avx512|avx2|portable THREADS\n");
+    std::fprintf(stderr, "usage: limits amx|avx512bf16|avx512|avx2|portable THREADS\n");
     return 2;
   }
   const vivace::Isa isa = level(argv[1]);

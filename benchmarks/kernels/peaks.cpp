@@ -144,7 +144,8 @@ Loop loop_of(Isa isa, RowKind rows) {
   if (isa == Isa::amx && rows == RowKind::int8) return {int8_tiles, kTiles * 64};
   if (isa >= Isa::avx512) {
     if (rows == RowKind::int8) return {vnni512, 16.0 * 128};
-    return rows == RowKind::bfloat16 ? Loop{dot512, 16.0 * 64} : Loop{fma512, 16.0 * 32};
+    const bool dots = rows == RowKind::bfloat16 && isa >= Isa::avx512bf16;
+    return dots ? Loop{dot512, 16.0 * 64} : Loop{fma512, 16.0 * 32};
   }
   if (isa == Isa::avx2 && rows == RowKind::int8) return {madd256, 12.0 * 32};
   if (isa == Isa::avx2) return {fma256, 12.0 * 16};
@@ -171,9 +172,10 @@ constexpr int kSinks = 64;
 volatile long sinks[kSinks];
 
 template <class Work>
-double fastest(int repetitions, Work work) {
+double fastest(const ThreadPool& pool, int repetitions, Work work) {
   double best = 1e30;
   for (int i = 0; i < repetitions; ++i) {
+    pool.settle();
     const double start = now();
     work();
     best = std::min(best, now() - start);
@@ -191,7 +193,7 @@ double now() {
 double read_bandwidth(ThreadPool& pool, const char* data, std::size_t bytes) {
   constexpr std::size_t kChunk = std::size_t(1) << 20;
   const std::size_t chunks = bytes / kChunk;
-  return chunks * kChunk / fastest(3, [&] {
+  return chunks * kChunk / fastest(pool, 3, [&] {
     pool.parallel_for(chunks, [&](std::size_t chunk, unsigned thread) {
       sinks[thread % kSinks] = read_all(data + chunk * kChunk, kChunk);
     });
@@ -200,7 +202,7 @@ double read_bandwidth(ThreadPool& pool, const char* data, std::size_t bytes) {
 
 double arithmetic_peak(ThreadPool& pool, Isa isa, RowKind rows) {
   const Loop loop = loop_of(isa, rows);
-  const double seconds = fastest(20, [&] {
+  const double seconds = fastest(pool, 20, [&] {
     pool.parallel_for(pool.threads(), [&](std::size_t, unsigned thread) {
       sinks[thread % kSinks] = static_cast<long>(loop.run());
     });

@@ -36,13 +36,12 @@ class Contender:
 
 
 ONEDNN = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
-NO_AMX = {"VIVACE_ISA": "avx512"}
 
 # The head is int8 by default, and the embedding, of which a token reads one row, bfloat16.
 OURS = (("int4-g128", "int4"), ("int4-g32", "int4"), ("int8", "int8"))
 QUANTIZED = (
     *(
-        Contender(f"vivace {name}", "vivace", kind, "safetensors", name, no_amx_variables=NO_AMX)
+        Contender(f"vivace {name}", "vivace", kind, "safetensors", name)
         for name, kind in OURS
     ),
     Contender("llama.cpp Q4_0", "llama.cpp", "int4", "q4_0.gguf"),
@@ -56,7 +55,7 @@ QUANTIZED = (
     Contender("ONNX Runtime int4", "onnxruntime", "int4", "onnx-int4", "int4"),
 )
 BFLOAT16 = (
-    Contender("vivace bfloat16", "vivace", "bfloat16", "safetensors", no_amx_variables=NO_AMX),
+    Contender("vivace bfloat16", "vivace", "bfloat16", "safetensors"),
     Contender("llama.cpp BF16", "llama.cpp", "bfloat16", "bf16.gguf"),
     Contender("vLLM bfloat16", "vllm", "bfloat16", "safetensors", no_amx_variables=ONEDNN),
     Contender(

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.tiny
 
 GIB = 2**30
 AVX2 = "avx2 fma f16c"
-AVX512 = f"{AVX2} avx512f avx512bw avx512vl avx512dq avx512_bf16"
+AVX512 = f"{AVX2} avx512f avx512bw avx512vl avx512dq avx512_vnni"
+AVX512BF16 = f"{AVX512} avx512_bf16"
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -41,15 +42,23 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         ("sse2", "portable"),
         (AVX2, "avx2"),
         ("avx2 fma", "portable"),
-        (AVX512.replace("avx512_bf16", ""), "avx2"),
+        (AVX512.replace("avx512_vnni", ""), "avx2"),
         (AVX512, "avx512"),
-        (f"{AVX512} amx_tile amx_bf16", "amx"),
+        (AVX512BF16, "avx512bf16"),
+        (f"{AVX512BF16} amx_tile amx_bf16", "amx"),
         ("amx_tile amx_bf16", "portable"),
     ],
 )
 def test_isa_levels_need_all_flags_below(flags: str, level: str) -> None:
     assert isa_level(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n") == level
     assert levels_up_to(level)[-1] == level
+
+
+def test_intel_without_tiles_computes_bfloat16_in_floats() -> None:
+    flags = f"flags\t\t: {AVX512BF16}\n"
+    assert isa_level(f"vendor_id\t: GenuineIntel\n{flags}") == "avx512"
+    assert isa_level(f"vendor_id\t: AuthenticAMD\n{flags}") == "avx512bf16"
+    assert isa_level(f"vendor_id\t: GenuineIntel\n{flags[:-1]} amx_tile amx_bf16\n") == "amx"
 
 
 def test_an_arm_processor_with_dot_products_is_neon() -> None:

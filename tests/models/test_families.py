@@ -41,7 +41,7 @@ BACKENDS = {
     "torch": TorchBackend,
     **{
         f"cpu-{isa}": partial(CpuBackend, threads=1, isa=isa)
-        for isa in ("portable", "avx2", "avx512", "amx")
+        for isa in ("portable", "avx2", "avx512", "avx512bf16", "amx")
     },
 }
 FIRST_CASES = list({case.family: case for case in reversed(CASES)}.values())

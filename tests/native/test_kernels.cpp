@@ -13,6 +13,9 @@ void test_simd(tests::Checks& checks);
 namespace avx512 {
 void test_simd(tests::Checks& checks);
 }
+namespace avx512bf16 {
+void test_simd(tests::Checks& checks);
+}
 namespace neon {
 void test_simd(tests::Checks& checks);
 }
@@ -27,6 +30,9 @@ void test_simd(Isa isa, Checks& checks) {
 #endif
 #if defined(VIVACE_HAVE_AVX512)
   if (isa == Isa::avx512) avx512::test_simd(checks);
+#endif
+#if defined(VIVACE_HAVE_AVX512BF16)
+  if (isa == Isa::avx512bf16) avx512bf16::test_simd(checks);
 #endif
 #if defined(VIVACE_HAVE_NEON)
   if (isa == Isa::neon) neon::test_simd(checks);
@@ -50,7 +56,7 @@ int test_level(Isa isa) {
 int main() {
   using namespace vivace;
   int failures = 0;
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx, Isa::neon}) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16, Isa::amx, Isa::neon}) {
     if (has_isa(isa)) failures += tests::test_level(isa);
   }
   return failures > 0;

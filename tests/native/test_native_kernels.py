@@ -18,13 +18,15 @@ BUILD = ROOT / "build" / "native-tests"
 # As in CMakeLists.txt; GCC 12 warns of uninitialised values within its own intrinsics.
 COMMON = ["-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-fPIC", f"-I{NATIVE}"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16", "vnni"))]
-AMX = [*AVX512, *(f"-mamx-{part}" for part in ("tile", "bf16", "int8"))]
-X86 = {"avx2": AVX2, "avx512": AVX512, "amx": AMX}
+AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni"))]
+AVX512BF16 = [*AVX512, "-mavx512bf16"]
+AMX = [*AVX512BF16, *(f"-mamx-{part}" for part in ("tile", "bf16", "int8"))]
+X86 = {"avx2": AVX2, "avx512": AVX512, "avx512bf16": AVX512BF16, "amx": AMX}
 LEVELS = {"x86_64": X86, "AMD64": X86, "aarch64": {"neon": ["-march=armv8.2-a+dotprod"]}}
 SIMD = {"portable": []} | {
     level: [f"-DVIVACE_SIMD_{level.upper()}"] for level in ("avx2", "avx512", "neon")
 }
+SIMD["avx512bf16"] = [*SIMD["avx512"], "-DVIVACE_BF16_DOT"]
 
 
 def compiler() -> str | None:

@@ -27,7 +27,7 @@ def levels(isa: str) -> list[str]:
     best = detect().isa
     if isa != "native":
         return [isa]
-    return ["avx512", "amx"] if best == "amx" else [best]
+    return ["avx512", "avx512bf16", "amx"] if best == "amx" else [best]
 
 
 ROWS: dict[int, Row] = {

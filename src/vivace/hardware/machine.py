@@ -26,7 +26,7 @@ class Cache:
 @dataclass(frozen=True)
 class Machine:
     """Attributes:
-    isa: the highest level of the native kernels that the processor has.
+    isa: the level of the native kernels that is fastest on the processor.
     cores: how many cores' worth of time this process may use.
     memory_total: memory this process may ever use.
     memory_available: memory it could take now.

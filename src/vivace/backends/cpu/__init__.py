@@ -30,8 +30,8 @@ def CpuBackend(  # noqa: N802 (a backend's name, as the others')
     Args:
         dtype: what weights, matmul inputs and KV pages are kept in.
         threads: None is as many as the cores that this process may use.
-        isa: "portable", "avx2", "avx512", "amx" or "neon"; None is the environment's VIVACE_ISA, or
-            else the best there is.
+        isa: "portable", "avx2", "avx512", "avx512bf16", "amx" or "neon"; None is the
+            environment's VIVACE_ISA, or else the best there is.
         store: where packed weights are kept from one start to the next (packed.py).
 
     Raises:

@@ -49,7 +49,7 @@ class NativeBackend:
 
     @property
     def isa(self) -> str:
-        """The instruction set in use: portable, avx2, avx512, amx or neon."""
+        """The instruction set in use: portable, avx2, avx512, avx512bf16, amx or neon."""
         return self._runtime.isa
 
     def read_bandwidth(self) -> float:
