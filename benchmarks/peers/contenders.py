@@ -40,10 +40,7 @@ ONEDNN = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
 # The head is int8 by default, and the embedding, of which a token reads one row, bfloat16.
 OURS = (("int4-g128", "int4"), ("int4-g32", "int4"), ("int8", "int8"))
 QUANTIZED = (
-    *(
-        Contender(f"vivace {name}", "vivace", kind, "safetensors", name)
-        for name, kind in OURS
-    ),
+    *(Contender(f"vivace {name}", "vivace", kind, "safetensors", name) for name, kind in OURS),
     Contender("llama.cpp Q4_0", "llama.cpp", "int4", "q4_0.gguf"),
     Contender("llama.cpp Q8_0", "llama.cpp", "int8", "q8_0.gguf"),
     Contender("OpenVINO int4", "openvino", "int4", "openvino-int4", "default"),
