@@ -90,10 +90,25 @@ def test_integer_weights(scheme: Scheme) -> None:
 
 def test_what_integer_weights_cannot_do_here_is_refused() -> None:
     weight = round_to(Weights().tensor(8, 32), INT8)
-    with pytest.raises(BackendError, match="gradients"):
-        TorchBackend("float32", trainable=True).linear([weight])
-    with pytest.raises(BackendError, match="embeddings"):
-        TorchBackend("float32").embedding(weight)
+    backend = TorchBackend("float32", trainable=True)
+    for take in (lambda: backend.linear([weight]), lambda: backend.embedding(weight)):
+        with pytest.raises(BackendError, match="gradients"):
+            take()
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_embedding_in_int8(dtype: DTypeName, rounded: bool) -> None:
+    """Bit for bit the reference's rows, beside positions that stay floats."""
+
+    def make(backend: Backend, weights: Weights) -> Any:
+        table = weights.tensor(ROWS, 43)
+        given = (round_to(table, INT8),) if rounded else (table, INT8)
+        tokens, positions = backend.embedding(*given), backend.embedding(weights.tensor(200, 43))
+        return lambda ops: ops.embed(tokens, 6.5, positions)
+
+    batches = [batch_of([Span(0, 150)])]
+    expected = run(ReferenceBackend(dtype), make, batches)
+    np.testing.assert_array_equal(run(TorchBackend(dtype), make, batches), expected)
 
 
 @pytest.mark.parametrize("width", [1, 15, 100])

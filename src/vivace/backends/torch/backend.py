@@ -84,9 +84,11 @@ class TorchBackend:
         return TorchVector(self._weight(tensor, torch.float32), offset)
 
     def embedding(self, tensor: QTensor, scheme: Scheme | None = None) -> TorchEmbedding:
-        if scheme is not None or not tensor.scheme.is_float:
-            raise BackendError("The torch backend keeps embeddings as floats: leave theirs out.")
-        return TorchEmbedding(self._weight(tensor, self.compute_dtype))
+        (stored,) = stored_as([tensor], scheme)
+        if stored.scheme.is_float:
+            return TorchEmbedding(self._weight(stored, self.compute_dtype), self.compute_dtype)
+        self._refuse_training()
+        return TorchEmbedding(self._upload(stored), torch.float32)
 
     def linear(
         self,
@@ -108,8 +110,7 @@ class TorchBackend:
     def _integer_linear(
         self, parts: Sequence[QTensor], bias: Sequence[QTensor], collective: Collective | None
     ) -> TorchIntegerLinear:
-        if self.trainable:
-            raise BackendError("Integer weights take no gradients: leave them out of training.")
+        self._refuse_training()
         codes, scales = zip(*(part.integers() for part in parts), strict=True)
         return TorchIntegerLinear(
             parts[0].scheme,
@@ -118,6 +119,10 @@ class TorchBackend:
             torch.cat([self._upload(part) for part in bias]) if bias else None,
             collective,
         )
+
+    def _refuse_training(self) -> None:
+        if self.trainable:
+            raise BackendError("Integer weights take no gradients: leave them out of training.")
 
     def rotary(self, spec: RotarySpec) -> TorchRotary:
         positions = torch.arange(spec.max_positions, dtype=torch.float32)

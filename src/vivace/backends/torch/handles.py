@@ -35,9 +35,13 @@ class TorchVector:
 
 @dataclass(frozen=True)
 class TorchEmbedding:
-    """A table [rows, width]; rows are handed out as float32."""
+    """A table [rows, width], its rows rounded to `dtype` and handed out as float32."""
 
     parameter: Tensor
+    dtype: torch.dtype
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return F.embedding(indices, self.parameter).to(self.dtype).float()
 
 
 @dataclass(frozen=True)

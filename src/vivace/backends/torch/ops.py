@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vivace.backends.protocol import (
@@ -66,11 +65,9 @@ class TorchOps:
         multiplier: float = 1.0,
         positions: TorchEmbedding | None = None,
     ) -> Tensor:
-        x = F.embedding(self.token_ids, tokens.parameter).to(self.dtype).float()
+        x = tokens.rows(self.token_ids)
         x = x if multiplier == 1 else multiplier * x
-        if positions is None:
-            return x
-        return x + F.embedding(self.positions, positions.parameter).to(self.dtype)
+        return x if positions is None else x + positions.rows(self.positions)
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         return steps.normalize(x, norm)
