@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 PANELS = ("prefill", "decode-1x", "decode-4x", "decode-16x", "decode-32x")
 COLOURS = {"int4": "#3b6fb6", "int8": "#d98032", "bfloat16": "#5a9e5a"}
+STALE = "////"  # bars of figures that were made on other sources
 NO_AMX = {"native": "", "avx512": " without AMX"}
 
 
@@ -166,9 +167,10 @@ def tasks_started(result: dict[str, Any]) -> list[bool]:
     return [bool(one["starts"]) for one in result["contenders"].values()]
 
 
-def draw(result: dict[str, Any], file: Path) -> None:
+def draw(result: dict[str, Any], file: Path, now: str) -> None:
     """One panel per kind of task: bars side by side, medians, slowest and fastest round."""
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
 
     plt.rcParams["svg.hashsalt"] = "vivace"
     names = tasks(result)
@@ -182,25 +184,33 @@ def draw(result: dict[str, Any], file: Path) -> None:
         if place >= len(panels):
             axes.set_visible(False)
             continue
-        draw_panel(axes, panels[place], contenders, result)
+        draw_panel(axes, panels[place], contenders, result, now)
         axes.tick_params(labelleft=place % columns == 0)
     figure.suptitle(f"tokens per second, {result['threads']} threads{NO_AMX[result['isa']]}")
+    if any(made["sources"] != now for made in stamps(result)):
+        stale = Patch(facecolor="white", edgecolor="grey", hatch=STALE, label="on other sources")
+        figure.legend(handles=[stale], loc="outside lower right", frameon=False, fontsize=8)
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)
 
 
-def draw_panel(axes: Any, task: str, contenders: list[str], result: dict[str, Any]) -> None:
+def draw_panel(
+    axes: Any, task: str, contenders: list[str], result: dict[str, Any], now: str
+) -> None:
     for place, name in enumerate(contenders):
         one = result["contenders"][name]
         rates = one["rates"].get(task)
         if not rates:
             continue
         middle = median(rates)
-        ours = one["peer"] == "vivace"
-        axes.barh(place, middle, color=COLOURS[one["kind"]], alpha=1.0 if ours else 0.45)
+        (bar,) = axes.barh(place, middle, color=COLOURS[one["kind"]])
+        bar.set_alpha(1.0 if one["peer"] == "vivace" else 0.45)
+        mark = star(one, task, now) and "*"
+        if mark:
+            bar.set(hatch=STALE, edgecolor="white", linewidth=0)
         spread = [[middle - min(rates)], [max(rates) - middle]]
         axes.errorbar(middle, place, xerr=spread, color="black", capsize=2, linewidth=0.8)
-        axes.annotate(f" {middle:.0f}", (0, place), va="center", fontsize=7)
+        axes.annotate(f" {middle:.0f}{mark}", (0, place), va="center", fontsize=7)
     axes.set_yticks(range(len(contenders)), contenders, fontsize=8)
     axes.set_ylim(-0.6, len(contenders) - 0.4)
     axes.set_title(task, fontsize=9)
@@ -217,9 +227,10 @@ def main() -> int:
         if not file.exists():
             continue
         result = json.loads(file.read_text())
-        page = with_section(page, isa, section(result, sources_hash()))
+        now = sources_hash()
+        page = with_section(page, isa, section(result, now))
         if not given.check:
-            draw(result, PAGE.parent / f"peers-{isa}.svg")
+            draw(result, PAGE.parent / f"peers-{isa}.svg", now)
     if given.check:
         return int(before != page)
     PAGE.write_text(page)
