@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the native code for AArch64 and runs the tests of the kernels and of decoding under
-# user-mode emulation. Everything lands in build/aarch64; the system's packages are left alone,
+# Builds the native code for AArch64 and runs the tests of the kernels and of draws under user-mode
+# emulation, at the level neon alone: the portable one is the same source wherever it is compiled. Everything lands in build/aarch64; the system's packages are left alone,
 # but for the compiler and the emulator, which apt-get installs where they are missing.
 #
 #   tools/test_aarch64.sh [pytest arguments]
@@ -12,7 +12,6 @@ root=$work/root
 PYTHON=${PYTHON:-python3}
 CMAKE=${CMAKE:-cmake}
 site=$work/site
-tests="tests/backends/test_cpu_ops.py tests/backends/test_cpu_quantized.py"
 
 fail() {
   echo "$1" >&2
@@ -88,8 +87,22 @@ install_packages
 build
 cd "$here"
 "$work/python" -c "from vivace.backends.cpu._native import best_isa; print('Level:', best_isa())"
-if [ $# = 0 ]; then
-  # shellcheck disable=SC2086
-  set -- $tests
+
+run() {
+  # OpenBLAS's own threads would spin against each other under emulation.
+  OPENBLAS_NUM_THREADS=1 "$work/python" -m pytest -p no:cacheprovider "$@"
+}
+
+if [ $# != 0 ]; then
+  run "$@"
+  exit
 fi
-exec "$work/python" -m pytest -p no:cacheprovider "$@"
+# Two processes, one for each of two cores. Long contexts take the reference minutes here: of the
+# tests of attention over them, those that compare the kernel with itself.
+run -k "not portable" tests/backends/test_cpu_quantized.py tests/decoding/test_native_draw.py \
+  > "$work/tests.log" 2>&1 &
+run -k "not portable and not mixed_batches and not extreme_scores" \
+  tests/backends/test_cpu_ops.py tests/backends/test_cpu_attention.py || failed=1
+wait $! || failed=1
+cat "$work/tests.log"
+exit ${failed:-0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,3 +237,12 @@ def test_the_page_marks_what_was_made_on_other_sources() -> None:
     text = section(RESULT, "later")
     assert "| vivace int8 | 200\\* |" in text
     assert "Figures with \\* were made on other sources" in text
+
+
+def test_the_picture_marks_what_was_made_on_other_sources(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from performance_page import draw
+
+    for now, marked in (("now", False), ("later", True)):
+        draw(RESULT, tmp_path / "a.svg", now)
+        assert ("<pattern" in (tmp_path / "a.svg").read_text()) == marked
