@@ -54,7 +54,7 @@ void bench_draws(const Machine& machine, Report& report) {
       const std::vector<float> row = logits(size);
       const std::size_t bytes = row.size() * sizeof(float);
       report.add(size, draw_seconds(sampler, row, kind),
-                 {{'r', cached_read(row.data(), bytes), double(bytes)}});
+                 {{'r', cached_read(machine.runtime.pool, row.data(), bytes), double(bytes)}});
     }
   }
 }
