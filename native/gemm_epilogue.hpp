@@ -49,6 +49,16 @@ VIVACE_INLINE void write_plain(const GemmTask& task, int panel, int row, V16 low
   write_span(task, row, span_of(column + 16, task.weights.n), high);
 }
 
+// Begins to fetch the lines that write_sums will write: rows are far apart, so that each of them
+// would wait for memory.
+VIVACE_INLINE void expect_sums(const GemmTask& task, int panel, int first_row, int count) {
+  const int columns = task.weights.gated ? 16 : kPanelColumns;
+  for (int r = 0; r < count; ++r) {
+    const float* const out = task.out + (first_row + r) * task.out_stride + columns * panel;
+    for (int c = 0; c < columns; c += 16) prefetch(out + c);
+  }
+}
+
 // Writes a panel's columns of rows [first_row, first_row + count), from their sums of products.
 static void write_sums(const GemmTask& task, int panel, int first_row, int count,
                        const float (*sums)[kPanelColumns]) {

@@ -51,6 +51,7 @@ void gemm_block(const Block& block) {
   if constexpr (Rows > 1) {
     if (block.num_rows != Rows) return gemm_block<Product, Lines, Rows - 1>(block);
   }
+  expect_sums(*block.task, block.panel_index, block.first_row, Rows);
   alignas(kAlignment) float sums[Rows][kPanelColumns];
   Product::template multiply<Rows, Lines>(block, sums);
   write_sums(*block.task, block.panel_index, block.first_row, Rows, sums);

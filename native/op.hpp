@@ -87,11 +87,13 @@ struct Norm {
   }
 };
 
-// body(row, thread) for each row; small batches of narrow rows stay on this thread.
+// body(row, thread) for each row; small batches of narrow rows stay on this thread. Many rows are
+// claimed in long runs: neighbours of packed rows share cache lines.
 template <typename Body>
 void for_rows(Runtime& runtime, int rows, int width, Body body) {
   constexpr int kLeastValues = 8192;
-  const std::uint32_t claim = std::max(1, kLeastValues / std::max(1, width));
+  const int share = rows / (4 * static_cast<int>(runtime.pool.threads()));
+  const std::uint32_t claim = std::max({1, kLeastValues / std::max(1, width), share});
   runtime.pool.parallel_ranges(
       rows, {claim, claim}, [&](std::size_t begin, std::size_t end, unsigned thread) {
         for (std::size_t row = begin; row < end; ++row) body(static_cast<int>(row), thread);
