@@ -43,4 +43,8 @@ static std::size_t panel_bytes(const WeightFormat& format, int k) {
   return std::size_t(panel_words(format, k) + scale_words) * kPanelColumns * 4;
 }
 
+VIVACE_INLINE const char* panel_at(const PackedMatrix& weights, int index) {
+  return (const char*)weights.panels + index * std::int64_t(panel_bytes(weights.format, weights.k));
+}
+
 }  // namespace vivace::VIVACE_ISA

@@ -56,14 +56,13 @@ struct SignedTiles {
 
 // How a product is cut along its depth, in units: steps, or groups of weights.
 //   unit_bytes: of a panel. unit_steps: steps of a unit.
-//   slice, lone_slice: units at a time, for several blocks and for one alone.
+//   slice: units at a time.
 //   depth_bytes: of a step.
 struct TileShape {
   int units;
   std::int64_t unit_bytes;
   int unit_steps;
   int slice;
-  int lone_slice;
   int depth_bytes;
 };
 
@@ -111,7 +110,9 @@ struct TileBlock {
     _tile_stored(3, bottom + kTileRowBytes, kTileSumStride);
   }
 
-  VIVACE_INLINE void step(const char* rows, const char* columns) {
+  // Calls `between` after each pair of products, which it may overlap.
+  template <class Between>
+  VIVACE_INLINE void step(const char* rows, const char* columns, Between between) {
     _tile_loadd(6, columns, kPanelColumns * 4);
     if constexpr (Stream) {
       _tile_stream_loadd(4, rows, kTileRowBytes);
@@ -119,8 +120,10 @@ struct TileBlock {
       _tile_loadd(4, rows, kTileRowBytes);
     }
     Tiles::top_left();
+    if constexpr (!Two) between();
     _tile_loadd(7, columns + kTileRowBytes, kPanelColumns * 4);
     Tiles::top_right();
+    between();
     if constexpr (!Two) return;
     if constexpr (Stream) {
       _tile_stream_loadd(5, rows + kTileRows * kTileRowBytes, kTileRowBytes);
@@ -129,6 +132,11 @@ struct TileBlock {
     }
     Tiles::bottom_left();
     Tiles::bottom_right();
+    between();
+  }
+
+  VIVACE_INLINE void step(const char* rows, const char* columns) {
+    step(rows, columns, [] {});
   }
 };
 
@@ -137,14 +145,9 @@ struct TileAhead {
   const char* from;
   std::int64_t step;  // bytes
 
-  // All lines of a step, for rows that stay in the first-level cache.
-  void issue_all() {
-    for (std::int64_t line = 0; line < step; line += 64) prefetch(from + line);
-    from += step;
-  }
   // Two lines of a step, into the second-level cache, whose own prefetcher adds their neighbours.
   // More would take the buffers that rows come through from there.
-  void issue_some() {
+  void issue() {
     prefetch_second_level(from);
     prefetch_second_level(from + step / 2);
     from += step;

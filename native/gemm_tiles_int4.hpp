@@ -20,8 +20,9 @@ struct NibbleZeros {
   __m512i high;
 };
 
-// A column's zero point in each of its four bytes.
-VIVACE_INLINE NibbleZeros byte_zeros(const std::uint8_t* zeros) {
+// A column's zero point in each of its four bytes; of symmetric weights, which store none, 8.
+VIVACE_INLINE NibbleZeros nibble_zeros(const std::uint8_t* zeros) {
+  if (zeros == nullptr) return {_mm512_set1_epi8(8), _mm512_set1_epi8(8)};
   const __m512i each = _mm512_set1_epi32(0x01010101);
   return {_mm512_mullo_epi32(load_bytes(zeros).v, each),
           _mm512_mullo_epi32(load_bytes(zeros + 16).v, each)};
@@ -84,6 +85,24 @@ struct BFloat16Codes {
   }
 };
 
+// Unpacks `depth` codes of each column.
+template <class Code>
+VIVACE_INLINE void unpack(const char* codes, int depth, const NibbleZeros& zeros, char* to) {
+  for (int k = 0; k < depth; k += 4, codes += kNibbleStep) {
+    Codes low, high;
+    load_nibbles(codes, low, high);
+    Code::put(low, high, zeros, to);
+    to += 4 * Code::kBytes * kPanelColumns;
+  }
+}
+
+VIVACE_INLINE void clear(TileSums& totals, int rows) {
+  for (int r = 0; r < rows; ++r) {
+    store(totals[r], zero());
+    store(totals[r] + 16, zero());
+  }
+}
+
 template <class Code>
 struct GroupTiles {
   static constexpr int kBatch = 2;          // groups
@@ -119,7 +138,6 @@ struct GroupTiles {
             .unit_bytes = panel.group_bytes,
             .unit_steps = depth / step,
             .slice = kSliceBytes / depth,
-            .lone_slice = kBatch,
             .depth_bytes = step};
   }
 
@@ -130,33 +148,24 @@ struct GroupTiles {
     slice.end = end;
     char* to = slice.columns;
     for (int g = begin; g < end; ++g) {
-      const char* codes = data + g * panel.group_bytes;
-      const NibbleZeros zeros = zeros_of(panel.zeros(data, g));
-      for (int k = 0; k < weights.format.group; k += 4, codes += kNibbleStep) {
-        Codes low, high;
-        load_nibbles(codes, low, high);
-        Code::put(low, high, zeros, to);
-        to += 4 * Code::kBytes * kPanelColumns;
-      }
-      const std::uint16_t* const scales = (const std::uint16_t*)codes;
+      const int depth = weights.format.group;
+      const char* const codes = data + g * panel.group_bytes;
+      unpack<Code>(codes, depth, nibble_zeros(panel.zeros(data, g)), to);
+      to += depth * Code::kBytes * kPanelColumns;
+      const std::uint16_t* const scales = (const std::uint16_t*)(codes + depth / 4 * kNibbleStep);
       store(slice.scales[g - begin], load_f16(scales));
       store(slice.scales[g - begin] + 16, load_f16(scales + 16));
     }
     tile_fence();
   }
 
-  template <bool Two, bool Lone>
+  template <bool Two>
   static void multiply(const TileShape& shape, const TileRows& rows, Slice& slice,
                        TileAhead& ahead, TileSums& totals) {
-    if (slice.begin == 0) {
-      for (int r = 0; r < rows.count; ++r) {
-        store(totals[r], zero());
-        store(totals[r] + 16, zero());
-      }
-    }
+    if (slice.begin == 0) clear(totals, rows.count);
     for (int g = slice.begin; g < slice.end; g += kBatch) {
       const int groups = slice.end - g < kBatch ? slice.end - g : kBatch;
-      multiply_batch<Two, Lone>(shape, rows, slice, g, groups, ahead);
+      multiply_batch<Two>(shape, rows, slice, g, groups, ahead);
       slice.pending = {slice.sums[slice.turn], slice.scales + (g - slice.begin), groups,
                        rows.count, totals};
       slice.turn = 1 - slice.turn;
@@ -171,16 +180,11 @@ struct GroupTiles {
   VIVACE_INLINE void finish(const GemmTask&, const char*, int, int, TileSums&) {}
 
  private:
-  VIVACE_INLINE NibbleZeros zeros_of(const std::uint8_t* zeros) {
-    if (zeros != nullptr) return byte_zeros(zeros);
-    return {_mm512_set1_epi8(8), _mm512_set1_epi8(8)};
-  }
-
   // Sums of groups [first, first + groups), while those of the batch before are added.
-  template <bool Two, bool Lone>
+  template <bool Two>
   VIVACE_INLINE void multiply_batch(const TileShape& shape, const TileRows& rows, Slice& slice,
                                     int first, int groups, TileAhead& ahead) {
-    using Block = TileBlock<typename Code::Tiles, Two, !Lone>;
+    using Block = TileBlock<typename Code::Tiles, Two, true>;
     const Pending pending = slice.pending;
     const int steps = groups * shape.unit_steps;
     const int share = (pending.rows + steps - 1) / steps;
@@ -195,7 +199,7 @@ struct GroupTiles {
         columns += shape.depth_bytes * kPanelColumns;
         const int end = added + share < pending.rows ? added + share : pending.rows;
         add(pending, added, end);
-        Lone ? ahead.issue_all() : ahead.issue_some();
+        ahead.issue();
       }
       Block::store(slice.sums[slice.turn][g]);
     }

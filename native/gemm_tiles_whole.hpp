@@ -22,7 +22,6 @@ struct WholeTiles {
             .unit_bytes = kTileStepBytes,
             .unit_steps = 1,
             .slice = 16,
-            .lone_slice = steps,
             .depth_bytes = kTileRowBytes};
   }
 
@@ -31,15 +30,15 @@ struct WholeTiles {
     slice = {panel + std::int64_t(begin) * kTileStepBytes, begin, end};
   }
 
-  template <bool Two, bool Lone>
+  template <bool Two>
   static void multiply(const TileShape&, const TileRows& rows, const Slice& slice,
                        TileAhead& ahead, TileSums& sums) {
-    using Block = TileBlock<Tiles, Two, !Lone>;
+    using Block = TileBlock<Tiles, Two, true>;
     slice.begin == 0 ? Block::clear() : Block::load(sums);
     const char* columns = slice.columns;
     for (int s = slice.begin; s < slice.end; ++s, columns += kTileStepBytes) {
       Block::step(rows.at(s * kTileRowBytes), columns);
-      Lone ? ahead.issue_all() : ahead.issue_some();
+      ahead.issue();
     }
     Block::store(sums);
   }
