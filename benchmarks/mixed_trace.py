@@ -1,7 +1,7 @@
 """Requests of mixed lengths: vivace, which batches as they come and go, beside Transformers'
 `generate` in static batches, both in bfloat16 and 16 at once; and vivace in int8.
 
-    python benchmarks/mixed_trace.py [--requests 64] [--rounds 5] [--isa avx512]
+    python benchmarks/mixed_trace.py [--requests 32] [--rounds 5] [--isa avx512]
 
 Prints one JSON object: output tokens per second of each, by round, and the ratios of the medians to
 Transformers'.
@@ -18,7 +18,8 @@ from statistics import median
 from peers import models
 from peers.contenders import CONTENDERS, Contender
 from peers.environments import PEERS
-from workers.protocol import Job, Worker, mixed_lengths
+from peers.worker import Worker
+from workers.protocol import Job, mixed_lengths
 
 from vivace.hardware.machine import usable_cores
 
@@ -30,13 +31,13 @@ COMPARED = ("vivace bfloat16", "vivace int8", STATIC)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Mixed lengths beside static batches.")
-    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--requests", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--isa", choices=("native", "avx512"), default="native")
     parser.add_argument("--preset", default="1.1b", choices=models.PRESETS)
     given = parser.parse_args()
-    takes = given.requests * (given.rounds + 1) // 15
+    takes = given.requests * given.rounds // 15
     print(f"This takes about {takes} minutes.", file=sys.stderr, flush=True)
     print(json.dumps(compare(given)))
 
@@ -49,10 +50,11 @@ def compare(given: argparse.Namespace) -> dict[str, object]:
         workers = {
             name: stack.enter_context(open_worker(CONTENDERS[name], given)) for name in COMPARED
         }
-        for _ in range(given.rounds + 1):
+        for worker in workers.values():
+            worker.call("mixed", min(given.requests, CONCURRENCY))  # warms up
+        for _ in range(given.rounds):
             for name, worker in workers.items():
                 rates[name].append(tokens / worker.call("mixed", given.requests))
-    rates = {name: values[1:] for name, values in rates.items()}  # the first one warms up
     middles = {name: median(values) for name, values in rates.items()}
     return {
         "requests": given.requests,

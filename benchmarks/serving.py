@@ -1,206 +1,77 @@
 """Concurrent clients against vivace's server and the peers' servers that batch.
 
-    python benchmarks/serving.py [--servers vivace vllm transformers] [--isa avx512]
+    python benchmarks/serving.py [--servers "vivace int8" "vLLM W8A8" ...] [--isa avx512]
 
-Each server is started alone with the random-weight 1.1B model and driven by `vivace bench serve` at
-1, 4 and 16 concurrent clients, then stopped; so runs are not interleaved, and whole servers take
-turns `--rounds` times. Prints one JSON object: per server, workload and number of clients,
-every round's output tokens per second and 99th percentile of the time between tokens. A figure
-counts only if the server itself counted as many tokens as were asked for; else it is absent, with
-the reason.
+Each server is started once with the random-weight 1.1B model and driven by `vivace bench serve`;
+whoever is not driven stands still. A first turn of each warms up, and chooses among the peers
+beside vLLM: only the best of them goes on. In a round, every case is measured at each server, one
+right after the other. Prints one JSON object: per server, case and round, output tokens per second
+and the 99th percentile of the time between tokens. A figure counts only if the server itself
+counted as many tokens as were asked for; else the server is absent, with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 from peers import models
-from peers.environments import FOLDER, PEERS, AbsentError, install
+from peers.environments import AbsentError
+from peers.servers import OTHERS, SERVERS, Running, running
 
 from vivace.hardware.machine import usable_cores
 
 PRESET = "1.1b"
-WORKLOADS = {"32+256": (32, 256), "256+64": (256, 64)}
-CLIENTS = (1, 4, 16)
-REQUESTS_PER_CLIENT = 2
-START_SECONDS = 300
-WARM_UP = (32, 16)
-Turn = dict[str, dict[str, dict[str, float]]]  # by workload and number of clients
-WORKERS = Path(__file__).parent / "workers"
+FIGURES = ("output_throughput", "p99_itl_ms")
 
 
 @dataclass(frozen=True)
-class Server:
-    """`command` after the environment's `python` and its variables; {model}, {port}, {threads} and
-    {cores}, one for each thread, are filled in."""
+class Case:
+    """So many clients, each with one request after the other.
 
-    peer: str
-    model: str
-    command: tuple[str, ...]
-    variables: tuple[tuple[str, str], ...] = ()
-    no_amx_variables: tuple[tuple[str, str], ...] = ()
-
-
-SERVERS = {
-    "vivace": Server(
-        "vivace",
-        "safetensors",
-        (
-            *("-m", "vivace", "serve", "{model}", "--port", "{port}", "--threads", "{threads}"),
-            *("--quantize", "int8"),
-        ),
-    ),
-    "vllm": Server(
-        "vllm",
-        "w8a8",
-        (
-            *(str(WORKERS / "vllm_server.py"), "--model", "{model}"),
-            *("--port", "{port}", "--max-model-len", "2048", "--max-num-seqs", "32"),
-        ),
-        # By itself it keeps a core free for its other processes.
-        (("VLLM_CPU_KVCACHE_SPACE", "2"), ("VLLM_CPU_OMP_THREADS_BIND", "{cores}")),
-        (("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"), ("VLLM_NO_TILES", "1")),
-    ),
-    "transformers": Server(
-        "transformers",
-        "safetensors",
-        (
-            *("-m", "transformers.cli.transformers", "serve", "{model}", "--port", "{port}"),
-            *("--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"),
-        ),
-        no_amx_variables=(("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"),),
-    ),
-}
-
-
-@contextmanager
-def running(server: Server, threads: int, isa: str) -> Iterator[str]:
-    """The URL of a server that answers.
-
-    Raises:
-        AbsentError: it did not start in time.
+    Attributes:
+        prompt, answer: their tokens.
+        requests: of all clients together.
     """
-    port = _free_port()
-    places = {
-        "model": models.build(PRESET, server.model),
-        "port": port,
-        "threads": threads,
-        "cores": ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads])),
-    }
-    command = [str(PEERS[server.peer].python), *(part.format(**places) for part in server.command)]
-    variables = PEERS[server.peer].variables(threads)
-    variables |= {name: value.format(**places) for name, value in server.variables}
-    if isa == "avx512":
-        command = [sys.executable, str(WORKERS / "no_amx.py"), *command]
-        variables |= dict(server.no_amx_variables)
-    FOLDER.joinpath("logs").mkdir(parents=True, exist_ok=True)
-    with open(FOLDER / "logs" / f"server-{server.peer}.txt", "w") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **variables},
-            start_new_session=True,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait(url, process)
-            yield url
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+
+    prompt: int
+    answer: int
+    clients: int
+    requests: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.prompt}+{self.answer} x{self.clients}"
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+# Enough requests for 5 to 20 seconds each.
+CASES = (Case(256, 64, 1, 2), Case(256, 64, 4, 8), Case(256, 64, 16, 32), Case(32, 256, 16, 16))
+WARM_UP = Case(256, 64, 16, 16)
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise AbsentError(f"its server ended with {process.returncode}")
-        try:
-            with urllib.request.urlopen(f"{url}/v1/models", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise AbsentError(f"its server did not answer within {START_SECONDS} s")
+@dataclass
+class Results:
+    """Of one server.
 
-
-def drive(url: str, clients: int, lengths: tuple[int, int]) -> dict[str, float]:
-    """Every client sends its requests one after the other.
-
-    Raises:
-        AbsentError: not all were answered, or not with the tokens asked for.
+    Attributes:
+        warm_up: figures of the first turn.
+        cases: by name, the figures of each round.
+        absent: why it could not be measured, or None.
+        left_out: whether another one of OTHERS was better.
     """
-    prompt, answer = lengths
-    command = [sys.executable, "-m", "vivace", "bench", "serve", "--json", "--ignore-eos"]
-    command += ["--base-url", url, "--max-concurrency", str(clients)]
-    command += ["--num-prompts", str(clients * REQUESTS_PER_CLIENT)]
-    command += ["--input-len", str(prompt), "--output-len", str(answer)]
-    command += ["--text-prompts", "--tokenizer", str(models.hugging_face(PRESET))]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if process.returncode:
-        raise AbsentError(f"vivace bench serve ended with {process.returncode}")
-    result = json.loads(process.stdout)
-    check(result, clients * REQUESTS_PER_CLIENT, answer)
-    return {name: result[name] for name in ("output_throughput", "p99_itl_ms")}
 
-
-def check(result: dict[str, Any], requests: int, answer: int) -> None:
-    """Raises AbsentError unless every request was answered, in tokens that the server counted."""
-    if result["completed"] != requests:
-        raise AbsentError(f"only {result['completed']} of {requests} requests were answered")
-    if not result["output_tokens_counted_by_server"]:
-        raise AbsentError("its server does not count the tokens of an answer")
-    if result["total_output_tokens"] != requests * answer:
-        tokens = result["total_output_tokens"]
-        raise AbsentError(f"its answers have {tokens} tokens, not {requests * answer}")
-
-
-def measure(name: str, given: argparse.Namespace, absent: dict[str, str]) -> Turn:
-    """One turn of one server; what it fails in is left out, and said in `absent`."""
-    install(SERVERS[name].peer)
-    turn: Turn = {workload: {} for workload in WORKLOADS}
-    with running(SERVERS[name], given.threads, given.isa) as url:
-        for workload, clients in product(WORKLOADS, CLIENTS):
-            figures = tried(url, clients, WORKLOADS[workload])
-            if isinstance(figures, AbsentError):
-                absent[f"{name} at {workload}, {clients} clients"] = str(figures)
-            else:
-                turn[workload][str(clients)] = figures
-    return turn
-
-
-def tried(url: str, clients: int, lengths: tuple[int, int]) -> dict[str, float] | AbsentError:
-    """Warmed up with as many clients; or why it cannot be measured."""
-    try:
-        drive(url, clients, WARM_UP)
-        return drive(url, clients, lengths)
-    except AbsentError as error:
-        return error
+    start_seconds: float | None = None
+    warm_up: dict[str, float] = field(default_factory=dict)
+    cases: dict[str, list[dict[str, float]]] = field(
+        default_factory=lambda: {case.name: [] for case in CASES}
+    )
+    absent: str | None = None
+    left_out: bool = False
 
 
 def main() -> None:
@@ -210,26 +81,97 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--isa", choices=("native", "avx512"), default="native")
     given = parser.parse_args()
-    takes = 6 * given.rounds * len(given.servers)
-    print(f"This takes about {takes} minutes.", file=sys.stderr, flush=True)
+    _report(f"This takes about {4 + 4 * given.rounds} minutes, once all is installed.")
     models.hugging_face(PRESET)
-    turns: dict[str, list[Any]] = {name: [] for name in given.servers}
-    absent: dict[str, str] = {}
-    for _ in range(given.rounds):
-        for name in given.servers:
-            if name not in absent:
-                take_turn(name, turns[name], absent, given)
-    print(json.dumps({"isa": given.isa, "servers": turns, "absent": absent}, indent=1))
+    results = compare(given)
+    servers = {name: vars(one) for name, one in results.items()}
+    print(json.dumps({"isa": given.isa, "rounds": given.rounds, "servers": servers}, indent=1))
 
 
-def take_turn(
-    name: str, turns: list[Any], absent: dict[str, str], given: argparse.Namespace
-) -> None:
+def compare(given: argparse.Namespace) -> dict[str, Results]:
+    results = {name: Results() for name in given.servers}
+    with ExitStack() as stack:
+        servers = {}
+        for name, one in results.items():
+            _report(f"{name}: starting, warming up")
+            try:
+                server = running(SERVERS[name], PRESET, given.threads, given.isa)
+                servers[name] = stack.enter_context(server)
+                one.start_seconds = servers[name].start_seconds
+                one.warm_up = drive(servers[name], WARM_UP, 0)
+            except AbsentError as error:
+                one.absent = str(error)
+                _report(f"{name} is absent: {error}")
+        leave_out(results)
+        for done in range(given.rounds):
+            measure(servers, results, done)
+            _report(f"round {done + 1} of {given.rounds}")
+    return results
+
+
+def leave_out(results: dict[str, Results]) -> None:
+    """Of the peers beside vLLM, all but the best."""
+    others = [server.contender for server in OTHERS if server.contender in results]
+    able = [name for name in others if results[name].absent is None]
+    able.sort(key=lambda name: results[name].warm_up["output_throughput"])
+    for name in able[:-1]:
+        results[name].left_out = True
+
+
+def measure(servers: dict[str, Running], results: dict[str, Results], done: int) -> None:
+    """One round; another one goes first in each, so that nobody always comes after the same."""
+    present = [name for name, one in results.items() if one.absent is None and not one.left_out]
+    first = done % max(len(present), 1)
+    for seed, case in enumerate(CASES, 1 + done * len(CASES)):
+        for name in present[first:] + present[:first]:
+            if results[name].absent is None:
+                measure_once(servers[name], results[name], case, seed)
+
+
+def measure_once(server: Running, one: Results, case: Case, seed: int) -> None:
     try:
-        turns.append(measure(name, given, absent))
+        one.cases[case.name].append(drive(server, case, seed))
     except AbsentError as error:
-        absent[name] = str(error)
-        print(f"{name} is absent: {error}", file=sys.stderr, flush=True)
+        one.absent = f"it failed with {case.name}: {error}"
+
+
+def drive(server: Running, case: Case, seed: int) -> dict[str, float]:
+    """Every client sends its requests one after the other.
+
+    Args:
+        seed: of the prompts; another one each time, or a server would know them.
+
+    Raises:
+        AbsentError: not all were answered, or not with the tokens asked for.
+    """
+    command = [sys.executable, "-m", "vivace", "bench", "serve", "--json", "--ignore-eos"]
+    command += ["--base-url", server.url, "--max-concurrency", str(case.clients)]
+    command += ["--num-prompts", str(case.requests), "--seed", str(seed)]
+    command += ["--input-len", str(case.prompt), "--output-len", str(case.answer)]
+    command += ["--text-prompts", "--tokenizer", str(models.build(PRESET, "safetensors"))]
+    with server.awake():
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise AbsentError(f"vivace bench serve failed: {process.stderr.strip()[-200:]}")
+    result = json.loads(process.stdout)
+    check(result, case)
+    return {name: result[name] for name in FIGURES}
+
+
+def check(result: dict[str, Any], case: Case) -> None:
+    """Raises AbsentError unless every request was answered, in tokens that the server counted."""
+    if result["completed"] != case.requests:
+        raise AbsentError(f"only {result['completed']} of {case.requests} requests were answered")
+    if not result["output_tokens_counted_by_server"]:
+        raise AbsentError("its server does not count the tokens of an answer")
+    tokens = result["total_output_tokens"]
+    if tokens != case.requests * case.answer:
+        wanted = case.requests * case.answer
+        raise AbsentError(f"its answers have {tokens} tokens, not {wanted}")
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

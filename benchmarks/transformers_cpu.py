@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from workers.protocol import Job, Worker
+from peers.worker import Worker
+from workers.protocol import Job
 
 from vivace.bench.random_model import PRESETS, write_random_model
 from vivace.formats.checkpoint import open_checkpoint

@@ -14,7 +14,8 @@ from peers.contenders import Contender
 from peers.environments import FOLDER, PEERS, AbsentError, install
 from peers.limits import Limits
 from peers.tasks import START_PROMPT, Task
-from workers.protocol import Job, Worker, WorkerError
+from peers.worker import Worker
+from workers.protocol import Job, WorkerError
 
 from vivace.hardware.machine import detect
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 FOLDER = ROOT / "build" / "peers"
 TORCH = "torch==2.13.0"
 
@@ -21,6 +22,7 @@ class Peer:
     requirements: what pip installs.
     remove: what these bring and cannot be imported with this torch.
     build: variables while pip builds from source.
+    script: run by its python once that is there, with the environment's folder before the rest.
     uses_openmp: for its threads.
     """
 
@@ -28,6 +30,7 @@ class Peer:
     requirements: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     build: Mapping[str, str] = field(default_factory=dict)
+    script: tuple[str, ...] = ()
     uses_openmp: bool = False
 
     @property
@@ -41,16 +44,25 @@ class Peer:
 
 # GCC 12 drops stores that only `ldtilecfg` reads; without its RTL dead store elimination, the
 # AMX kernels of llama.cpp run.
-LLAMA_CPP_BUILD = {"CMAKE_ARGS": "-DCMAKE_CXX_FLAGS=-fno-dse"}
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+LLAMA_CPP_FLAGS = "-DCMAKE_CXX_FLAGS=-fno-dse"
 
 PEERS = {
     "vivace": Peer(),
     "transformers": Peer(uses_openmp=True),
+    "transformers server": Peer(
+        "transformers_server", (TORCH, "transformers[serving]==5.23.0", "accelerate")
+    ),
     "llama.cpp": Peer(
         "llama_cpp",
-        ("llama-cpp-python==0.3.36", "numpy", "gguf==0.19.0"),
-        build=LLAMA_CPP_BUILD,
+        (LLAMA_CPP, "numpy", "gguf==0.19.0"),
+        build={"CMAKE_ARGS": LLAMA_CPP_FLAGS},
         uses_openmp=True,
+    ),
+    "llama.cpp server": Peer(
+        "llama_server",
+        ("cmake>=3.20", "ninja"),
+        script=("make_llama_server.py", LLAMA_CPP, LLAMA_CPP_FLAGS),
     ),
     "openvino": Peer(
         "openvino",
@@ -102,7 +114,7 @@ def install(name: str) -> None:
     if peer.folder is None:
         return
     done = FOLDER / peer.folder / "installed.txt"
-    wanted = "\n".join((*peer.requirements, *peer.build.values()))
+    wanted = "\n".join((*peer.requirements, *peer.build.values(), *peer.script))
     if done.exists() and done.read_text() == wanted:
         return
     print(f"Installing {name} ...", file=sys.stderr, flush=True)
@@ -111,6 +123,9 @@ def install(name: str) -> None:
     run([*pip, "install", *peer.requirements], peer.build)
     if peer.remove:
         run([*pip, "uninstall", "--yes", *peer.remove])
+    if peer.script:
+        script, *arguments = peer.script
+        run([str(peer.python), str(HERE / script), str(FOLDER / peer.folder), *arguments])
     done.write_text(wanted)
 
 

@@ -11,18 +11,12 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from time import perf_counter
-from types import TracebackType
 from typing import IO, Any, Protocol
-
-FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -67,107 +61,6 @@ class WorkerError(Exception):
     """A worker could not do what it was told; the message is its own."""
 
 
-# --- outside --------------------------------------------------------------------------------------
-
-
-class Worker:
-    """A worker process, from the outside; stopped unless it has something to do."""
-
-    def __init__(
-        self,
-        script: str,
-        job: Job,
-        python: str | Path = sys.executable,
-        environment: Mapping[str, str] | None = None,
-        log: Path | None = None,
-    ) -> None:
-        command = [str(python), str(FOLDER / script), json.dumps(asdict(job))]
-        self._log: IO[str] | None = None if log is None else open(log, "w")  # noqa: SIM115
-        started = perf_counter()
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env={**os.environ, **(environment or {})},
-            preexec_fn=os.setpgrp,  # a group that outlives us is continued and ended by the kernel
-        )
-        try:
-            self.about: dict[str, Any] = self._answer("ready")
-        except WorkerError:
-            self.close()
-            raise
-        self.ready_seconds = perf_counter() - started
-        self._stop()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def call(self, task: str, *numbers: int) -> float:
-        """One run of a task: "prefill", "decode" or whatever else the worker knows.
-
-        Raises:
-            WorkerError: it could not do it, or has ended.
-        """
-        self._signal(signal.SIGCONT)
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"task": task, "numbers": numbers}) + "\n")
-            self._process.stdin.flush()
-            return float(self._answer("value"))
-        except BrokenPipeError:
-            raise WorkerError("it has ended") from None
-        finally:
-            self._stop()
-
-    def close(self) -> None:
-        self._signal(signal.SIGCONT)
-        try:
-            self._process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.communicate()
-        if self._log is not None:
-            self._log.close()
-
-    def _answer(self, key: str) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise WorkerError(f"it ended with {self._process.wait()}")
-        answer = json.loads(line)
-        if key not in answer:
-            raise WorkerError(answer["error"])
-        return answer[key]
-
-    def _stop(self) -> None:
-        """Returns when it stands still, so that the next turn begins on a quiet machine."""
-        if not self.has_ended:
-            self._signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, number)
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
 def mixed_lengths(count: int) -> list[tuple[int, int]]:
     """(prompt tokens, answer tokens) of requests that differ as those of many users do: short ones
     are common, long ones are not rare."""
@@ -177,9 +70,6 @@ def mixed_lengths(count: int) -> list[tuple[int, int]]:
 
 def _log_uniform(random: Random, low: int, high: int) -> int:
     return round(low * (high / low) ** random.random())
-
-
-# --- inside ---------------------------------------------------------------------------------------
 
 
 def serve(load: Callable[[Job], Engine]) -> None:

@@ -89,6 +89,20 @@ def test_threads_of_openmp_have_cores_of_their_own(monkeypatch: pytest.MonkeyPat
     assert PEERS["llama.cpp"].variables(3)["OMP_PROC_BIND"] == "false"
 
 
+def test_the_best_of_the_others_goes_on() -> None:
+    found = {
+        "vLLM W8A8": serving.Results(warm_up={"output_throughput": 90}),
+        "llama.cpp Q8_0": serving.Results(warm_up={"output_throughput": 50}),
+        "Transformers bfloat16": serving.Results(warm_up={"output_throughput": 40}),
+    }
+    serving.leave_out(found)
+    assert [name for name, one in found.items() if one.left_out] == ["Transformers bfloat16"]
+    found["llama.cpp Q8_0"].absent = "it ended"
+    found["Transformers bfloat16"].left_out = False
+    serving.leave_out(found)
+    assert not any(one.left_out for one in found.values())
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -101,9 +115,10 @@ def test_a_server_counts_only_with_the_tokens_asked_for(
     change: dict[str, Any], reason: str
 ) -> None:
     good = {"completed": 4, "output_tokens_counted_by_server": True, "total_output_tokens": 1024}
-    serving.check(good, 4, 256)
+    case = serving.Case(32, 256, 2, 4)
+    serving.check(good, case)
     with pytest.raises(AbsentError, match=reason):
-        serving.check({**good, **change}, 4, 256)
+        serving.check({**good, **change}, case)
 
 
 @pytest.mark.oracle

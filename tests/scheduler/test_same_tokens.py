@@ -62,7 +62,12 @@ def assert_as_alone(engine: Engine, requests: list[Request], windows: Windows) -
 def test_tokens_are_those_of_each_request_alone(
     chunk: int | None, scarce: bool, sharing: bool, windows: Windows
 ) -> None:
-    config = SchedulerConfig(max_num_seqs=12, max_num_batched_tokens=96, max_prefill_chunk=chunk)
+    config = SchedulerConfig(
+        max_num_seqs=12,
+        max_num_batched_tokens=96,
+        max_prefill_chunk=chunk,
+        max_prefill_beside_decodes=40,
+    )
     engine = Engine(pools(windows, BLOCKS + 1 if scarce else 30 * BLOCKS), config, sharing)
     requests = some_requests(random.Random(7), 24)
     engine.add(requests)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from paged_model import PAGE, Engine, alone
 
@@ -60,6 +62,17 @@ def test_decodes_run_in_every_step_beside_a_long_prompt() -> None:
         step = engine.schedule()
         assert shares(step) == {"long": 6, "x": 1, "y": 1}
         engine.finish(step)
+
+
+def test_prompts_take_little_of_a_step_in_which_others_decode() -> None:
+    engine = engine_of(max_num_batched_tokens=100, max_prefill_beside_decodes=10)
+    engine.add([request("x", 60, 2)])
+    assert shares(engine.schedule()) == {"x": 60}, "nobody waits for a token"
+    engine.step()
+    engine.add([request("long", 90), request("late", 15)])
+    assert shares(engine.schedule()) == {"x": 1, "long": 10}
+    engine.step()
+    assert shares(engine.schedule()) == {"long": 80, "late": 15}
 
 
 def test_every_running_sequence_gets_a_token_in_every_step() -> None:
@@ -247,7 +260,7 @@ def test_what_can_never_run_is_refused(refused: Request, param: str) -> None:
     assert len(engine.output["a"]) == 5
 
 
-@pytest.mark.parametrize("name", ["max_num_seqs", "max_num_batched_tokens", "max_prefill_chunk"])
+@pytest.mark.parametrize("name", [field.name for field in fields(SchedulerConfig)])
 def test_limits_below_one_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} must be at least 1"):
         SchedulerConfig(**{name: 0})

@@ -167,33 +167,48 @@ def test_a_long_context_may_take_what_its_bytes_explain() -> None:
 
 
 def served(**absent: str) -> dict[str, Any]:
-    """vivace twice as fast as the best other one, which has the longer pauses."""
+    """vivace in int8 twice as fast as the best other one, which has the longer pauses."""
 
-    def turn(rate: float, pause: float) -> dict[str, Any]:
-        figures = {"16": {"output_throughput": rate, "p99_itl_ms": pause}}
-        return {"32+256": figures, "256+64": figures}
+    def one(name: str, rate: float, pause: float) -> dict[str, Any]:
+        figures = [{"output_throughput": rate, "p99_itl_ms": pause}] * 3
+        cases = {"32+256 x16": figures, "256+64 x16": figures}
+        return {"cases": cases, "absent": absent.get(name.split()[0])}
 
-    servers = {"vivace": turn(200, 50), "vllm": turn(100, 60), "transformers": turn(40, 20)}
-    return {"servers": {name: [one] * 3 for name, one in servers.items()}, "absent": absent}
+    rates = {
+        "vivace int8": (200, 50),
+        "vivace int4-g128": (150, 50),
+        "vLLM W8A8": (100, 60),
+        "Transformers bfloat16": (40, 20),
+    }
+    return {"servers": {name: one(name, *figures) for name, figures in rates.items()}}
 
 
-def test_serving_is_judged_at_the_most_clients_by_whoever_is_best() -> None:
+def test_serving_is_judged_by_whoever_is_best() -> None:
     from claims.serving import judged
 
-    assert judged(served()).holds
+    found = judged(served())
+    assert found.holds
+    assert "tokens/s of vivace int8 200.0, 2.00 times vLLM W8A8" in found.measured
     slow = served()
-    slow["servers"]["vllm"] = slow["servers"]["vivace"]
+    slow["servers"]["vLLM W8A8"] = slow["servers"]["vivace int8"]
     assert not judged(slow).holds
+    pausing = served()
+    for figures in pausing["servers"]["vivace int8"]["cases"].values():
+        figures[:] = [{**figures[0], "p99_itl_ms": 61}] * 3
+    assert not judged(pausing).holds
 
 
-def test_serving_without_one_of_the_servers_does_not_hold() -> None:
+def test_serving_needs_vllm_and_another_peer() -> None:
     from claims.serving import judged
 
-    found = judged(served(vllm="it did not start"))
-    assert (found.holds, found.absent) == (False, "vllm (it did not start)")
-    partly = served()
-    partly["servers"]["vllm"][0] = {"32+256": {}, "256+64": {}}
-    assert judged(partly).holds, "the other turns count"
+    found = judged(served(vLLM="it did not start"))
+    assert (found.holds, found.absent) == (False, "vLLM W8A8 (it did not start)")
+    found = judged(served(Transformers="it ended"))
+    assert (found.holds, found.absent) == (False, "Transformers bfloat16 (it ended)")
+    found = served(Transformers="it ended")
+    found["servers"]["llama.cpp Q8_0"] = served()["servers"]["Transformers bfloat16"]
+    assert judged(found).holds
+    assert "Transformers bfloat16 is absent: it ended" in judged(found).measured
 
 
 def test_a_bar_holds_only_if_both_were_measured() -> None:

@@ -68,7 +68,7 @@ ROWS: dict[int, Row] = {
         "Serving 16 clients is ahead of every peer's, with no longer pauses",
         "1.5 times the best peer at prompt 32, answer 256; 1.2 times at prompt 256, answer 64; "
         "p99 between tokens no worse; 4 times static batches on mixed lengths",
-        "60 to 100 minutes",
+        "30 to 40 minutes",
         serving.prove,
     ),
     7: Row(

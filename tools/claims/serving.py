@@ -13,8 +13,8 @@ from claims.peers_run import Bar
 from claims.row import Outcome, all_of, attempt
 
 ROOT = Path(__file__).parent.parent.parent
-MOST_CLIENTS = "16"
-THROUGHPUT_BARS = {"32+256": 1.5, "256+64": 1.2}
+BARS = {"32+256 x16": 1.5, "256+64 x16": 1.2}
+VLLM = "vLLM W8A8"
 TRACE_BAR = 4.0
 
 
@@ -33,45 +33,61 @@ def _servers(isa: str) -> Outcome:
 
 
 def judged(result: dict[str, Any]) -> Outcome:
-    """All servers are needed: the best other one is not known without them."""
-    absent = "; ".join(f"{name} ({why})" for name, why in result["absent"].items()) or None
-    checks = [_throughput(result, workload) for workload in THROUGHPUT_BARS]
-    pauses = [_pauses(result, workload) for workload in THROUGHPUT_BARS]
+    """vLLM is needed, and one other peer at least."""
+    servers = result["servers"]
+    reasons = {name: one["absent"] for name, one in servers.items() if one["absent"] is not None}
+    others = [name for name in servers if not _is_ours(name) and name != VLLM]
+    needs = [VLLM] if any(name not in reasons for name in others) else [VLLM, *others]
+    absent = "; ".join(f"{name} ({reasons[name]})" for name in needs if name in reasons) or None
+    checks = [_throughput(servers, case) for case in BARS]
+    pauses = [_pauses(servers, case) for case in BARS]
     held = all(check.holds for check in checks) and all(held for _, held in pauses)
+    notes = [f"{name} is absent: {why}" for name, why in reasons.items() if name not in needs]
     return Outcome(
-        "; ".join([*map(str, checks), *(line for line, _ in pauses)]),
+        "; ".join([*map(str, checks), *(line for line, _ in pauses), *notes]),
         held and absent is None,
         absent,
         {"serving": result},
     )
 
 
-def _medians(result: dict[str, Any], workload: str, name: str) -> dict[str, float]:
-    """By server, at the most clients."""
-    found: dict[str, list[float]] = {}
-    for server, turns in result["servers"].items():
-        by_clients = [turn[workload] for turn in turns]
-        found[server] = [one[MOST_CLIENTS][name] for one in by_clients if MOST_CLIENTS in one]
-    return {server: median(values) for server, values in found.items() if values}
+def _is_ours(name: str) -> bool:
+    return name.startswith("vivace ")
 
 
-def _throughput(result: dict[str, Any], workload: str) -> Bar:
-    rates = _medians(result, workload, "output_throughput")
-    ours = rates.pop("vivace", None)
-    best = max(rates.items(), key=lambda item: item[1], default=None)
-    label = f"{workload}, {MOST_CLIENTS} clients: tokens/s"
-    return Bar(label, ours, best, THROUGHPUT_BARS[workload])
+def _medians(servers: dict[str, Any], case: str, figure: str, ours: bool) -> dict[str, float]:
+    """By server, of those that were measured to the end."""
+    return {
+        name: median(round_[figure] for round_ in one["cases"][case])
+        for name, one in servers.items()
+        if one["absent"] is None and one["cases"][case] and _is_ours(name) == ours
+    }
 
 
-def _pauses(result: dict[str, Any], workload: str) -> tuple[str, bool]:
-    """The 99th percentile between tokens, beside the server with the best throughput."""
-    pauses = _medians(result, workload, "p99_itl_ms")
-    best = _throughput(result, workload).theirs
-    if best is None or "vivace" not in pauses:
-        return f"{workload}: p99 between tokens was not compared", False
-    ours, theirs = pauses["vivace"], pauses[best[0]]
-    line = f"{workload}: p99 between tokens {ours:.0f} ms, {best[0]} {theirs:.0f} ms"
-    return line, ours <= theirs
+def _best(rates: dict[str, float]) -> tuple[str, float] | None:
+    return max(rates.items(), key=lambda item: item[1], default=None)
+
+
+def _throughput(servers: dict[str, Any], case: str) -> Bar:
+    """Our best format beside the best peer."""
+    ours, theirs = (
+        _best(_medians(servers, case, "output_throughput", is_ours)) for is_ours in (True, False)
+    )
+    name, rate = ours or ("vivace", None)
+    return Bar(f"{case}: tokens/s of {name}", rate, theirs, BARS[case])
+
+
+def _pauses(servers: dict[str, Any], case: str) -> tuple[str, bool]:
+    """The 99th percentile between tokens of those whose throughput is compared."""
+    ours = _best(_medians(servers, case, "output_throughput", True))
+    theirs = _best(_medians(servers, case, "output_throughput", False))
+    if ours is None or theirs is None:
+        return f"{case}: p99 between tokens was not compared", False
+    pauses = _medians(servers, case, "p99_itl_ms", True)
+    their_pauses = _medians(servers, case, "p99_itl_ms", False)
+    our, their = pauses[ours[0]], their_pauses[theirs[0]]
+    line = f"{case}: p99 between tokens {our:.0f} ms, {theirs[0]} {their:.0f} ms"
+    return line, our <= their
 
 
 def _trace(isa: str) -> Outcome:

@@ -26,6 +26,7 @@ from vivace.bench.serving_metrics import Wanted, detailed, summarize
 
 Report = Callable[[int, int], None]
 NUM_WARMUPS = 1  # a prompt of its own, so that no prefix is cached
+WARMUP_TOKENS = 16
 FINITE = {inf: "inf"}  # JSON has no infinity
 
 
@@ -69,6 +70,7 @@ async def _measure(plan: ServePlan, report: Report | None) -> Served:
     is_chat = plan.target.endpoint == CHAT
     one_more = replace(plan.workload, num_prompts=plan.workload.num_prompts + NUM_WARMUPS)
     *prompts, warm_up = make_prompts(one_more, is_chat, rng)
+    warm_up = replace(warm_up, output_len=min(warm_up.output_len, WARMUP_TOKENS))
     times = arrival_times(plan.arrivals, len(prompts), rng).tolist()
     async with OpenAIClient(plan.target) as client:
         model = plan.model or await client.first_model()

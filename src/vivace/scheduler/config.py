@@ -13,6 +13,8 @@ class SchedulerConfig:
     max_num_seqs: sequences running at once.
     max_num_batched_tokens: tokens computed in one step.
     max_prefill_chunk: tokens of one sequence computed in one step; None is no limit of its own.
+    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode: it
+        bounds how long their next tokens wait.
 
     Raises:
         UsageError: a limit is below 1.
@@ -21,10 +23,10 @@ class SchedulerConfig:
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_prefill_chunk: int | None = None
+    max_prefill_beside_decodes: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_num_batched_tokens", "max_prefill_chunk"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
 

@@ -42,7 +42,7 @@ class Scheduler:
         self.counters = SchedulerCounters()
         self._kv = kv
         self._policy = policy
-        self._budget = config.max_num_batched_tokens
+        self._config = config
         self._max_running = config.max_running
         self._max_chunk = config.max_chunk
         self._alive: dict[str, Sequence] = {}
@@ -102,8 +102,9 @@ class Scheduler:
         Running sequences come first, each with at least one token, then waiting ones. The step
         refers to live token lists and block tables, which stay as they are until `update`.
         """
-        chosen = self._continue_running()
-        self._admit(chosen)
+        budget = self._step_budget()
+        chosen = self._continue_running(budget)
+        self._admit(chosen, budget)
         return Step(tuple(chosen))
 
     def update(
@@ -141,10 +142,18 @@ class Scheduler:
         if {sequence.pages for sequence in self._running} != self._kv.live_sequences():
             raise IntegrityError("Pages are held for a sequence that does not run.")
 
-    def _continue_running(self) -> list[ScheduledSequence]:
+    def _step_budget(self) -> int:
+        """Tokens of the next step; less prefill where it would keep others from decoding."""
+        config, running = self._config, self._running
+        decoding = sum(sequence.decodes for sequence in running)
+        if not decoding:
+            return config.max_num_batched_tokens
+        mixed = max(decoding + config.max_prefill_beside_decodes, len(running))
+        return min(config.max_num_batched_tokens, mixed)
+
+    def _continue_running(self, budget: int) -> list[ScheduledSequence]:
         running = self._running
         chosen: list[ScheduledSequence] = []
-        budget = self._budget
         while len(chosen) < len(running):  # preemption takes from the end of `running`
             index = len(chosen)
             later = len(running) - index - 1  # one token is kept for each of these
@@ -158,7 +167,7 @@ class Scheduler:
         """The sequence's share of the step; None if it had to be preempted itself."""
         pages = sequence.pages
         assert pages is not None
-        if len(sequence.tokens) - pages.computed > 1:
+        if not sequence.decodes:
             self._count_hit(sequence, self._kv.catch_up(pages))
         while True:
             scheduled = self._plan(sequence, allowance)
@@ -181,9 +190,9 @@ class Scheduler:
             sequence.request, sequence.tokens, start, end - start, pages.tables, end == known
         )
 
-    def _admit(self, chosen: list[ScheduledSequence]) -> None:
+    def _admit(self, chosen: list[ScheduledSequence], budget: int) -> None:
         """Start waiting sequences in order, while there are tokens, seats and pages."""
-        budget = self._budget - sum(scheduled.count for scheduled in chosen)
+        budget -= sum(scheduled.count for scheduled in chosen)
         while budget and self._waiting and len(self._running) < self._max_running:
             sequence = self._waiting[0]
             if not self._open(sequence):

@@ -30,3 +30,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt_token_ids)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it runs, and one token of it is left to compute."""
+        return self.pages is not None and len(self.tokens) - self.pages.computed == 1

@@ -1,0 +1,177 @@
+"""The contenders that have a server which batches: how it is started, and kept still meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+
+from peers import models
+from peers.contenders import CONTENDERS, Contender
+from peers.environments import FOLDER, PEERS, AbsentError, install
+from peers.process_group import ProcessGroup
+
+WORKERS = Path(__file__).parents[1] / "workers"
+START_SECONDS = 300.0
+END_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a contender's server is started.
+
+    Attributes:
+        contender: its name.
+        peer: whose environment holds the server.
+        command, variables: {python} and {folder} of the environment, {model}, {format}, {port} and
+            {threads} are filled in.
+        no_amx_variables: where AMX is refused, beside those of the contender.
+    """
+
+    contender: str
+    peer: str
+    command: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...] = ()
+    no_amx_variables: tuple[tuple[str, str], ...] = ()
+
+
+def _vivace(name: str) -> Server:
+    serve = ("{python}", "-m", "vivace", "serve", "{model}", "--port", "{port}")
+    options = ("--threads", "{threads}", "--quantize", "{format}", "--kv-memory", "1.5GiB")
+    return Server(name, "vivace", (*serve, *options))
+
+
+# Not bound it serves most: 1.1 to 1.3 times what it does bound to both cores, or by its default,
+# which keeps one of them free.
+VLLM = Server(
+    "vLLM W8A8",
+    "vllm",
+    (
+        *("{python}", str(WORKERS / "vllm_server.py"), "--model", "{model}", "--port", "{port}"),
+        *("--max-model-len", "2048", "--max-num-seqs", "32"),
+    ),
+    (
+        ("VLLM_CPU_KVCACHE_SPACE", "2"),
+        ("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
+        ("OMP_NUM_THREADS", "{threads}"),
+    ),
+    (("VLLM_NO_TILES", "1"),),
+)
+LLAMA_CPP = Server(
+    "llama.cpp Q8_0",
+    "llama.cpp server",
+    (
+        *("{folder}/bin/llama-server", "--model", "{model}", "--port", "{port}"),
+        *("--threads", "{threads}", "--parallel", "16", "--ctx-size", "16384"),
+    ),
+)
+TRANSFORMERS = Server(
+    "Transformers bfloat16",
+    "transformers server",
+    (
+        *("{python}", "-m", "transformers.cli.transformers", "serve", "{model}"),
+        *("--port", "{port}", "--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"),
+    ),
+    (("OMP_NUM_THREADS", "{threads}"),),
+)
+OURS = (_vivace("vivace int8"), _vivace("vivace int4-g128"))
+OTHERS = (LLAMA_CPP, TRANSFORMERS)  # beside vLLM
+SERVERS = {server.contender: server for server in (*OURS, VLLM, *OTHERS)}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers, and stands still outside of `awake`.
+
+    Attributes:
+        url: where it listens.
+        start_seconds: until it answered.
+    """
+
+    url: str
+    start_seconds: float
+    group: ProcessGroup
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        self.group.resume()
+        try:
+            yield
+        finally:
+            self.group.stop()
+
+
+@contextmanager
+def running(server: Server, preset: str, threads: int, isa: str) -> Iterator[Running]:
+    """A server, started and stopped.
+
+    Raises:
+        AbsentError: it could not be installed, or did not start in time.
+    """
+    contender = CONTENDERS[server.contender]
+    install(server.peer)
+    port = _free_port()
+    places = _places(server, contender, preset, threads) | {"port": port}
+    command = [part.format(**places) for part in server.command]
+    variables = {name: value.format(**places) for name, value in server.variables}
+    if isa == "avx512":
+        command = [sys.executable, str(WORKERS / "no_amx.py"), *command]
+        variables |= {**contender.no_amx_variables, **dict(server.no_amx_variables)}
+    log = FOLDER / "logs" / f"server-{server.contender.replace(' ', '-')}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **variables},
+            preexec_fn=os.setpgrp,
+        )
+    group = ProcessGroup(process)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait(url, process)
+        found = Running(url, time.monotonic() - started, group)
+        group.stop()
+        yield found
+    finally:
+        group.end(END_SECONDS)
+
+
+def _places(server: Server, contender: Contender, preset: str, threads: int) -> dict[str, object]:
+    peer = PEERS[server.peer]
+    return {
+        "python": peer.python,
+        "folder": FOLDER / (peer.folder or ""),
+        "model": models.build(preset, contender.model),
+        "format": contender.format,
+        "threads": threads,
+    }
+
+
+def _free_port() -> int:
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise AbsentError(f"its server ended with {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{url}/v1/models", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AbsentError(f"its server did not answer within {START_SECONDS:.0f} s")
