@@ -48,7 +48,7 @@ std::size_t row_items(SourceType type, int k) {
   return type == SourceType::int4 ? (std::size_t(k) + 1) / 2 : std::size_t(k);
 }
 
-void pack_linear(const Linear& linear, Runtime& runtime, const std::vector<Part>& parts) {
+void pack_linear(Linear& linear, Runtime& runtime, const std::vector<Part>& parts) {
   std::vector<WeightPart> weights;
   for (const Part& part : parts) {
     require_shape(part.rows.shape(1) == row_items(part.part.type, linear.k()),
@@ -62,7 +62,7 @@ void pack_linear(const Linear& linear, Runtime& runtime, const std::vector<Part>
   linear.pack(runtime, weights);
 }
 
-void pack_embedding(const Embedding& table, Runtime& runtime, const Part& part) {
+void pack_embedding(Embedding& table, Runtime& runtime, const Part& part) {
   require_shape(part.rows.shape(1) == std::size_t(table.width), "a table and its width");
   require_shape((part.part.type == SourceType::int8) == part.scales.has_value(),
                 "int8 codes and their scales");
@@ -101,15 +101,25 @@ void bind_formats(nb::module_& m) {
 template <typename Packed>
 void bind_bytes(nb::class_<Packed>& handle) {
   handle
-      .def_prop_ro("nbytes", [](const Packed& self) { return self.bytes().size(); })
+      .def_prop_ro("nbytes", [](const Packed& self) { return self.nbytes(); })
+      .def_prop_ro("file_bytes", [](const Packed& self) { return file_bytes(self.nbytes()); })
       .def("write",
            [](const Packed& self, Runtime& runtime, int file) {
              return write_blocks(runtime, file, self.bytes());
            },
            nb::call_guard<nb::gil_scoped_release>())
       .def("read",
-           [](const Packed& self, Runtime& runtime, int file, const Checksums& checksums) {
+           [](Packed& self, Runtime& runtime, int file, const Checksums& checksums) {
+             self.take_memory(runtime);
              return read_blocks(runtime, file, self.bytes(), checksums);
+           },
+           nb::call_guard<nb::gil_scoped_release>())
+      .def("map",
+           [](Packed& self, Runtime& runtime, int file, const Checksums& checksums) {
+             auto mapped = map_blocks(runtime, file, self.nbytes(), checksums);
+             const bool intact = mapped != nullptr;
+             if (intact) self.use(std::move(mapped));
+             return intact;
            },
            nb::call_guard<nb::gil_scoped_release>());
 }
@@ -118,6 +128,8 @@ void bind_bytes(nb::class_<Packed>& handle) {
 
 void bind_weights(nb::module_& m) {
   m.attr("SOURCES") = VIVACE_SOURCES;
+  m.attr("HUGE_PAGE") = kHugePage;
+  m.def("maps_huge_pages", &maps_huge_pages);
   bind_formats(m);
   nb::class_<Vector>(m, "Vector").def("__init__", [](Vector* self, const FloatArray& array) {
     new (self) Vector(vector_of(array));

@@ -8,7 +8,6 @@
 namespace vivace {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kRegion = 32 * kHugePage;
 
@@ -25,17 +24,37 @@ char* map_huge(std::size_t bytes) {
   char* const data = mapped + before;
   if (before != 0) munmap(mapped, before);
   munmap(data + bytes, kHugePage - before);
+  return data;
+}
+
+void want_huge_pages(char* data, std::size_t bytes) {
 #if defined(MADV_HUGEPAGE)
   madvise(data, bytes, MADV_HUGEPAGE);  // advice only
 #endif
-  return data;
 }
+
+std::size_t whole_pages(std::size_t bytes) { return (bytes + kPage) / kPage * kPage; }
 
 }  // namespace
 
 // A small block would waste most of a huge page.
-Memory::Memory(std::size_t bytes) : bytes_((bytes + kPage) / kPage * kPage) {
-  data_ = bytes < 2 * kHugePage ? map(bytes_) : map_huge(bytes_);
+Memory::Memory(std::size_t bytes) : bytes_(whole_pages(bytes)) {
+  const bool huge = bytes >= 2 * kHugePage;
+  char* const data = huge ? map_huge(bytes_) : map(bytes_);
+  if (huge) want_huge_pages(data, bytes_);
+  data_ = data;
+}
+
+Memory Memory::of_file(int file, std::size_t bytes) {
+  Memory memory;
+  memory.bytes_ = whole_pages(bytes);
+  char* const data = map_huge(memory.bytes_);
+  memory.data_ = data;
+  if (mmap(data, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) {
+    throw std::bad_alloc();
+  }
+  want_huge_pages(data, bytes);
+  return memory;
 }
 
 Memory::~Memory() {

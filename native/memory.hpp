@@ -1,4 +1,4 @@
-// Large zeroed memory that costs nothing until it is touched.
+// Large memory that costs nothing until it is touched: zeroed, or the bytes of a file.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,9 @@
 
 namespace vivace {
 
+// What the system maps at once where it can.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
 // An aligned, zeroed block. Memory is taken as it is first touched, in huge pages where the system
 // has them, and may be read a little past its end (prefetches). Movable, not copyable.
 class Memory {
@@ -14,6 +17,9 @@ class Memory {
   Memory() = default;
   // Throws std::bad_alloc.
   explicit Memory(std::size_t bytes);
+  // The first bytes of a file, read only; the file may be removed, never cut. Huge pages where the
+  // file's cache has them. Throws std::bad_alloc.
+  static Memory of_file(int file, std::size_t bytes);
   ~Memory();
   Memory(Memory&& other) noexcept { *this = std::move(other); }
   Memory& operator=(Memory&& other) noexcept {

@@ -1,5 +1,6 @@
 #include "packed_file.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,13 +8,15 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <mutex>
+#include <string>
 
 namespace vivace {
 namespace {
 
-// Half a second-level cache: a block is summed while it is there.
-constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
+// Written at once, so that a file system with large folios keeps a block in one.
+constexpr std::size_t kBlockBytes = kHugePage;
 
 std::size_t num_blocks(std::size_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes; }
 
@@ -52,7 +55,39 @@ bool transfer_all(std::span<Byte> bytes, std::size_t offset, Transfer transfer) 
   return true;
 }
 
+bool write_all(int file, std::span<const char> bytes, std::size_t offset) {
+  return transfer_all(bytes, offset, [&](const char* from, std::size_t size, off_t at) {
+    return pwrite(file, from, size, at);
+  });
+}
+
+// A file's last block, zeros after its bytes.
+bool write_padded(int file, std::span<const char> bytes, std::size_t offset) {
+  std::vector<char> padded(kBlockBytes);
+  std::copy(bytes.begin(), bytes.end(), padded.begin());
+  return write_all(file, padded, offset);
+}
+
+bool has_bytes(int file, std::size_t bytes) {
+  struct stat state;
+  return fstat(file, &state) == 0 && static_cast<std::size_t>(state.st_size) >= bytes;
+}
+
+// KiB of files that this process has mapped in huge pages; 0 where the system does not tell.
+unsigned long mapped_huge() {
+  constexpr std::string_view kField = "FilePmdMapped:";
+  std::ifstream rollup("/proc/self/smaps_rollup");
+  for (std::string line; std::getline(rollup, line);) {
+    if (line.starts_with(kField)) return std::stoul(line.substr(kField.size()));
+  }
+  return 0;
+}
+
 }  // namespace
+
+std::size_t file_bytes(std::size_t bytes) {
+  return bytes < kBlockBytes ? bytes : num_blocks(bytes) * kBlockBytes;
+}
 
 std::optional<Checksums> write_blocks(Runtime& runtime, int file, std::span<const char> bytes) {
   Checksums sums(num_blocks(bytes.size()));
@@ -61,10 +96,9 @@ std::optional<Checksums> write_blocks(Runtime& runtime, int file, std::span<cons
   runtime.pool.parallel_for(sums.size(), [&](std::size_t index, unsigned) {
     const std::span<const char> block = block_of(bytes, index);
     sums[index] = checksum(block);
-    const bool done = transfer_all(
-        block, index * kBlockBytes,
-        [&](const char* from, std::size_t size, off_t at) { return pwrite(file, from, size, at); });
-    if (!done) written = false;
+    const bool padded = block.size() < kBlockBytes && sums.size() > 1;
+    const auto write = padded ? write_padded : write_all;
+    if (!write(file, block, index * kBlockBytes)) written = false;
   });
   return written ? std::optional(sums) : std::nullopt;
 }
@@ -81,6 +115,28 @@ bool read_blocks(Runtime& runtime, int file, std::span<char> bytes, const Checks
     if (!done || checksum(block) != checksums[index]) intact = false;
   });
   return intact;
+}
+
+bool maps_huge_pages(int file) {
+  if (!has_bytes(file, kHugePage)) return false;
+  const unsigned long before = mapped_huge();
+  const Memory memory = Memory::of_file(file, kHugePage);
+  static_cast<void>(*memory.at<volatile const char>());  // touched, so mapped
+  return mapped_huge() > before;
+}
+
+std::shared_ptr<char> map_blocks(Runtime& runtime, int file, std::size_t bytes,
+                                 const Checksums& checksums) {
+  // Reading a mapping past its file's end would be a signal.
+  if (checksums.size() != num_blocks(bytes) || !has_bytes(file, bytes)) return nullptr;
+  const auto memory = std::make_shared<Memory>(Memory::of_file(file, bytes));
+  const std::span<const char> mapped{memory->at(), bytes};
+  std::atomic<bool> intact{true};
+  const auto held = runtime.hold();
+  runtime.pool.parallel_for(checksums.size(), [&](std::size_t index, unsigned) {
+    if (checksum(block_of(mapped, index)) != checksums[index]) intact = false;
+  });
+  return intact ? std::shared_ptr<char>(memory, memory->at()) : nullptr;
 }
 
 }  // namespace vivace

@@ -56,13 +56,17 @@ Embedding::Embedding(SourceType type, int rows, int width)
     : type(type),
       rows(rows),
       width(width),
-      row_bytes(table_row_bytes(type, width)),
-      memory(rows * row_bytes) {}
+      row_bytes(table_row_bytes(type, width)) {}
 
-void Embedding::pack(Runtime& runtime, const WeightPart& source) const {
+void Embedding::take_memory(Runtime& runtime) {
+  if (!data) use(runtime.weights.take(nbytes()));
+}
+
+void Embedding::pack(Runtime& runtime, const WeightPart& source) {
   require_shape(source.num_rows == rows, "a table and its rows");
   const bool stored = source.type == SourceType::int8 && source.type == type;
   require_shape(stored || is_float(source.type), "a table and its numbers");
+  take_memory(runtime);
   const auto held = runtime.hold();
   const auto to_table = runtime.kernels.rows.to_table;
   const int items = (rows + kRowsPerItem - 1) / kRowsPerItem;
@@ -70,7 +74,7 @@ void Embedding::pack(Runtime& runtime, const WeightPart& source) const {
     const int begin = static_cast<int>(item) * kRowsPerItem;
     const int end = std::min(begin + kRowsPerItem, rows);
     for (int row = begin; row < end; ++row) {
-      to_table(row_of(source, row), width, type, memory.at(row * row_bytes));
+      to_table(row_of(source, row), width, type, data.get() + row * row_bytes);
     }
   });
 }
@@ -80,8 +84,6 @@ Linear::Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& given_
       panel_bytes(runtime.kernels.panel_bytes(shape.format, shape.k)) {
   require_shape(matrix.n > 0 && matrix.k > 0, "a linear layer needs weights");
   require_shape(!matrix.gated || matrix.n % 2 == 0, "gates and ups come in pairs");
-  panels = runtime.weights.take(panel_bytes * num_panels(matrix));
-  matrix.panels = panels.get();
   if (given_bias.empty()) return;
   require_shape(given_bias.size() == std::size_t(matrix.n), "a bias and its outputs");
   bias.resize(std::size_t(num_panels(matrix)) * kPanelColumns);
@@ -92,9 +94,19 @@ Linear::Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& given_
   matrix.bias = bias.data();
 }
 
-void Linear::pack(Runtime& runtime, const std::vector<WeightPart>& parts) const {
+void Linear::take_memory(Runtime& runtime) {
+  if (!panels) use(runtime.weights.take(nbytes()));
+}
+
+void Linear::use(std::shared_ptr<char> bytes) {
+  panels = std::move(bytes);
+  matrix.panels = panels.get();
+}
+
+void Linear::pack(Runtime& runtime, const std::vector<WeightPart>& parts) {
   require_shape(sum_of_rows(parts) == matrix.n, "the parts of a linear layer and its outputs");
   for (const WeightPart& part : parts) require_format(part, matrix.format);
+  take_memory(runtime);
   const auto held = runtime.hold();
   runtime.pool.parallel_for(num_panels(matrix), [&](std::size_t panel, unsigned) {
     const int begin = static_cast<int>(panel);

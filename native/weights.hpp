@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "memory.hpp"
@@ -21,30 +22,38 @@ struct Embedding {
   Embedding(SourceType type, int rows, int width);
 
   // source: as many rows of floats; of an int8 table, or of int8.
-  void pack(Runtime& runtime, const WeightPart& source) const;
+  void pack(Runtime& runtime, const WeightPart& source);
+  // Memory to be filled, unless it has some; `pack` does it.
+  void take_memory(Runtime& runtime);
+  void use(std::shared_ptr<char> bytes) { data = std::move(bytes); }
 
-  std::span<char> bytes() const { return {memory.at(), rows * row_bytes}; }
-  TableRow row(int index) const { return {memory.at(index * row_bytes), type}; }
+  std::size_t nbytes() const { return rows * row_bytes; }
+  std::span<char> bytes() const { return {data.get(), nbytes()}; }
+  TableRow row(int index) const { return {data.get() + index * row_bytes, type}; }
 
   SourceType type;
   int rows;
   int width;
   std::size_t row_bytes;
-  Memory memory;
+  std::shared_ptr<char> data;
 };
 
 // A packed weight [n, k] and its bias, both in the order of the packed columns.
 struct Linear {
-  // Takes the memory of a matrix without panels; `pack` fills it, or a file does (packed_file.hpp).
+  // A matrix without panels: `pack` makes them, or a file has them (packed_file.hpp).
   // bias: n values, or none.
   Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& bias);
 
   // Packs parts stacked along the outputs, n rows of k values in all.
-  void pack(Runtime& runtime, const std::vector<WeightPart>& parts) const;
+  void pack(Runtime& runtime, const std::vector<WeightPart>& parts);
+  // As an embedding's.
+  void take_memory(Runtime& runtime);
+  void use(std::shared_ptr<char> bytes);
 
   int n() const { return matrix.n; }
   int k() const { return matrix.k; }
-  std::span<char> bytes() const { return {panels.get(), panel_bytes * num_panels(matrix)}; }
+  std::size_t nbytes() const { return panel_bytes * num_panels(matrix); }
+  std::span<char> bytes() const { return {panels.get(), nbytes()}; }
 
   PackedMatrix matrix;
   std::size_t panel_bytes;

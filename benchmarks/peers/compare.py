@@ -61,6 +61,7 @@ class Results:
     Attributes:
         absent: why it could not be measured, or None.
         about: versions and settings, as its worker told them.
+        bytes_per_weight: of the model's files; one that rounds as it loads tells its own in `about`.
         absent_tasks: why it could not do one of the tasks.
         rates: tokens per second by task and round.
         starts: by round, {"load_seconds", "first_token_seconds", "peak_bytes"}.
@@ -76,8 +77,8 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         values = {name: value for name, value in vars(self).items() if name != "contender"}
-        about = {"peer": self.contender.peer, "kind": self.contender.kind}
-        return {**about, **values}
+        values["bytes_per_weight"] = self.about.get("bytes_per_weight", self.bytes_per_weight)
+        return {"peer": self.contender.peer, "kind": self.contender.kind, **values}
 
 
 def prepare(contenders: Iterable[Contender], preset: str) -> dict[str, Results]:

@@ -24,7 +24,7 @@ from vivace.backends.cpu import CpuBackend, cache_folder, packed_store
 from vivace.backends.cpu.cache_folder import CacheFolder, default_root
 from vivace.backends.cpu.packed import PackedStore
 
-N, K = 700, 1024
+N, K = 2000, 1024  # a bfloat16 matrix is mapped, an int8 one is read
 IN_INT8 = LinearForm(INT8)
 
 

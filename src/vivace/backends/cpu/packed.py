@@ -1,8 +1,9 @@
 """Packed weights kept on disk, so that the next start reads them instead of packing again.
 
-Each checkpoint has a folder, each weight a file in it: the packed bytes, then a JSON footer (the
-weight's key and a checksum per block), then the footer's length in eight bytes. A file that is not
-exactly what was written for its key is packed and written again.
+Each checkpoint has a folder, each weight a file in it: the packed bytes, in large files up to a
+whole huge page, then a JSON footer (the weight's key and a checksum per block), then the footer's
+length in eight bytes. A file that is not exactly what was written for its key is packed and written
+again. Large weights are mapped where the system maps files in huge pages, and read elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from vivace.backends.cpu import _native
 from vivace.backends.cpu.cache_folder import CacheFolder
 
-LAYOUT = 1  # raised when the same key comes to mean other bytes
+LAYOUT = 2  # raised when the same key comes to mean other bytes
 
 _LEAST_BYTES = 2**18  # smaller weights are packed faster than a file is opened
 _LENGTH_BYTES = 8
@@ -27,12 +28,15 @@ _DIGITS = 16
 
 
 class Packed(Protocol):
-    """A weight that has its memory and can fill it from a file."""
+    """A weight that can take its bytes from a file."""
 
     @property
     def nbytes(self) -> int: ...
+    @property
+    def file_bytes(self) -> int: ...
     def write(self, runtime: _native.Runtime, file: int) -> list[int] | None: ...
     def read(self, runtime: _native.Runtime, file: int, checksums: list[int]) -> bool: ...
+    def map(self, runtime: _native.Runtime, file: int, checksums: list[int]) -> bool: ...
 
 
 class PackedStore:
@@ -52,6 +56,7 @@ class PackedStore:
         self._identity = _digest("\n".join(_identity(path.resolve()) for path in paths))
         self._place = _place(paths)
         self._folder = cache.root / f"{self._place}-{self._identity}"
+        self._maps: bool | None = None  # as the first large file tells
 
     def fill(
         self, weight: Packed, runtime: _native.Runtime, key: object, pack: Callable[[], None]
@@ -64,14 +69,38 @@ class PackedStore:
         made = LAYOUT, _native.SOURCES, self._cut, runtime.isa
         full_key = repr((*made, self._identity, key))
         path = self._folder / _digest(full_key)
-        if _read(path, full_key, weight, runtime):
+        if self._read(path, full_key, weight, runtime):
             self._cache.used(path)
             return
         pack()
         if weight.nbytes < _LEAST_BYTES:
             return
         self._forget_older()
-        self._cache.add(path, weight.nbytes, lambda file: _write(file, full_key, weight, runtime))
+        size = weight.file_bytes
+        self._cache.add(path, size, lambda file: _write(file, full_key, weight, runtime))
+
+    def _read(self, path: Path, key: str, weight: Packed, runtime: _native.Runtime) -> bool:
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            footer = _footer(file, weight.file_bytes)
+            if footer.get("key") != key:
+                return False
+            take = weight.map if self._is_mapped(weight, file) else weight.read
+            return take(runtime, file, footer["checksums"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return False  # damaged
+        finally:
+            os.close(file)
+
+    def _is_mapped(self, weight: Packed, file: int) -> bool:
+        if weight.nbytes < _native.HUGE_PAGE:
+            return False
+        if self._maps is None:
+            self._maps = _native.maps_huge_pages(file)
+        return self._maps
 
     def _forget_older(self) -> None:
         """Remove what was packed from other bytes that stood in the same place."""
@@ -108,23 +137,7 @@ def _write(file: int, key: str, weight: Packed, runtime: _native.Runtime) -> boo
         return False
     footer = json.dumps({"key": key, "checksums": checksums}).encode()
     footer += len(footer).to_bytes(_LENGTH_BYTES, "little")
-    return os.pwrite(file, footer, weight.nbytes) == len(footer)
-
-
-def _read(path: Path, key: str, weight: Packed, runtime: _native.Runtime) -> bool:
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        footer = _footer(file, weight.nbytes)
-        if footer.get("key") != key:
-            return False
-        return weight.read(runtime, file, footer["checksums"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return False  # damaged
-    finally:
-        os.close(file)
+    return os.pwrite(file, footer, weight.file_bytes) == len(footer)
 
 
 def _footer(file: int, start: int) -> dict[str, Any]:
