@@ -61,7 +61,7 @@ class Results:
     Attributes:
         absent: why it could not be measured, or None.
         about: versions and settings, as its worker told them.
-        bytes_per_weight: of the model's files; one that rounds as it loads tells its own in `about`.
+        bytes_per_weight: of the model's files; who rounds as it loads tells its own in `about`.
         absent_tasks: why it could not do one of the tasks.
         rates: tokens per second by task and round.
         starts: by round, {"load_seconds", "first_token_seconds", "peak_bytes"}.

@@ -20,7 +20,7 @@ pytest.importorskip("vivace.backends.cpu._native")
 
 from cpu_cases import Floats, Span, batch_of
 
-from vivace.backends.cpu import CpuBackend, cache_folder, packed_store
+from vivace.backends.cpu import CpuBackend, _native, cache_folder, packed_store
 from vivace.backends.cpu.cache_folder import CacheFolder, default_root
 from vivace.backends.cpu.packed import PackedStore
 
@@ -75,6 +75,15 @@ def test_the_second_start_reads_what_the_first_packed(
     assert len(packed_files(cache)) == 2
     np.testing.assert_array_equal(outputs(checkpoint, cache, 1, form), first)
     assert not np.array_equal(first, outputs(checkpoint, CacheFolder(cache.root / "x"), 1, form))
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_mapped_or_read_a_weight_is_the_same(
+    checkpoint: Path, cache: CacheFolder, monkeypatch: pytest.MonkeyPatch, maps: bool
+) -> None:
+    first = outputs(checkpoint, cache, 0)
+    monkeypatch.setattr(_native, "maps_huge_pages", lambda file: maps)
+    np.testing.assert_array_equal(outputs(checkpoint, cache, 1), first)
 
 
 def test_forms_of_one_weight_are_kept_apart(checkpoint: Path, cache: CacheFolder) -> None:
