@@ -26,7 +26,8 @@ class RowOps {
 
   OpPtr embed(SourceType type) {
     const auto table = std::make_shared<Embedding>(type, kVocabulary, kWidth);
-    std::memset(table->memory.at(), 0x3c, table->memory.bytes());
+    table->take_memory(machine_.runtime);
+    std::memset(table->data.get(), 0x3c, table->nbytes());
     return make_embed({table, nullptr, 1.0f}, {out_.data(), kWidth});
   }
 
