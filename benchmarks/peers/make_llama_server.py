@@ -23,7 +23,8 @@ PLAIN = (
 def main(folder: Path, requirement: str, *options: str) -> None:
     sources = folder / "sources"
     download = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps"]
-    _run(*download, "--no-binary", ":all:", "--dest", str(sources), requirement)
+    package = requirement.partition("==")[0]  # what builds it may come built
+    _run(*download, "--no-binary", package, "--dest", str(sources), requirement)
     (archive,) = sources.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
         packed.extractall(sources, filter="data")
