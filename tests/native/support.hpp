@@ -81,5 +81,6 @@ inline const char* name(DType dtype) { return dtype == DType::bfloat16 ? "bfloat
 
 void test_gemm(const KernelTable& kernels, Checks& checks);
 void test_attention(const KernelTable& kernels, Checks& checks);
+void test_steps(Isa isa, Checks& checks);
 
 }  // namespace vivace::tests

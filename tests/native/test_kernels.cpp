@@ -1,4 +1,5 @@
-// Tests every kernel at every level this machine has, against plain loops in double precision.
+// Tests every kernel at every level this machine has, against plain loops in double precision, and
+// whole steps for what they allocate.
 // Prints one line per level; exits with 1 if a check failed.
 #include "support.hpp"
 
@@ -44,6 +45,9 @@ int test_level(Isa isa) {
   test_simd(isa, checks);
   test_gemm(kernels(isa), checks);
   test_attention(kernels(isa), checks);
+#if defined(__linux__)
+  test_steps(isa, checks);
+#endif
   std::printf("%s: %d checks, %d failed\n", isa_name(isa).data(), checks.count(),
               checks.failures());
   return checks.failures();

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ SIMD = {"portable": []} | {
     level: [f"-DVIVACE_SIMD_{level.upper()}"] for level in ("avx2", "avx512", "neon")
 }
 SIMD["avx512bf16"] = [*SIMD["avx512"], "-DVIVACE_BF16_DOT"]
+# All of the runtime but its bindings; steps are tested where a linker can count allocations.
+RUNTIME = sorted(
+    path.stem
+    for path in NATIVE.glob("*.cpp")
+    if not path.stem.startswith(("bindings", "kernels", "packed_file"))
+)
+STEPS = ["test_steps"] if sys.platform == "linux" else []
+COUNTED = [f"-Wl,--wrap={name}" for name in ("malloc", "aligned_alloc", "mmap") if STEPS]
 
 
 def compiler() -> str | None:
@@ -48,8 +57,10 @@ def object_commands() -> dict[str, list[str]]:
     """Per object file its compiler arguments."""
     known = levels()
     have = [f"-DVIVACE_HAVE_{level.upper()}" for level in known]
-    commands = {"kernels.o": ["-O2", *have, f"{NATIVE}/kernels.cpp"]}
-    for source in ("test_kernels", "layers", "test_gemm", "test_attention"):
+    commands = {
+        f"{source}.o": ["-O2", *have, f"{NATIVE}/{source}.cpp"] for source in ("kernels", *RUNTIME)
+    }
+    for source in ("test_kernels", "layers", "test_gemm", "test_attention", *STEPS):
         commands[f"{source}.o"] = ["-O2", *have, f"{TESTS}/{source}.cpp"]
     for level, flags in {"portable": ["-Wno-psabi"], **known}.items():
         commands[f"{level}.o"] = ["-O3", *flags, f"{NATIVE}/kernels_{level}.cpp"]
@@ -73,7 +84,8 @@ def build() -> Path:
     ]
     assert [process.wait() for process in compilers] == [0] * len(compilers)
     objects = [str(BUILD / target) for target in commands]
-    subprocess.run([str(compiler()), *objects, "-o", str(program)], check=True)
+    link = [str(compiler()), "-pthread", *COUNTED, *objects, "-o", str(program)]
+    subprocess.run(link, check=True)
     return program
 
 
