@@ -13,7 +13,7 @@ NATIVE := CMakeLists.txt $(wildcard native/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-aarch64 check format prove-foundation prove-cpu-speed bench-peers bench-kernels \
-    bench-transformers bench-startup clean
+    bench-transformers bench-startup bench-bits clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
@@ -77,6 +77,9 @@ bench-transformers: $(MADE)/dev oracle ## decode and prefill beside Hugging Face
 
 bench-startup: $(MADE)/package ## process start to first token, and to the help text
 	@$(BIN)/python benchmarks/startup.py
+
+bench-bits: $(MADE)/package ## what rounding costs: bits per byte on the held-out text
+	@$(BIN)/python benchmarks/bits.py
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) build

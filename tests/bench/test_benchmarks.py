@@ -1,10 +1,11 @@
-"""The comparisons with peers run, on a model too small to mean anything."""
+"""The benchmarks run, on models or texts too small to mean anything."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.bench.scripts import run
+from vivace.evaluate.corpus import held_out_files
 
 
 @pytest.mark.oracle
@@ -16,6 +17,15 @@ def test_beside_transformers() -> None:
         assert set(rates) == {"vivace", "transformers"}
         assert all(rate > 0 for rate in rates.values())
         assert len(tiny[task]["ratio_by_round"]) == 1
+
+
+def test_bits_of_a_scheme() -> None:
+    result = run("bits.py", "--schemes", "int8", "--files", "1")
+    assert result["bytes"] == held_out_files()[0].num_bytes
+    (int8,) = result["schemes"].values()
+    assert int8["bits_per_byte"] != result["bits_per_byte"]
+    assert int8["bits_per_byte"] == pytest.approx(result["bits_per_byte"], rel=0.01)
+    assert int8["cost"] == pytest.approx(int8["bits_per_byte"] / result["bits_per_byte"] - 1)
 
 
 def test_startup() -> None:
