@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serve.checkpoint import write_tiny_chat_model
-from tests.serve.process import served
 from vivace.bench.plans import ArrivalPlan, TargetPlan, WorkloadPlan
 from vivace.bench.serving import Served, ServePlan, measure_serving
 from vivace.bench.serving_metrics import Wanted
@@ -54,17 +51,6 @@ DETAILS = {
     "generated_texts",
     "errors",
 }
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_chat_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def url(model: Path) -> Iterator[str]:
-    with served(model) as (_, url):
-        yield url
 
 
 def drive(

@@ -19,24 +19,13 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serve.checkpoint import CONTEXT, write_tiny_chat_model
+from tests.serve.checkpoint import CONTEXT
 from tests.serve.process import failing, served, start
 from tests.serve.scripted import wait_until
 from vivace.serve.server import listen
 
 PROMPT = "def main():\n"
 MESSAGES = [{"role": "user", "content": "naïve café"}]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_chat_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def url(model: Path) -> Iterator[str]:
-    with served(model) as (_, url):
-        yield url
 
 
 @pytest.fixture(scope="module")
