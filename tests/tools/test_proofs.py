@@ -121,14 +121,22 @@ def test_what_is_absent_does_not_hold() -> None:
 
 def test_the_table_stands_between_its_marks() -> None:
     from marked import begin, end, with_section
-    from readme_table import MARK, measured_section
+    from readme_table import HEAD, measured_section
 
-    section = measured_section({"2": RESULT, "10": {**RESULT, "holds": False}})
-    page = with_section(f"a\n{begin(MARK)}\nold\n{end(MARK)}\nb\n", MARK, section)
-    assert page.startswith(f"a\n{begin(MARK)}\n\n## Measured")
-    assert page.count("| C | B | M | yes |") == page.count("| C | B | M | no |") == 1
-    assert with_section(page, MARK, section) == page
+    section = measured_section({"2": RESULT, "10": {**RESULT, "measured": "M; N", "holds": False}})
+    page = with_section(f"a\n{begin('m')}\nold\n{end('m')}\nb\n", "m", section)
+    assert page.startswith(f"a\n{begin('m')}\n\n{HEAD[0]}")
+    assert page.count("| C | B | M | yes |") == page.count("| C | B | M<br>N | no |") == 1
+    assert with_section(page, "m", section) == page
     assert measured_section({}) == ""
+
+
+def test_the_readme_has_a_place_for_every_table() -> None:
+    from marked import begin, end
+    from readme_table import FILES, ROOT
+
+    page = (ROOT / "README.md").read_text()
+    assert all(page.count(begin(mark)) == page.count(end(mark)) == 1 for mark in FILES)
 
 
 def test_extra_requirements() -> None:
