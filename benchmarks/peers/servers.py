@@ -79,7 +79,8 @@ TRANSFORMERS = Server(
         *("{python}", "-m", "transformers.cli.transformers", "serve", "{model}"),
         *("--port", "{port}", "--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"),
     ),
-    (("OMP_NUM_THREADS", "{threads}"),),
+    # Asked for its models, it lists the hub's cache, and fails where there is none.
+    (("OMP_NUM_THREADS", "{threads}"), ("HF_HUB_CACHE", "{folder}")),
 )
 OURS = (_vivace("vivace int8"), _vivace("vivace int4-g128"))
 OTHERS = (LLAMA_CPP, TRANSFORMERS)  # beside vLLM
