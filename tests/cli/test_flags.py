@@ -48,7 +48,8 @@ def test_every_engine_field_can_be_set() -> None:
     line = (
         "folder --backend reference --dtype float32 --max-model-len 99 --threads 2 "
         "--kv-memory 1.5GiB --max-num-seqs 3 --max-num-batched-tokens 64 --no-prefix-caching "
-        "--max-prefill-chunk 7 --quantize int8 --no-packed-cache --num-iters 5 --seed 9"
+        "--max-prefill-chunk 7 --max-prefill-beside-decodes 9 --quantize int8 --no-packed-cache "
+        "--num-iters 5 --seed 9"
     )
     code, _, (config, plan, seed) = invoke(*line.split())
     assert code == 0

@@ -18,6 +18,7 @@ COUNTS = (
     "max_num_batched_tokens",
     "max_model_len",
     "max_prefill_chunk",
+    "max_prefill_beside_decodes",
     "kv_memory_bytes",
 )
 

@@ -12,6 +12,8 @@ from tests.engine.tiny import write_tiny_llama
 from tests.text.trained import byte_level
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CheckpointError
+from vivace.core.request import Request
+from vivace.core.sampling import SamplingParams
 from vivace.engine import build
 from vivace.engine.build import build_engine
 from vivace.engine.core import EngineCore
@@ -48,6 +50,17 @@ def test_a_wrong_generation_config_is_said_before_loading(
     monkeypatch.setattr(build, "load_decoder", load)
     with pytest.raises(CheckpointError, match=r"generation_config\.json"):
         built(folder)
+
+
+def test_the_limits_of_a_step_are_those_asked_for(tmp_path: Path) -> None:
+    core = built(write_tiny_llama(tmp_path), max_prefill_chunk=30, max_prefill_beside_decodes=9)
+    params = SamplingParams(max_tokens=20, ignore_eos=True)
+    core.add(Request("early", tuple(range(1, 21)), params))
+    core.step()
+    core.add(Request("long", tuple(range(1, 101)), params))
+    assert [one.count for one in core.scheduler.schedule().sequences] == [1, 9]
+    core.abort("early")
+    assert [one.count for one in core.scheduler.schedule().sequences] == [30]
 
 
 def test_no_more_sequences_are_promised_than_a_step_has_tokens(tmp_path: Path) -> None:

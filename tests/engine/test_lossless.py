@@ -50,6 +50,7 @@ SETTINGS = {
     "chunks-of-1": {"max_prefill_chunk": 1},
     "chunks-of-7": {"max_prefill_chunk": 7},
     "chunks-of-64": {"max_prefill_chunk": 64, "enable_prefix_caching": False},
+    "chunks-beside-decodes": {"max_prefill_beside_decodes": 1},
     "unlimited": {"max_num_batched_tokens": 8192, "enable_prefix_caching": False},
     "one-thread": {"threads": 1},
 }

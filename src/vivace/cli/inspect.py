@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from vivace.models.spec import ModelSpec
 
 # What serving alone is concerned with.
-_NO_MATTER = ("threads", "packed_cache", "max_prefill_chunk", "enable_prefix_caching", "seed")
+_NO_MATTER = (
+    "threads",
+    "packed_cache",
+    "max_prefill_chunk",
+    "max_prefill_beside_decodes",
+    "enable_prefix_caching",
+    "seed",
+)
 
 Context = Annotated[
     int | None,

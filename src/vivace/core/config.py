@@ -15,7 +15,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "backend": get_args(BackendChoice),
     "dtype": get_args(DTypeChoice),
 }
-_COUNTS = ("max_num_seqs", "max_num_batched_tokens")
+_COUNTS = ("max_num_seqs", "max_num_batched_tokens", "max_prefill_beside_decodes")
 _OPTIONAL_COUNTS = ("max_model_len", "threads", "kv_memory_bytes", "max_prefill_chunk")
 
 
@@ -34,6 +34,8 @@ class EngineConfig:
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
+    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode: fewer
+        keep gaps between tokens short, more bring first tokens sooner.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.
 
@@ -52,6 +54,7 @@ class EngineConfig:
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_prefill_chunk: int | None = None
+    max_prefill_beside_decodes: int = 128
     enable_prefix_caching: bool = True
     seed: int = 0
 

@@ -152,7 +152,10 @@ def _pages(loaded: _Loaded) -> tuple[KVManager, Runner]:
 
 def _scheduling(config: EngineConfig) -> SchedulerConfig:
     return SchedulerConfig(
-        config.max_num_seqs, config.max_num_batched_tokens, config.max_prefill_chunk
+        config.max_num_seqs,
+        config.max_num_batched_tokens,
+        config.max_prefill_chunk,
+        config.max_prefill_beside_decodes,
     )
 
 
