@@ -53,9 +53,7 @@ def plot_serving(path: Path, served: Served) -> None:
 def plot_latency(path: Path, result: Mapping[str, Any]) -> None:
     """The time of each batch, in the order of measuring."""
     latencies = np.asarray(result["latencies"])
-    figure = _figure(6, 3.4)
-    axes = figure.subplots()
-    _bare(axes)
+    figure, axes = _picture(6, 3.4)
     places = np.arange(1, len(latencies) + 1)
     axes.bar(places, latencies, color=BLUE, width=0.7)
     middle = float(np.median(latencies))
@@ -90,9 +88,7 @@ def plot_throughput(path: Path, result: Mapping[str, Any], steps: Sequence[StepR
 
 def plot_startup(path: Path, result: Mapping[str, Any]) -> None:
     """What a start consists of: the first one, and the median of the later ones."""
-    figure = _figure(7, 2.6)
-    axes = figure.subplots()
-    _bare(axes)
+    figure, axes = _picture(7, 2.6)
     rows = {"later starts (median)": result, "first start": result["first_start"]}
     for row, start in enumerate(rows.values()):
         left = 0.0
@@ -114,6 +110,14 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def _picture(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure that is one plot."""
+    figure = _figure(width, height)
+    axes = figure.subplots()
+    _bare(axes)
+    return figure, axes
 
 
 def _distribution(axes: Axes, seconds: Sequence[float], title: str, what: str) -> None:
