@@ -89,6 +89,15 @@ class KVManager:
             for window, pool in zip(self._windows, self._pools, strict=True)
         )
 
+    def known_tokens(self, tokens: Sequence[int], salt: str = "") -> int:
+        """How many of these tokens a sequence opened now would find computed."""
+        if not self._sharing:
+            return 0
+        root = self._tree.root(salt)
+        known = len(self._known(tokens, root, 0)) * self._page_tokens
+        self._tree.prune(root)
+        return known
+
     def allocate(
         self, tokens: Sequence[int], salt: str | None = "", spare: int = 0
     ) -> SequencePages | None:

@@ -24,6 +24,10 @@ _NO_MATTER = (
     "packed_cache",
     "max_prefill_chunk",
     "max_prefill_beside_decodes",
+    "max_wait_seconds",
+    "tenant_weights",
+    "max_queued_requests",
+    "max_queued_tokens",
     "enable_prefix_caching",
     "seed",
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, get_args
 
 from vivace.core.errors import UsageError
-from vivace.core.kinds import is_integer
+from vivace.core.kinds import is_integer, is_number
 
 BackendChoice = Literal["auto", "cpu", "reference", "torch"]
 DTypeChoice = Literal["auto", "float32", "bfloat16"]
@@ -16,7 +17,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": get_args(DTypeChoice),
 }
 _COUNTS = ("max_num_seqs", "max_num_batched_tokens", "max_prefill_beside_decodes")
-_OPTIONAL_COUNTS = ("max_model_len", "threads", "kv_memory_bytes", "max_prefill_chunk")
+_OPTIONAL_COUNTS = (
+    "max_model_len",
+    "threads",
+    "kv_memory_bytes",
+    "max_prefill_chunk",
+    "max_queued_requests",
+    "max_queued_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,19 @@ class EngineConfig:
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
     max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode: fewer
         keep gaps between tokens short, more bring first tokens sooner.
+    max_wait_seconds: who waited that long for its turn is served in order of arrival, before any
+        priority, deadline or share; None is no bound.
+    tenant_weights: shares of the engine where tenants compete, such as alice=2,bob=0.5; whoever is
+        not named has 1.
+    max_queued_requests: further requests are refused while so many wait; None is no limit.
+    max_queued_tokens: requests are refused whose tokens would make those that wait more than this;
+        None is no limit.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.
 
     Raises:
-        UsageError: a choice is unknown, or a count is no integer of at least 1.
+        UsageError: a choice is unknown, a count is no integer of at least 1, or a wait or a weight
+            is no number above 0.
     """
 
     model: str | None = None
@@ -55,6 +71,10 @@ class EngineConfig:
     max_num_batched_tokens: int = 512
     max_prefill_chunk: int | None = None
     max_prefill_beside_decodes: int = 128
+    max_wait_seconds: float | None = 300.0
+    tenant_weights: str | None = None
+    max_queued_requests: int | None = None
+    max_queued_tokens: int | None = None
     enable_prefix_caching: bool = True
     seed: int = 0
 
@@ -68,3 +88,33 @@ class EngineConfig:
                 continue
             if not is_integer(value) or value < 1:
                 raise UsageError(f"{option} must be an integer of at least 1, got {value!r}.")
+        wait: Any = self.max_wait_seconds
+        if wait is not None and not (is_number(wait) and 0 < wait < inf):
+            raise UsageError(f"max_wait_seconds must be a number above 0, got {wait!r}.")
+        parse_weights(self.tenant_weights)
+
+
+def parse_weights(text: str | None) -> dict[str, float]:
+    """Weights by name from "alice=2,bob=0.5"; None is none.
+
+    Raises:
+        UsageError: a part is not a name and a number above 0, or a name comes twice.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(",") if text else []:
+        name, _, number = (word.strip() for word in part.rpartition("="))
+        weight = _positive(number)
+        if not name or weight is None or name in weights:
+            raise UsageError(
+                f"tenant_weights must be like alice=2,bob=0.5, each name once; {part!r} is not."
+            )
+        weights[name] = weight
+    return weights
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < inf else None

@@ -33,3 +33,15 @@ class RequestError(VivaceError):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class OverloadedError(VivaceError):
+    """The queue is full; the same request may be accepted later.
+
+    Attributes:
+        retry_after_seconds: when there will probably be a place.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds

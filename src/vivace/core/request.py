@@ -7,7 +7,7 @@ from typing import Literal
 
 from vivace.core.sampling import SamplingParams
 
-FinishReason = Literal["stop", "length", "abort", "error"]
+FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Request:
         deadline: seconds on the engine's clock, or None.
         index: which of the caller's n completions this is.
         cache_salt: prefixes are shared only among equal salts.
+        tenant: on whose account it runs; tenants share the engine by their weights.
+        drop_if_late: end it with the finish reason "deadline" once its deadline has passed;
+            otherwise the deadline only says which of equal priority runs first.
     """
 
     request_id: str
@@ -32,6 +35,8 @@ class Request:
     deadline: float | None = None
     index: int = 0
     cache_salt: str = ""
+    tenant: str = ""
+    drop_if_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Delta:
         stop_reason: the stop string or stop token id that ended it, as in vLLM.
         num_cached_tokens: prompt tokens found in the prefix cache.
         error: one sentence, when `finish_reason` is "error".
+        retry_after_seconds: set where that error is a full queue: when to try again.
     """
 
     request_id: str
@@ -64,11 +70,19 @@ class Delta:
     stop_reason: int | str | None = None
     num_cached_tokens: int = 0
     error: str | None = None
+    retry_after_seconds: float | None = None
 
     @staticmethod
-    def failed(request_id: str, error: str) -> Delta:
+    def failed(
+        request_id: str, error: str, retry_after_seconds: float | None = None
+    ) -> Delta:
         """The last delta of a request that ends by an error."""
-        return Delta(request_id, finish_reason="error", error=error)
+        return Delta(
+            request_id,
+            finish_reason="error",
+            error=error,
+            retry_after_seconds=retry_after_seconds,
+        )
 
 
 @dataclass

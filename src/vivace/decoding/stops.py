@@ -52,6 +52,11 @@ class OutputText:
         """Forget a request, known or not."""
         self._answers.pop(request_id, None)
 
+    def finish(self, request_id: str) -> str:
+        """Forget a request that is ended from outside; the text that was held back."""
+        answer = self._answers.pop(request_id)
+        return answer.held + _decode(answer, [], last=True)
+
     def advance(self, step: Step, picked: Sequence[Picked]) -> list[Advance]:
         """What each picked token adds and ends; `picked` belongs to `step.sampling`, in order.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, BatchLimits
 from vivace.cache.blocks import KVGroup, KVManager
-from vivace.core.config import EngineConfig
+from vivace.core.config import EngineConfig, parse_weights
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.decoding.sampler import Sampler
@@ -29,7 +29,7 @@ from vivace.formats.policy import PrecisionPolicy
 from vivace.hardware.machine import detect
 from vivace.models.decoder import Decoder
 from vivace.models.loader import load_decoder, model_spec
-from vivace.scheduler.config import SchedulerConfig
+from vivace.scheduler.config import PolicyConfig, SchedulerConfig
 from vivace.scheduler.scheduler import Scheduler
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -70,7 +70,7 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
     return EngineCore(
         info=info,
         kv=kv,
-        scheduler=Scheduler(_scheduling(config), kv),
+        scheduler=Scheduler(_scheduling(config), kv, _policies(config)),
         runner=runner,
         sampler=Sampler(
             info.eos_token_ids, config.seed, None if tokenizer is None else tokenizer.token_text
@@ -156,6 +156,15 @@ def _scheduling(config: EngineConfig) -> SchedulerConfig:
         config.max_num_batched_tokens,
         config.max_prefill_chunk,
         config.max_prefill_beside_decodes,
+    )
+
+
+def _policies(config: EngineConfig) -> PolicyConfig:
+    return PolicyConfig(
+        config.max_wait_seconds,
+        parse_weights(config.tenant_weights),
+        config.max_queued_requests,
+        config.max_queued_tokens,
     )
 
 

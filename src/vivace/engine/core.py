@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,7 @@ class EngineCore:
 
         Raises:
             RequestError: it can never fit; the engine is unharmed.
+            OverloadedError: the queue is full.
         """
         self.scheduler.add(request)
         self._text.add(request)
@@ -66,7 +68,10 @@ class EngineCore:
         A request that fails gets its error as its last delta; the others go on.
         """
         started = time.perf_counter()
+        late = self._drop_late()
         step = self.scheduler.schedule()
+        if not step.sequences:
+            return late
         try:
             deltas = self._advance(step)
         except InvalidLogitsError as error:
@@ -77,7 +82,7 @@ class EngineCore:
             deltas = self._fail([one.request.request_id for one in step.sequences], error)
         self._steps += 1
         self._step_seconds += time.perf_counter() - started
-        return deltas
+        return late + deltas
 
     def _advance(self, step: Step) -> list[Delta]:
         logits = self._runner.run(step)
@@ -88,6 +93,13 @@ class EngineCore:
             if delta.finish_reason is not None:
                 self._text.remove(delta.request_id)
         return deltas
+
+    def _drop_late(self) -> list[Delta]:
+        """Ends of requests that are late, with the text that waited for more."""
+        return [
+            replace(delta, text=self._text.finish(delta.request_id))
+            for delta in self.scheduler.drop_late()
+        ]
 
     def _fail(self, request_ids: Sequence[str], error: Exception) -> list[Delta]:
         """End these requests; what the step computed of others is computed again."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from vivace.core.errors import RequestError
+from vivace.core.errors import OverloadedError, RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineStats
 from vivace.engine.core import EngineCore
@@ -77,6 +77,9 @@ def _handle(core: EngineCore, message: Add | Abort | AskStats, channel: Channel)
             core.add(message.request)
         except RequestError as error:
             channel.send([Delta.failed(message.request.request_id, str(error))])
+        except OverloadedError as error:
+            wait = error.retry_after_seconds
+            channel.send([Delta.failed(message.request.request_id, str(error), wait)])
     elif isinstance(message, Abort):
         core.abort(message.request_id)
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vivace.core.errors import UsageError
 
@@ -42,11 +43,29 @@ class SchedulerConfig:
         )
 
 
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Whose turn it is, and how many may queue for it.
+
+    Attributes:
+        max_wait_seconds: who waited that long is served in order of arrival; None is no bound.
+        tenant_weights: shares of the engine; a tenant that is not in it has weight 1.
+        max_queued_requests: requests that wait; None is no limit.
+        max_queued_tokens: uncomputed tokens of the requests that wait; None is no limit.
+    """
+
+    max_wait_seconds: float | None = 300.0
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
+    max_queued_requests: int | None = None
+    max_queued_tokens: int | None = None
+
+
 @dataclass
 class SchedulerCounters:
     """Counts since start. What is computed again after a preemption counts once.
 
     Attributes:
+        preemptions: seats lost, with or without pages.
         prompt_tokens: of requests that drew a first token.
         prefix_query_tokens: prompt tokens looked up in the prefix cache.
         prefix_hit_tokens: those of them found there.

@@ -2,27 +2,57 @@
 
 There are no phases: a sequence runs "tokens known minus tokens computed", cut to one token budget
 per step (continuous batching: Yu et al., Orca, OSDI 2022; chunked prefill beside decodes: Agrawal
-et al., Sarathi-Serve, OSDI 2024). Where pages run out, the last in rank is preempted and computed
-again later (recompute preemption: Kwon et al., PagedAttention, SOSP 2023).
+et al., Sarathi-Serve, OSDI 2024). Whose turn it is says order.py, who gives way preemption.py. Who
+loses its seat keeps its pages until they are needed, and is computed again later where they were
+(recompute preemption: Kwon et al., PagedAttention, SOSP 2023).
 
-Why it always progresses: the first running sequence may preempt all others, and `add` refuses
-what does not fit alone; with none running every page is available to the first waiting one.
+Why it always progresses: the first running sequence may take the pages of all others, and `add`
+refuses what does not fit alone; with none running every page is available to the first waiting one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import inf
 
 from vivace.cache.blocks import KVManager
 from vivace.cache.prefix import IntegrityError
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
-from vivace.scheduler.config import SchedulerConfig, SchedulerCounters
-from vivace.scheduler.queue import Policy, RankedQueue, first_come_first_served
+from vivace.scheduler.admission import Admission, Estimate, MeasuredThroughput
+from vivace.scheduler.aging import Aging
+from vivace.scheduler.budget import FixedBudget, TokenBudget
+from vivace.scheduler.config import PolicyConfig, SchedulerConfig, SchedulerCounters
+from vivace.scheduler.fair_share import FairShare
+from vivace.scheduler.order import Order
+from vivace.scheduler.preemption import Preemption, first_to_give_pages
+from vivace.scheduler.prefix_first import PrefixFirst
 from vivace.scheduler.sequence import Sequence
 
-__all__ = ["Scheduler", "SchedulerConfig"]
+__all__ = ["PolicyConfig", "Scheduler", "SchedulerConfig"]
+
+
+@dataclass
+class _Turn:
+    """A step in the making.
+
+    Attributes:
+        order: everybody, first in rank first.
+        left: tokens of the budget not given out.
+        chosen: who has its share; all of them are seated.
+        closed: somebody was refused: nobody behind it may start before it.
+        refused: (priority, tenant) of those for whom nobody gives way.
+    """
+
+    now: float
+    order: list[Sequence]
+    left: int
+    chosen: list[ScheduledSequence] = field(default_factory=list)
+    closed: bool = False
+    refused: set[tuple[int, str]] = field(default_factory=set)
 
 
 class Scheduler:
@@ -33,23 +63,48 @@ class Scheduler:
     Args:
         config: the limits of a step.
         kv: the pages; the scheduler is their only user.
-        policy: who runs first, and who is preempted last.
+        policies: whose turn it is, and how many may wait for it; None is the defaults.
+        clock: seconds; that of the requests' deadlines.
+        budget: tokens of each step; None is fixed by `config`.
+        estimate: seconds to compute so many tokens; None goes by the recent steps.
     """
 
     def __init__(
-        self, config: SchedulerConfig, kv: KVManager, policy: Policy = first_come_first_served
+        self,
+        config: SchedulerConfig,
+        kv: KVManager,
+        policies: PolicyConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        budget: TokenBudget | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
+        policies = policies or PolicyConfig()
+        max_wait = policies.max_wait_seconds
+        aging = Aging(inf if max_wait is None else max_wait)
         self.counters = SchedulerCounters()
         self._kv = kv
-        self._policy = policy
-        self._config = config
+        self._clock = clock
+        self._budget = budget or FixedBudget(
+            config.max_num_batched_tokens, config.max_prefill_beside_decodes
+        )
+        self._shares = FairShare(policies.tenant_weights)
+        self._order = Order(aging, self._shares, PrefixFirst(kv))
+        self._preemption = Preemption(aging, self._shares)
+        self._aging = aging
+        self._throughput = MeasuredThroughput()
+        self._admission = Admission(
+            policies.max_queued_requests,
+            policies.max_queued_tokens,
+            estimate or self._throughput,
+        )
         self._max_running = config.max_running
         self._max_chunk = config.max_chunk
-        self._alive: dict[str, Sequence] = {}
-        self._waiting = RankedQueue()
-        self._running = RankedQueue()
+        self._alive: dict[str, Sequence] = {}  # in order of arrival
+        self._num_running = 0
         self._num_added = 0
-        self._refused: tuple[Sequence, int] | None = None  # and the pages returned by then
+        self._scheduled_at = 0.0
+        self._refused: tuple[Sequence, int, int] | None = None  # see `_allocate`
 
     @property
     def has_work(self) -> bool:
@@ -57,18 +112,105 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        return len(self._running)
+        return self._num_running
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        """Paused ones too."""
+        return len(self._alive) - self._num_running
 
     def add(self, request: Request) -> None:
         """Queue a request. `params.max_tokens` must be a number.
 
         Raises:
             RequestError: it can never fit in the KV pages, or its id is in use.
+            OverloadedError: the queue is full.
         """
+        self._check(request)
+        if self._admission.limited:
+            queued = [one.left for one in self._alive.values() if not one.seated]
+            self._admission.check(queued, len(request.prompt_token_ids))
+        self._alive[request.request_id] = Sequence(request, self._num_added, self._clock())
+        self._num_added += 1
+        self._shares.join(request.tenant)
+
+    def abort(self, request_id: str) -> bool:
+        """Forget a request and give back its pages now. False where the id is unknown."""
+        sequence = self._alive.get(request_id)
+        if sequence is None:
+            return False
+        self._remove(sequence)
+        return True
+
+    def drop_late(self) -> list[Delta]:
+        """End requests whose deadline passed and that asked for it; their last deltas. What they
+        have produced was delivered."""
+        now = self._clock()
+        late = [one for one in self._alive.values() if one.is_late(now)]
+        for sequence in late:
+            self._remove(sequence)
+        return [
+            Delta(
+                one.request.request_id,
+                finish_reason="deadline",
+                num_cached_tokens=one.num_cached_tokens,
+            )
+            for one in late
+        ]
+
+    def schedule(self) -> Step:
+        """Choose what to compute now; empty only when there is no work.
+
+        Everybody's turn comes in order: who runs gets its share, each at least one token, and who
+        waits may take a seat. The step refers to live token lists and block tables, which stay as
+        they are until `update`.
+        """
+        turn = self._begin(self._clock())
+        for sequence in turn.order:
+            if sequence.seated or self._take_seat(sequence, turn):
+                self._give_share(sequence, turn)
+        return Step(tuple(turn.chosen))
+
+    def update(
+        self, step: Step, picked: Iterable[Picked], advances: Iterable[Advance]
+    ) -> list[Delta]:
+        """Take in a step's results: append tokens, share full pages, finish and free.
+
+        Args:
+            picked: one for each sampling sequence that is still alive.
+            advances: likewise.
+        """
+        tokens = {one.request_id: one for one in picked}
+        texts = {one.request_id: one for one in advances}
+        deltas = []
+        self._throughput.observe(step.num_tokens, self._clock() - self._scheduled_at)
+        for scheduled in step.sequences:
+            request_id = scheduled.request.request_id
+            sequence = self._alive.get(request_id)
+            # aborted since; its id may even stand for another request by now
+            if sequence is None or sequence.tokens is not scheduled.token_ids:
+                continue
+            assert sequence.pages is not None
+            end = scheduled.start + scheduled.count
+            self._kv.commit(sequence.pages, end)
+            self._shares.charge(sequence, scheduled.start, end, int(scheduled.samples))
+            if scheduled.samples:
+                deltas.append(self._append(sequence, tokens[request_id], texts[request_id]))
+        return deltas
+
+    def check_integrity(self) -> None:
+        """Raises IntegrityError if pages or sequences are lost, or counted wrong."""
+        self._kv.check_integrity()
+        alive = self._alive.values()
+        if sum(one.seated for one in alive) != self._num_running:
+            raise IntegrityError("Seats are counted wrong.")
+        if any(one.seated and one.pages is None for one in alive):
+            raise IntegrityError("A sequence runs without pages.")
+        holders = [one.pages for one in alive if one.pages is not None]
+        if set(holders) != self._kv.live_sequences() or len(set(holders)) != len(holders):
+            raise IntegrityError("Pages are held for a sequence that is gone, or for two.")
+
+    def _check(self, request: Request) -> None:
         max_tokens = request.params.max_tokens
         if request.request_id in self._alive:
             raise RequestError(f"request_id {request.request_id!r} is in use.", "request_id")
@@ -83,100 +225,56 @@ class Scheduler:
                 f"{max_tokens} need more than all KV pages; lower them or raise the KV memory.",
                 "max_tokens",
             )
-        sequence = Sequence(request, self._policy(request, self._num_added))
-        self._num_added += 1
-        self._alive[request.request_id] = sequence
-        self._waiting.push(sequence)
 
-    def abort(self, request_id: str) -> bool:
-        """Forget a request and give back its pages now. False where the id is unknown."""
-        sequence = self._alive.get(request_id)
-        if sequence is None:
+    def _begin(self, now: float) -> _Turn:
+        self._scheduled_at = now
+        decoding = sum(sequence.decodes for sequence in self._alive.values())
+        budget = self._budget.tokens(decoding, self._num_running, now)
+        order = self._order.arrange(self._alive.values(), now)
+        return _Turn(now, order, max(budget, self._num_running))
+
+    def _take_seat(self, sequence: Sequence, turn: _Turn) -> bool:
+        """Let a waiting sequence run: on a free seat, or on that of one who must give way."""
+        unserved = self._num_running - len(turn.chosen)  # one token is kept for each of these
+        full = self._num_running >= self._max_running or turn.left <= unserved
+        victim = self._victim(sequence, turn) if full else None
+        if full and victim is None:
+            turn.closed = turn.closed or self._aging.aged(sequence, turn.now)
             return False
-        self._remove(sequence)
+        if sequence.pages is None and (turn.closed or not self._open(sequence, turn)):
+            turn.closed = True
+            return False
+        if victim is not None and victim.seated:
+            self._pause(victim)
+        sequence.sit(turn.now)
+        self._num_running += 1
         return True
 
-    def schedule(self) -> Step:
-        """Choose what to compute now; empty only when there is no work.
+    def _victim(self, sequence: Sequence, turn: _Turn) -> Sequence | None:
+        kind = (sequence.request.priority, sequence.request.tenant)
+        if turn.closed or kind in turn.refused:
+            return None
+        victim = self._preemption.victim(sequence, turn.order, turn.now)
+        if victim is None:
+            turn.refused.add(kind)
+        return victim
 
-        Running sequences come first, each with at least one token, then waiting ones. The step
-        refers to live token lists and block tables, which stay as they are until `update`.
-        """
-        budget = self._step_budget()
-        chosen = self._continue_running(budget)
-        self._admit(chosen, budget)
-        return Step(tuple(chosen))
-
-    def update(
-        self, step: Step, picked: Iterable[Picked], advances: Iterable[Advance]
-    ) -> list[Delta]:
-        """Take in a step's results: append tokens, share full pages, finish and free.
-
-        Args:
-            picked: one for each sampling sequence that is still alive.
-            advances: likewise.
-        """
-        tokens = {one.request_id: one for one in picked}
-        texts = {one.request_id: one for one in advances}
-        deltas = []
-        for scheduled in step.sequences:
-            request_id = scheduled.request.request_id
-            sequence = self._alive.get(request_id)
-            # aborted since; its id may even stand for another request by now
-            if sequence is None or sequence.tokens is not scheduled.token_ids:
-                continue
-            assert sequence.pages is not None
-            self._kv.commit(sequence.pages, scheduled.start + scheduled.count)
-            if scheduled.samples:
-                deltas.append(self._append(sequence, tokens[request_id], texts[request_id]))
-        return deltas
-
-    def check_integrity(self) -> None:
-        """Raises IntegrityError if pages or sequences are lost, or counted wrong."""
-        self._kv.check_integrity()
-        alive = {*self._waiting, *self._running}
-        if alive != set(self._alive.values()):
-            raise IntegrityError("A sequence is neither waiting nor running.")
-        if any(sequence.pages is not None for sequence in self._waiting):
-            raise IntegrityError("A waiting sequence holds pages.")
-        if {sequence.pages for sequence in self._running} != self._kv.live_sequences():
-            raise IntegrityError("Pages are held for a sequence that does not run.")
-
-    def _step_budget(self) -> int:
-        """Tokens of the next step; less prefill where it would keep others from decoding."""
-        config, running = self._config, self._running
-        decoding = sum(sequence.decodes for sequence in running)
-        if not decoding:
-            return config.max_num_batched_tokens
-        mixed = max(decoding + config.max_prefill_beside_decodes, len(running))
-        return min(config.max_num_batched_tokens, mixed)
-
-    def _continue_running(self, budget: int) -> list[ScheduledSequence]:
-        running = self._running
-        chosen: list[ScheduledSequence] = []
-        while len(chosen) < len(running):  # preemption takes from the end of `running`
-            index = len(chosen)
-            later = len(running) - index - 1  # one token is kept for each of these
-            scheduled = self._continue(running[index], budget - later)
-            if scheduled is not None:
-                chosen.append(scheduled)
-                budget -= scheduled.count
-        return chosen
-
-    def _continue(self, sequence: Sequence, allowance: int) -> ScheduledSequence | None:
-        """The sequence's share of the step; None if it had to be preempted itself."""
-        pages = sequence.pages
-        assert pages is not None
+    def _give_share(self, sequence: Sequence, turn: _Turn) -> None:
+        """The sequence's tokens of this step; none where it had to give up its own pages."""
+        assert sequence.pages is not None
+        others = self._num_running - len(turn.chosen) - 1
         if not sequence.decodes:
-            self._count_hit(sequence, self._kv.catch_up(pages))
+            self._count_hit(sequence, self._kv.catch_up(sequence.pages))
         while True:
-            scheduled = self._plan(sequence, allowance)
+            scheduled = self._plan(sequence, turn.left - others)
             if scheduled is not None:
-                return scheduled
-            victim = self._running.pop(-1)
-            self._preempt(victim)
-            if victim is sequence:
-                return None
+                turn.chosen.append(scheduled)
+                turn.left -= scheduled.count
+                return
+            giver = first_to_give_pages(turn.order)
+            self._give_up_pages(giver)
+            if giver is sequence:
+                return
 
     def _plan(self, sequence: Sequence, allowance: int) -> ScheduledSequence | None:
         """As many tokens as allowed and as there are pages for; None for none."""
@@ -190,29 +288,25 @@ class Scheduler:
             sequence.request, sequence.tokens, start, end - start, pages.tables, end == known
         )
 
-    def _admit(self, chosen: list[ScheduledSequence], budget: int) -> None:
-        """Start waiting sequences in order, while there are tokens, seats and pages."""
-        budget -= sum(scheduled.count for scheduled in chosen)
-        while budget and self._waiting and len(self._running) < self._max_running:
-            sequence = self._waiting[0]
-            if not self._open(sequence):
-                return
-            self._waiting.pop(0)
-            self._running.push(sequence)
-            scheduled = self._plan(sequence, budget)
-            assert scheduled is not None  # `_open` made sure
-            chosen.append(scheduled)
-            budget -= scheduled.count
+    def _open(self, sequence: Sequence, turn: _Turn) -> bool:
+        """Give a waiting sequence its shared pages, if all its known tokens will fit once those
+        have given up theirs who must."""
+        while not self._allocate(sequence):
+            giver = self._preemption.giver(sequence, turn.order, turn.now)
+            if giver is None:
+                return False
+            self._give_up_pages(giver)
+        return True
 
-    def _open(self, sequence: Sequence) -> bool:
-        """Give a waiting sequence its shared pages, if all its known tokens will fit."""
-        kv, running = self._kv, len(self._running)
-        if self._refused == (sequence, kv.pages_returned):
-            return False
+    def _allocate(self, sequence: Sequence) -> bool:
+        kv, running = self._kv, self._num_running
         # each running sequence may need a page soon: without these the newcomer is soon preempted
+        attempt = (sequence, kv.pages_returned, running)
+        if self._refused == attempt:
+            return False  # nothing has changed since
         pages = kv.allocate(sequence.tokens, sequence.request.cache_salt, spare=running)
         if pages is None:
-            self._refused = (sequence, kv.pages_returned)
+            self._refused = attempt
             return False
         sequence.pages = pages
         if not sequence.preempted:
@@ -225,12 +319,18 @@ class Scheduler:
             sequence.num_cached_tokens += num_tokens
             self.counters.prefix_hit_tokens += num_tokens
 
-    def _preempt(self, sequence: Sequence) -> None:
-        """Back to its place in the queue, with its tokens and without pages."""
-        self._close(sequence)
-        sequence.preempted = True
+    def _pause(self, sequence: Sequence) -> None:
+        """Its seat goes to another; its tokens, its pages and its place in the order stay."""
+        sequence.stand(self._scheduled_at)
+        self._num_running -= 1
         self.counters.preemptions += 1
-        self._waiting.push(sequence)
+
+    def _give_up_pages(self, sequence: Sequence) -> None:
+        """The one place where a preempted sequence loses its pages: it is computed again later."""
+        if sequence.seated:
+            self._pause(sequence)
+        sequence.preempted = True
+        self._close(sequence)
 
     def _append(self, sequence: Sequence, picked: Picked, advance: Advance) -> Delta:
         if len(sequence.tokens) == len(sequence.request.prompt_token_ids):
@@ -251,10 +351,9 @@ class Scheduler:
 
     def _remove(self, sequence: Sequence) -> None:
         del self._alive[sequence.request.request_id]
-        if sequence.pages is None:
-            self._waiting.remove(sequence)
-        else:
-            self._running.remove(sequence)
+        self._shares.leave(sequence.request.tenant)
+        self._num_running -= sequence.seated
+        if sequence.pages is not None:
             self._close(sequence)
 
     def _close(self, sequence: Sequence) -> None:

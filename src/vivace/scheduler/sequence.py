@@ -3,35 +3,64 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from vivace.cache.blocks import SequencePages
 from vivace.core.request import Request
 
-Rank: TypeAlias = tuple[float, ...]
-
 
 @dataclass(eq=False)
 class Sequence:
-    """Attributes:
-    rank: lower runs earlier and is preempted later.
-    tokens: every known token, prompt then output. Steps refer to this very list.
-    pages: what it holds while it runs; None while it waits.
-    admitted: whether it ran before; what is found in the cache after a preemption is no hit.
-    num_cached_tokens: prompt tokens found in the prefix cache.
+    """It runs with a seat and pages, is paused with pages alone, and else waits with neither.
+
+    Attributes:
+        number: its place in the order of arrival.
+        waiting_since: when it began to be without a seat, in seconds on the scheduler's clock.
+        tokens: every known token, prompt then output. Steps refer to this very list.
+        pages: what it holds; None before it ran and after it gave them up.
+        seated: whether it has a token in every step.
+        preempted: whether it gave up pages; what is found in the cache afterwards is no hit.
+        num_cached_tokens: prompt tokens found in the prefix cache.
+        served: prompt tokens that its tenant was charged for, or that were found in the cache.
     """
 
     request: Request
-    rank: Rank
+    number: int
+    waiting_since: float
     tokens: list[int] = field(init=False)
     pages: SequencePages | None = None
+    seated: bool = False
     preempted: bool = False
     num_cached_tokens: int = 0
+    served: int = 0
+    _waited_before: float = 0.0
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt_token_ids)
 
     @property
+    def left(self) -> int:
+        """Known tokens that are not computed."""
+        return len(self.tokens) - (0 if self.pages is None else self.pages.computed)
+
+    @property
     def decodes(self) -> bool:
         """Whether it runs, and one token of it is left to compute."""
-        return self.pages is not None and len(self.tokens) - self.pages.computed == 1
+        return self.seated and self.left == 1
+
+    def waited(self, now: float) -> float:
+        """Seconds without a seat, all in all; it never falls."""
+        return self._waited_before + (0.0 if self.seated else now - self.waiting_since)
+
+    def sit(self, now: float) -> None:
+        assert self.pages is not None
+        self._waited_before = self.waited(now)
+        self.seated = True
+
+    def stand(self, now: float) -> None:
+        self.seated = False
+        self.waiting_since = now
+
+    def is_late(self, now: float) -> bool:
+        """Whether it is to be ended because its deadline passed."""
+        deadline = self.request.deadline
+        return self.request.drop_if_late and deadline is not None and now > deadline

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
@@ -24,6 +23,7 @@ from vivace.serve.generation import Generation
 from vivace.serve.prompts import Prompts
 from vivace.serve.sampling import asked_max_tokens, chat_params, completion_params
 from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
+from vivace.serve.standing import tenant_of, with_standing
 from vivace.serve.streaming import DONE, EventStream, event, while_connected
 
 MAX_CHOICES_PER_CALL = 1024
@@ -54,13 +54,13 @@ class Answerer:
     async def completion(self, http: Request, body: CompletionBody) -> Response:
         params = completion_params(body, self._info.default_params)
         prompts = await self._prompts.completion(body)
-        call = self._call(f"cmpl-{uuid4().hex}", body, prompts, params)
+        call = self._call(f"cmpl-{uuid4().hex}", body, prompts, params, tenant_of(http, body))
         return await self._respond(http, bool(body.stream), CompletionFormat(call))
 
     async def chat(self, http: Request, body: ChatBody) -> Response:
         params = chat_params(body, self._info.default_params)
         prompt = await self._prompts.chat(body)
-        call = self._call(f"chatcmpl-{uuid4().hex}", body, [prompt], params)
+        call = self._call(f"chatcmpl-{uuid4().hex}", body, [prompt], params, tenant_of(http, body))
         return await self._respond(http, bool(body.stream), ChatFormat(call))
 
     def _call(
@@ -69,6 +69,7 @@ class Answerer:
         body: GenerationBody,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams,
+        tenant: str,
     ) -> Call:
         if len(prompts) * params.n > MAX_CHOICES_PER_CALL:
             raise RequestError(
@@ -79,7 +80,7 @@ class Answerer:
         for prompt in prompts:
             _check_room(self._info, prompt, asked_max_tokens(body))
         requests = [
-            replace(request, priority=body.priority or 0, cache_salt=body.cache_salt or "")
+            with_standing(request, body, tenant)
             for place, prompt in enumerate(prompts)
             for request in fan_out(self._info, f"{call_id}-{place}", prompt, params)
         ]

@@ -48,6 +48,7 @@ def create_app(
     guards = [] if options.api_key is None else [Depends(_KeyCheck(options.api_key))]
     app.include_router(_models(name, info), dependencies=guards)
     app.include_router(_answers(answerer, name, options.max_body_bytes), dependencies=guards)
+    app.state.drain = generation.drain
     return app
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +16,7 @@ from vivace.core.errors import CapacityError, RequestError, VivaceError
 
 TYPES = {
     401: "authentication_error",
+    429: "rate_limit_error",
     500: "server_error",
     503: "service_unavailable_error",
 }
@@ -27,15 +30,30 @@ class ApiError(Exception):
         status: the HTTP status.
         param: the offending parameter, when there is one.
         code: a name for programs, such as "model_not_found".
+        headers: sent along, where the answer has not begun.
     """
 
     def __init__(
-        self, status: int, message: str, param: str | None = None, code: str | None = None
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.param = param
         self.code = code
+        self.headers = headers
+
+
+def overloaded(message: str, retry_after_seconds: float) -> ApiError:
+    """The queue is full. Retry-After is whole seconds (RFC 9110, 10.2.3)."""
+    seconds = max(1, math.ceil(retry_after_seconds))
+    return ApiError(
+        429, message, code="engine_overloaded", headers={"retry-after": str(seconds)}
+    )
 
 
 def error_body(error: ApiError) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from vivace.core.errors import VivaceError
 from vivace.core.request import Delta, Request
-from vivace.serve.errors import ApiError
+from vivace.serve.errors import ApiError, overloaded
 from vivace.serve.interfaces import Engine
 from vivace.serve.metrics import ServerMetrics
 
@@ -19,9 +19,19 @@ class Generation:
     def __init__(self, engine: Engine, metrics: ServerMetrics) -> None:
         self._engine = engine
         self._metrics = metrics
+        self._draining = False
+
+    def drain(self) -> None:
+        """Take no further calls; those that have begun go on."""
+        self._draining = True
 
     async def check_health(self) -> None:
-        """Raises ApiError (503) where the engine is dead or hung."""
+        """Raises ApiError (503) where the engine is dead or hung, or the server is stopping."""
+        if self._draining:
+            raise ApiError(503, "The server is stopping; ask another.", code="server_stopping")
+        await self._check_engine()
+
+    async def _check_engine(self) -> None:
         try:
             await self._engine.check_health()
         except VivaceError as error:
@@ -33,15 +43,16 @@ class Generation:
         Closing it early aborts what still runs.
 
         Raises:
-            ApiError: the engine failed (500) or is gone (503); the other requests are aborted.
+            ApiError: the engine failed (500), is gone (503) or its queue is full (429), or the
+                server is stopping (503); the other requests are aborted.
         """
         await self.check_health()
         streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])
         async with aclosing(streams) as deltas:
             async for place, delta in deltas:
                 if delta.finish_reason == "error":
-                    await self.check_health()
-                    raise ApiError(500, delta.error or "The engine failed on this request.")
+                    await self._check_engine()
+                    raise _failure(delta)
                 yield place, delta
 
     async def _single(
@@ -80,3 +91,10 @@ class Generation:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _failure(delta: Delta) -> ApiError:
+    message = delta.error or "The engine failed on this request."
+    if delta.retry_after_seconds is None:
+        return ApiError(500, message)
+    return overloaded(message, delta.retry_after_seconds)

@@ -33,7 +33,7 @@ REQUEST_SECONDS = _seconds(
 )
 TOKENS = tuple(factor * 10**power for power in range(6) for factor in (1, 2, 5))
 
-FINISH_REASONS: tuple[FinishReason, ...] = ("stop", "length", "abort", "error")
+FINISH_REASONS: tuple[FinishReason, ...] = ("stop", "length", "abort", "error", "deadline")
 
 
 class ServerMetrics:

@@ -133,6 +133,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._url = _url(listener)
+        self._drain: Callable[[], None] = app.state.drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -140,6 +141,7 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Finish what has begun and end; called again, end at once."""
+        self._drain()
         self.force_exit = self.should_exit
         self.should_exit = True
 

@@ -1,0 +1,76 @@
+"""How long the queue may grow, and when somebody who was sent away should come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from vivace.core.errors import OverloadedError
+
+Estimate: TypeAlias = Callable[[int], float]  # tokens to compute -> seconds
+
+MIN_RETRY_SECONDS = 0.1
+
+
+class Admission:
+    """Refuses what would make the queue too long. An empty queue takes a request of any size.
+
+    Args:
+        max_requests: in the queue; None is no limit.
+        max_tokens: uncomputed tokens of those in the queue; None is no limit.
+        estimate: seconds that it takes to compute so many tokens of the queue.
+    """
+
+    def __init__(
+        self, max_requests: int | None, max_tokens: int | None, estimate: Estimate
+    ) -> None:
+        self._max_requests = max_requests
+        self._max_tokens = max_tokens
+        self._estimate = estimate
+
+    @property
+    def limited(self) -> bool:
+        return self._max_requests is not None or self._max_tokens is not None
+
+    def check(self, queued: Sequence[int], num_tokens: int) -> None:
+        """Args:
+            queued: uncomputed tokens of each request in the queue, in their order.
+            num_tokens: those of the one that comes.
+
+        Raises:
+            OverloadedError: there is no place; it says when there will be one.
+        """
+        if not queued:
+            return
+        excess = 0  # tokens that must leave the queue first
+        if self._max_requests is not None and len(queued) >= self._max_requests:
+            excess = sum(queued[: len(queued) - self._max_requests + 1])
+        if self._max_tokens is not None:
+            excess = max(excess, sum(queued) + num_tokens - self._max_tokens)
+        if excess > 0:
+            seconds = max(self._estimate(excess), MIN_RETRY_SECONDS)
+            raise OverloadedError(
+                f"The queue is full with {len(queued)} requests and {sum(queued)} tokens; try "
+                f"again in {seconds:.1f} seconds.",
+                seconds,
+            )
+
+
+class MeasuredThroughput:
+    """An `Estimate` by the tokens that recent steps computed in a second."""
+
+    KEPT = 0.98  # of what was measured before, in each step: about the last fifty count
+    FIRST_GUESS = 1.0  # seconds, before anything is measured
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+        self._seconds = 0.0
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        self._tokens = self.KEPT * self._tokens + tokens
+        self._seconds = self.KEPT * self._seconds + seconds
+
+    def __call__(self, tokens: int) -> float:
+        if not self._tokens:
+            return self.FIRST_GUESS
+        return tokens * self._seconds / self._tokens

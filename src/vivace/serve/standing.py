@@ -1,0 +1,43 @@
+"""Where a call stands among others: its priority, its tenant and its deadline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+
+from starlette.requests import Request
+
+from vivace.core.errors import RequestError
+from vivace.core.request import Request as EngineRequest
+from vivace.serve.schemas import GenerationBody
+
+
+def tenant_of(http: Request, body: GenerationBody) -> str:
+    """Who shares the engine with others: `user` (OpenAI's newer `safety_identifier` says the
+    same), or else the API key, or else nobody in particular. A key is told by its digest, so that
+    it is kept nowhere."""
+    named = body.user or body.safety_identifier
+    if named:
+        return named
+    key = http.headers.get("authorization")
+    return f"key-{sha256(key.encode()).hexdigest()[:16]}" if key else ""
+
+
+def with_standing(request: EngineRequest, body: GenerationBody, tenant: str) -> EngineRequest:
+    """The request with what the body says of its turn. A `timeout` in seconds from its arrival
+    ends it with the finish reason "deadline", unless `drop_if_late` is false.
+
+    Raises:
+        RequestError: drop_if_late comes without timeout.
+    """
+    timeout = body.timeout
+    if timeout is None and body.drop_if_late is not None:
+        raise RequestError("drop_if_late needs timeout.", "drop_if_late")
+    return replace(
+        request,
+        priority=body.priority or 0,
+        cache_salt=body.cache_salt or "",
+        tenant=tenant,
+        deadline=None if timeout is None else request.arrival + timeout,
+        drop_if_late=timeout is not None and body.drop_if_late is not False,
+    )
