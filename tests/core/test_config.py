@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivace.core.config import EngineConfig
+from vivace.core.config import EngineConfig, parse_weights
 from vivace.core.errors import UsageError
 
 pytestmark = pytest.mark.tiny
@@ -20,6 +20,8 @@ COUNTS = (
     "max_prefill_chunk",
     "max_prefill_beside_decodes",
     "kv_memory_bytes",
+    "max_queued_requests",
+    "max_queued_tokens",
 )
 
 
@@ -47,3 +49,20 @@ def test_choices_are_listed(option: str, value: str) -> None:
 
 def test_numpy_integers_are_integers() -> None:
     EngineConfig(threads=np.int64(2), max_model_len=np.int32(9))  # type: ignore[arg-type]
+
+
+def test_weights_are_numbers_by_name() -> None:
+    assert parse_weights("alice=2, a=b=0.5") == {"alice": 2.0, "a=b": 0.5}
+    assert parse_weights(None) == {}
+
+
+@pytest.mark.parametrize("text", ["alice", "=2", "a=0", "a=nan", "a=1,a=2", "a=1,"])
+def test_other_weights_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="^tenant_weights must be like"):
+        EngineConfig(tenant_weights=text)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "9", True])
+def test_a_wait_is_a_number_above_zero(seconds: Any) -> None:
+    with pytest.raises(UsageError, match="^max_wait_seconds must be a number above 0"):
+        EngineConfig(max_wait_seconds=seconds)

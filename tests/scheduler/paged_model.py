@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from vivace.cache.blocks import KVGroup, KVManager
 from vivace.core.request import Delta, FinishReason, Request
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
-from vivace.scheduler.scheduler import Scheduler, SchedulerConfig
+from vivace.scheduler.scheduler import PolicyConfig, Scheduler, SchedulerConfig
 
 PAGE = 16
 VOCAB = 50
@@ -89,13 +89,22 @@ class Engine:
         groups: the KV groups.
         config: the limits of a step.
         sharing: whether prefixes are shared.
+        policies: whose turn it is.
+
+    Attributes:
+        now: the clock; each step takes a second.
     """
 
     def __init__(
-        self, groups: Sequence[KVGroup], config: SchedulerConfig, sharing: bool = True
+        self,
+        groups: Sequence[KVGroup],
+        config: SchedulerConfig,
+        sharing: bool = True,
+        policies: PolicyConfig | None = None,
     ) -> None:
+        self.now = 0.0
         self.kv = KVManager(groups, PAGE, sharing)
-        self.scheduler = Scheduler(config, self.kv)
+        self.scheduler = Scheduler(config, self.kv, policies, clock=lambda: self.now)
         self.output: dict[str, list[int]] = {}
         self.last: dict[str, Delta] = {}
         self.steps = 0
@@ -107,6 +116,11 @@ class Engine:
         for request in requests:
             self.scheduler.add(request)
             self.output[request.request_id] = []
+
+    def drop_late(self) -> list[Delta]:
+        deltas = self.scheduler.drop_late()
+        self.last.update((delta.request_id, delta) for delta in deltas)
+        return deltas
 
     def schedule(self) -> Step:
         step = self.scheduler.schedule()
@@ -142,6 +156,7 @@ class Engine:
             self.output[delta.request_id].extend(delta.token_ids)
             self.last[delta.request_id] = delta
         self.steps += 1
+        self.now += 1.0
         self.computed += step.num_tokens
         return deltas
 
