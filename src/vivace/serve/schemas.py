@@ -154,7 +154,7 @@ class GenerationBody(Body):
     min_tokens: Int64 | None = None
 
     priority: Int64 | None = None
-    timeout: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
     drop_if_late: bool | None = None
     cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
     return_token_ids: bool | None = None
