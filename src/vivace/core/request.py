@@ -73,9 +73,7 @@ class Delta:
     retry_after_seconds: float | None = None
 
     @staticmethod
-    def failed(
-        request_id: str, error: str, retry_after_seconds: float | None = None
-    ) -> Delta:
+    def failed(request_id: str, error: str, retry_after_seconds: float | None = None) -> Delta:
         """The last delta of a request that ends by an error."""
         return Delta(
             request_id,
