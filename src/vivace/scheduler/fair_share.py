@@ -81,9 +81,7 @@ class FairShare:
         return mine <= (seats.get(other, 0) - 1) / self._weight(other)
 
     def _cost(self, tenant: str, prompt_tokens: int, output_tokens: int) -> float:
-        return (
-            PROMPT_COST * prompt_tokens + OUTPUT_COST * output_tokens
-        ) / self._weight(tenant)
+        return (PROMPT_COST * prompt_tokens + OUTPUT_COST * output_tokens) / self._weight(tenant)
 
     def _weight(self, tenant: str) -> float:
         return self._weights.get(tenant, 1.0)

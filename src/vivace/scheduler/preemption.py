@@ -32,9 +32,7 @@ class Preemption:
                 return other
         return None
 
-    def giver(
-        self, sequence: Sequence, order: SequenceOf[Sequence], now: float
-    ) -> Sequence | None:
+    def giver(self, sequence: Sequence, order: SequenceOf[Sequence], now: float) -> Sequence | None:
         """Who gives up pages so that `sequence` can start: the last paused one behind it, or else
         its `victim`."""
         for other in reversed(order):

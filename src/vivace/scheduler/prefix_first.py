@@ -40,6 +40,4 @@ class PrefixFirst:
         return keys
 
     def _look_up(self, sequence: Sequence) -> int:
-        return self._kv.known_tokens(
-            sequence.tokens[:PROBED_TOKENS], sequence.request.cache_salt
-        )
+        return self._kv.known_tokens(sequence.tokens[:PROBED_TOKENS], sequence.request.cache_salt)

@@ -51,9 +51,7 @@ class ApiError(Exception):
 def overloaded(message: str, retry_after_seconds: float) -> ApiError:
     """The queue is full. Retry-After is whole seconds (RFC 9110, 10.2.3)."""
     seconds = max(1, math.ceil(retry_after_seconds))
-    return ApiError(
-        429, message, code="engine_overloaded", headers={"retry-after": str(seconds)}
-    )
+    return ApiError(429, message, code="engine_overloaded", headers={"retry-after": str(seconds)})
 
 
 def error_body(error: ApiError) -> dict[str, Any]:
