@@ -58,11 +58,11 @@ def test_weights_are_numbers_by_name() -> None:
 
 @pytest.mark.parametrize("text", ["alice", "=2", "a=0", "a=nan", "a=1,a=2", "a=1,"])
 def test_other_weights_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="^tenant_weights must be like"):
+    with pytest.raises(UsageError, match=r"^tenant_weights must be like"):
         EngineConfig(tenant_weights=text)
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "9", True])
 def test_a_wait_is_a_number_above_zero(seconds: Any) -> None:
-    with pytest.raises(UsageError, match="^max_wait_seconds must be a number above 0"):
+    with pytest.raises(UsageError, match=r"^max_wait_seconds must be a number above 0"):
         EngineConfig(max_wait_seconds=seconds)
