@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.serve.process import url_of
+from vivace.bench.simulate.profile import Profile, write_profile
+from vivace.cache.blocks import KVGroup
+from vivace.scheduler.config import SchedulerConfig
+from vivace.scheduler.step_time import GUESS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -71,6 +75,8 @@ def test_vivace_command_lines_parse(line: list[str], monkeypatch: pytest.MonkeyP
         "vivace.serve.server.run",
         "vivace.bench.serving.measure_serving",
         "vivace.bench.startup.measure_startup",
+        "vivace.bench.simulate.profile.read_profile",
+        "vivace.bench.simulate.trace.read_trace",
         "vivace.backends.cpu.cache_folder.CacheFolder",
     ):
         monkeypatch.setattr(name, reached)
@@ -123,14 +129,21 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Holds the data set that the documents describe; commands may write into it."""
-    (rows,) = (
+    """Holds the data set and the trace that the documents describe, and a profile; commands may
+    write into it."""
+    prompts, trace = (
         body
         for document in DOCUMENTS
         for kind, body in FENCE.findall(document.read_text())
         if kind == "jsonl"
     )
-    (tmp_path / "prompts.jsonl").write_text(rows)
+    (tmp_path / "prompts.jsonl").write_text(prompts)
+    (tmp_path / "trace.jsonl").write_text(trace)
+    groups, limits = (KVGroup(400),), SchedulerConfig()
+    write_profile(
+        tmp_path / "engine.json",
+        Profile("vivace-mini", 1000, 2048, 16, groups, True, limits, GUESS),
+    )
     return tmp_path
 
 

@@ -49,8 +49,8 @@ def test_every_engine_field_can_be_set() -> None:
         "folder --backend reference --dtype float32 --max-model-len 99 --threads 2 "
         "--kv-memory 1.5GiB --max-num-seqs 3 --max-num-batched-tokens 64 --no-prefix-caching "
         "--max-prefill-chunk 7 --max-prefill-beside-decodes 9 --quantize int8 --no-packed-cache "
-        "--max-wait-seconds 9.5 --tenant-weights a=2 --max-queued-requests 5 "
-        "--max-queued-tokens 900 --num-iters 5 --seed 9"
+        "--target-itl-ms 40.5 --target-ttft-ms 900 --max-wait-seconds 9.5 --tenant-weights a=2 "
+        "--max-queued-requests 5 --max-queued-tokens 900 --num-iters 5 --seed 9"
     )
     code, _, (config, plan, seed) = invoke(*line.split())
     assert code == 0

@@ -47,6 +47,14 @@ def test_choices_are_listed(option: str, value: str) -> None:
         EngineConfig(**wrong)
 
 
+@pytest.mark.parametrize("option", ["target_itl_ms", "target_ttft_ms"])
+@pytest.mark.parametrize("value", [0, -1.5, "8", True, float("nan"), float("inf")])
+def test_targets_are_numbers_above_0(option: str, value: object) -> None:
+    wrong: dict[str, Any] = {option: value}
+    with pytest.raises(UsageError, match=f"^{option} must be a number above 0, got"):
+        EngineConfig(**wrong)
+
+
 def test_numpy_integers_are_integers() -> None:
     EngineConfig(threads=np.int64(2), max_model_len=np.int32(9))  # type: ignore[arg-type]
 

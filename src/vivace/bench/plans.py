@@ -10,6 +10,7 @@ from typing import Literal
 from vivace.core.errors import UsageError
 
 RampUpStrategy = Literal["linear", "exponential"]
+RouterName = Literal["round-robin", "least-loaded"]
 Endpoint = Literal["/v1/completions", "/v1/chat/completions"]
 
 
@@ -52,6 +53,45 @@ class StartupPlan:
 
     input_len: int = 32
     num_iters: int = 5
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """Attributes:
+    num_iters: times that every shape of step is run.
+    context: longest prompt; longer ones are predicted.
+    """
+
+    num_iters: int = 2
+    context: int = 1024
+
+
+@dataclass(frozen=True)
+class SimulationPlan:
+    """A fleet, and what its engines do otherwise than the one that was profiled.
+
+    Attributes:
+        engines: how many there are, each as the one that was profiled.
+        router: who gets a request: the next engine in turn, or the one with the fewest.
+        seed: where the random choices begin.
+        max_num_seqs: requests running at once; None is as profiled.
+        max_num_batched_tokens: token budget of one step; None is as profiled.
+        max_prefill_chunk: tokens of one prompt computed in one step; None is as profiled.
+        max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode;
+            None is as profiled.
+        target_itl_ms: milliseconds between two tokens of a stream; None is as profiled.
+        target_ttft_ms: milliseconds to a first token; None is as profiled.
+    """
+
+    engines: int = 1
+    router: RouterName = "least-loaded"
+    seed: int = 0
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_prefill_chunk: int | None = None
+    max_prefill_beside_decodes: int | None = None
+    target_itl_ms: float | None = None
+    target_ttft_ms: float | None = None
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,13 @@ class KVManager:
 
     Args:
         sharing: whether full pages are shared among equal prefixes.
+
+    Attributes:
+        groups: as given.
     """
 
     def __init__(self, groups: Sequence[KVGroup], page_tokens: int, sharing: bool = True) -> None:
+        self.groups = tuple(groups)
         self._sharing = sharing
         self._page_tokens = page_tokens
         self._windows = tuple(group.window for group in groups)

@@ -9,6 +9,7 @@ import typer
 from vivace.bench.plans import LatencyPlan, StartupPlan, ThroughputPlan
 from vivace.cli.bench_output import Output
 from vivace.cli.bench_serve import serve
+from vivace.cli.bench_simulate import fit, replay, simulate
 from vivace.cli.console import notice, progress
 from vivace.cli.flags import flags
 from vivace.core.config import EngineConfig
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 bench = typer.Typer(
     name="bench", help="Measure how fast a model or a server runs.", no_args_is_help=True
 )
-bench.command()(serve)
+for command in (serve, fit, simulate, replay):
+    bench.command()(command)
 
 
 @bench.command()

@@ -108,12 +108,12 @@ def _deliver(served: Served, output: ServeOutput) -> None:
     if output.json:
         output.show(result)
     else:
-        _show_tables(served.result)
+        show_tables(served.result)
     if served.result["completed"]:
         output.draw(lambda path: plot_serving(path, served))
 
 
-def _show_tables(result: Mapping[str, Any]) -> None:
+def show_tables(result: Mapping[str, Any]) -> None:
     lines = {text: result[name] for name, text in LINES.items() if result[name] is not None}
     print_table([(text, readable(value)) for text, value in lines.items()])
     metrics = [name for name in METRICS if f"mean_{name}_ms" in result]

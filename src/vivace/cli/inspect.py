@@ -28,6 +28,8 @@ _NO_MATTER = (
     "tenant_weights",
     "max_queued_requests",
     "max_queued_tokens",
+    "target_itl_ms",
+    "target_ttft_ms",
     "enable_prefix_caching",
     "seed",
 )

@@ -25,6 +25,7 @@ _OPTIONAL_COUNTS = (
     "max_queued_requests",
     "max_queued_tokens",
 )
+_TIMES = ("max_wait_seconds", "target_itl_ms", "target_ttft_ms")
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,16 @@ class EngineConfig:
     max_queued_requests: further requests are refused while so many wait; None is no limit.
     max_queued_tokens: requests are refused whose tokens would make those that wait more than this;
         None is no limit.
+    target_itl_ms: milliseconds between two tokens of a stream: prompts beside it get what the
+        steps measured so far say is left, in place of max_prefill_beside_decodes.
+    target_ttft_ms: milliseconds to a first token. Alone, it lets prompts fill every step; beside
+        target_itl_ms the running streams come first.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.
 
     Raises:
-        UsageError: a choice is unknown, a count is no integer of at least 1, or a wait or a weight
-            is no number above 0.
+        UsageError: a choice is unknown, a count is no integer of at least 1, or a time or a
+            weight is no number above 0.
     """
 
     model: str | None = None
@@ -75,6 +80,8 @@ class EngineConfig:
     tenant_weights: str | None = None
     max_queued_requests: int | None = None
     max_queued_tokens: int | None = None
+    target_itl_ms: float | None = None
+    target_ttft_ms: float | None = None
     enable_prefix_caching: bool = True
     seed: int = 0
 
@@ -88,9 +95,10 @@ class EngineConfig:
                 continue
             if not is_integer(value) or value < 1:
                 raise UsageError(f"{option} must be an integer of at least 1, got {value!r}.")
-        wait: Any = self.max_wait_seconds
-        if wait is not None and not (is_number(wait) and 0 < wait < inf):
-            raise UsageError(f"max_wait_seconds must be a number above 0, got {wait!r}.")
+        for option in _TIMES:
+            time: Any = getattr(self, option)
+            if time is not None and not (is_number(time) and 0 < time < inf):
+                raise UsageError(f"{option} must be a number above 0, got {time!r}.")
         parse_weights(self.tenant_weights)
 
 

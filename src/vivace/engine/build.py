@@ -70,7 +70,7 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
     return EngineCore(
         info=info,
         kv=kv,
-        scheduler=Scheduler(_scheduling(config), kv, _policies(config)),
+        scheduler=Scheduler(scheduling(config), kv, policies(config)),
         runner=runner,
         sampler=Sampler(
             info.eos_token_ids, config.seed, None if tokenizer is None else tokenizer.token_text
@@ -150,16 +150,20 @@ def _pages(loaded: _Loaded) -> tuple[KVManager, Runner]:
     return kv, Runner(decoder, backend, caches, limits)
 
 
-def _scheduling(config: EngineConfig) -> SchedulerConfig:
+def scheduling(config: EngineConfig) -> SchedulerConfig:
+    """The limits of a step that a configuration asks for."""
     return SchedulerConfig(
         config.max_num_seqs,
         config.max_num_batched_tokens,
         config.max_prefill_chunk,
         config.max_prefill_beside_decodes,
+        config.target_itl_ms,
+        config.target_ttft_ms,
     )
 
 
-def _policies(config: EngineConfig) -> PolicyConfig:
+def policies(config: EngineConfig) -> PolicyConfig:
+    """Whose turn it is, as a configuration asks for."""
     return PolicyConfig(
         config.max_wait_seconds,
         parse_weights(config.tenant_weights),

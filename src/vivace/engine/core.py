@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.cache.blocks import KVManager, SequencePages
+from vivace.cache.blocks import KVGroup, KVManager, SequencePages
 from vivace.core.errors import CapacityError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
@@ -20,6 +20,7 @@ from vivace.decoding.stops import OutputText
 from vivace.engine.requests import check_token_ids
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.scheduler.scheduler import Scheduler
+from vivace.scheduler.step_time import StepShape
 
 
 class EngineCore:
@@ -42,6 +43,10 @@ class EngineCore:
         self._text = text
         self._steps = 0
         self._step_seconds = 0.0
+
+    @property
+    def kv_groups(self) -> tuple[KVGroup, ...]:
+        return self._kv.groups
 
     @property
     def has_work(self) -> bool:
@@ -81,7 +86,9 @@ class EngineCore:
                 logging.getLogger("vivace").exception("A step failed.")
             deltas = self._fail([one.request.request_id for one in step.sequences], error)
         self._steps += 1
-        self._step_seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self._step_seconds += seconds
+        self.scheduler.step_time.observe(StepShape.of(step), seconds)
         return late + deltas
 
     def _advance(self, step: Step) -> list[Delta]:

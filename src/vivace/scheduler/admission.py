@@ -54,23 +54,3 @@ class Admission:
                 f"again in {seconds:.1f} seconds.",
                 seconds,
             )
-
-
-class MeasuredThroughput:
-    """An `Estimate` by the tokens that recent steps computed in a second."""
-
-    KEPT = 0.98  # of what was measured before, in each step: about the last fifty count
-    FIRST_GUESS = 1.0  # seconds, before anything is measured
-
-    def __init__(self) -> None:
-        self._tokens = 0.0
-        self._seconds = 0.0
-
-    def observe(self, tokens: int, seconds: float) -> None:
-        self._tokens = self.KEPT * self._tokens + tokens
-        self._seconds = self.KEPT * self._seconds + seconds
-
-    def __call__(self, tokens: int) -> float:
-        if not self._tokens:
-            return self.FIRST_GUESS
-        return tokens * self._seconds / self._tokens

@@ -16,19 +16,28 @@ class SchedulerConfig:
     max_prefill_chunk: tokens of one sequence computed in one step; None is no limit of its own.
     max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode: it
         bounds how long their next tokens wait.
+    target_itl_ms: milliseconds between two tokens of a stream that prefill beside it may not
+        exceed; it takes the place of max_prefill_beside_decodes.
+    target_ttft_ms: milliseconds to a first token; without target_itl_ms, prefill fills each step.
 
     Raises:
-        UsageError: a limit is below 1.
+        UsageError: a limit is below 1, or a target not above 0.
     """
 
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_prefill_chunk: int | None = None
     max_prefill_beside_decodes: int = 128
+    target_itl_ms: float | None = None
+    target_ttft_ms: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and value < 1:
+            if value is None:
+                continue
+            if name.startswith("target") and not value > 0:
+                raise UsageError(f"{name} must be above 0, got {value}.")
+            if not name.startswith("target") and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
 
     @property

@@ -15,22 +15,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 
 from vivace.cache.blocks import KVManager
-from vivace.cache.prefix import IntegrityError
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
-from vivace.scheduler.admission import Admission, Estimate, MeasuredThroughput
+from vivace.scheduler.admission import Admission
 from vivace.scheduler.aging import Aging
-from vivace.scheduler.budget import FixedBudget, TokenBudget
+from vivace.scheduler.budget import token_budget
 from vivace.scheduler.config import PolicyConfig, SchedulerConfig, SchedulerCounters
 from vivace.scheduler.fair_share import FairShare
 from vivace.scheduler.order import Order
 from vivace.scheduler.preemption import Preemption, first_to_give_pages
 from vivace.scheduler.prefix_first import PrefixFirst
+from vivace.scheduler.seats import Seats
 from vivace.scheduler.sequence import Sequence
+from vivace.scheduler.step_time import StepTimeModel
 
 __all__ = ["PolicyConfig", "Scheduler", "SchedulerConfig"]
 
@@ -65,8 +66,10 @@ class Scheduler:
         kv: the pages; the scheduler is their only user.
         policies: whose turn it is, and how many may wait for it; None is the defaults.
         clock: seconds; that of the requests' deadlines.
-        budget: tokens of each step; None is fixed by `config`.
-        estimate: seconds to compute so many tokens; None goes by the recent steps.
+
+    Attributes:
+        counters: of what was done since the start.
+        step_time: what steps take; whoever runs them tells it.
     """
 
     def __init__(
@@ -74,37 +77,27 @@ class Scheduler:
         config: SchedulerConfig,
         kv: KVManager,
         policies: PolicyConfig | None = None,
-        *,
         clock: Callable[[], float] = time.monotonic,
-        budget: TokenBudget | None = None,
-        estimate: Estimate | None = None,
     ) -> None:
         policies = policies or PolicyConfig()
         max_wait = policies.max_wait_seconds
         aging = Aging(inf if max_wait is None else max_wait)
         self.counters = SchedulerCounters()
+        self.step_time = StepTimeModel()
         self._kv = kv
         self._clock = clock
-        self._budget = budget or FixedBudget(
-            config.max_num_batched_tokens, config.max_prefill_beside_decodes
-        )
+        self._budget = token_budget(config, self.step_time)
+        self._seats = Seats(config.max_running, kv, self.counters)
+        self._aging = aging
         self._shares = FairShare(policies.tenant_weights)
         self._order = Order(aging, self._shares, PrefixFirst(kv))
         self._preemption = Preemption(aging, self._shares)
-        self._aging = aging
-        self._throughput = MeasuredThroughput()
         self._admission = Admission(
-            policies.max_queued_requests,
-            policies.max_queued_tokens,
-            estimate or self._throughput,
+            policies.max_queued_requests, policies.max_queued_tokens, self._seconds_to_compute
         )
-        self._max_running = config.max_running
         self._max_chunk = config.max_chunk
         self._alive: dict[str, Sequence] = {}  # in order of arrival
-        self._num_running = 0
         self._num_added = 0
-        self._scheduled_at = 0.0
-        self._refused: tuple[Sequence, int, int] | None = None  # see `_allocate`
 
     @property
     def has_work(self) -> bool:
@@ -112,12 +105,12 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        return self._num_running
+        return self._seats.taken
 
     @property
     def num_waiting(self) -> int:
         """Paused ones too."""
-        return len(self._alive) - self._num_running
+        return len(self._alive) - self.num_running
 
     def add(self, request: Request) -> None:
         """Queue a request. `params.max_tokens` must be a number.
@@ -183,7 +176,6 @@ class Scheduler:
         tokens = {one.request_id: one for one in picked}
         texts = {one.request_id: one for one in advances}
         deltas = []
-        self._throughput.observe(step.num_tokens, self._clock() - self._scheduled_at)
         for scheduled in step.sequences:
             request_id = scheduled.request.request_id
             sequence = self._alive.get(request_id)
@@ -200,15 +192,7 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raises IntegrityError if pages or sequences are lost, or counted wrong."""
-        self._kv.check_integrity()
-        alive = self._alive.values()
-        if sum(one.seated for one in alive) != self._num_running:
-            raise IntegrityError("Seats are counted wrong.")
-        if any(one.seated and one.pages is None for one in alive):
-            raise IntegrityError("A sequence runs without pages.")
-        holders = [one.pages for one in alive if one.pages is not None]
-        if set(holders) != self._kv.live_sequences() or len(set(holders)) != len(holders):
-            raise IntegrityError("Pages are held for a sequence that is gone, or for two.")
+        self._seats.check_integrity(list(self._alive.values()))
 
     def _check(self, request: Request) -> None:
         max_tokens = request.params.max_tokens
@@ -226,17 +210,27 @@ class Scheduler:
                 "max_tokens",
             )
 
+    def _seconds_to_compute(self, tokens: int) -> float:
+        """How long so many tokens of the queue take, in steps as full as the budget makes them."""
+        decoding = self._num_decoding()
+        budget = self._budget.tokens(decoding, self.num_running, self._clock())
+        prefill = max(1, budget - decoding)
+        step = self.step_time.beside(decoding, prefill)
+        return ceil(tokens / prefill) * self.step_time.predict(step)
+
+    def _num_decoding(self) -> int:
+        return sum(sequence.decodes for sequence in self._alive.values())
+
     def _begin(self, now: float) -> _Turn:
-        self._scheduled_at = now
-        decoding = sum(sequence.decodes for sequence in self._alive.values())
-        budget = self._budget.tokens(decoding, self._num_running, now)
+        running = self.num_running
+        budget = self._budget.tokens(self._num_decoding(), running, now)
         order = self._order.arrange(self._alive.values(), now)
-        return _Turn(now, order, max(budget, self._num_running))
+        return _Turn(now, order, max(budget, running))
 
     def _take_seat(self, sequence: Sequence, turn: _Turn) -> bool:
         """Let a waiting sequence run: on a free seat, or on that of one who must give way."""
-        unserved = self._num_running - len(turn.chosen)  # one token is kept for each of these
-        full = self._num_running >= self._max_running or turn.left <= unserved
+        unserved = self.num_running - len(turn.chosen)  # one token is kept for each of these
+        full = self._seats.full or turn.left <= unserved
         victim = self._victim(sequence, turn) if full else None
         if full and victim is None:
             turn.closed = turn.closed or self._aging.aged(sequence, turn.now)
@@ -245,9 +239,8 @@ class Scheduler:
             turn.closed = True
             return False
         if victim is not None and victim.seated:
-            self._pause(victim)
-        sequence.sit(turn.now)
-        self._num_running += 1
+            self._seats.pause(victim, turn.now)
+        self._seats.sit(sequence, turn.now)
         return True
 
     def _victim(self, sequence: Sequence, turn: _Turn) -> Sequence | None:
@@ -261,10 +254,8 @@ class Scheduler:
 
     def _give_share(self, sequence: Sequence, turn: _Turn) -> None:
         """The sequence's tokens of this step; none where it had to give up its own pages."""
-        assert sequence.pages is not None
-        others = self._num_running - len(turn.chosen) - 1
-        if not sequence.decodes:
-            self._count_hit(sequence, self._kv.catch_up(sequence.pages))
+        others = self.num_running - len(turn.chosen) - 1
+        self._seats.catch_up(sequence)
         while True:
             scheduled = self._plan(sequence, turn.left - others)
             if scheduled is not None:
@@ -272,7 +263,7 @@ class Scheduler:
                 turn.left -= scheduled.count
                 return
             giver = first_to_give_pages(turn.order)
-            self._give_up_pages(giver)
+            self._seats.give_up_pages(giver, turn.now)
             if giver is sequence:
                 return
 
@@ -291,46 +282,12 @@ class Scheduler:
     def _open(self, sequence: Sequence, turn: _Turn) -> bool:
         """Give a waiting sequence its shared pages, if all its known tokens will fit once those
         have given up theirs who must."""
-        while not self._allocate(sequence):
+        while not self._seats.open(sequence):
             giver = self._preemption.giver(sequence, turn.order, turn.now)
             if giver is None:
                 return False
-            self._give_up_pages(giver)
+            self._seats.give_up_pages(giver, turn.now)
         return True
-
-    def _allocate(self, sequence: Sequence) -> bool:
-        kv, running = self._kv, self._num_running
-        # each running sequence may need a page soon: without these the newcomer is soon preempted
-        attempt = (sequence, kv.pages_returned, running)
-        if self._refused == attempt:
-            return False  # nothing has changed since
-        pages = kv.allocate(sequence.tokens, sequence.request.cache_salt, spare=running)
-        if pages is None:
-            self._refused = attempt
-            return False
-        sequence.pages = pages
-        if not sequence.preempted:
-            self.counters.prefix_query_tokens += len(sequence.tokens)
-        self._count_hit(sequence, pages.computed)
-        return True
-
-    def _count_hit(self, sequence: Sequence, num_tokens: int) -> None:
-        if not sequence.preempted:
-            sequence.num_cached_tokens += num_tokens
-            self.counters.prefix_hit_tokens += num_tokens
-
-    def _pause(self, sequence: Sequence) -> None:
-        """Its seat goes to another; its tokens, its pages and its place in the order stay."""
-        sequence.stand(self._scheduled_at)
-        self._num_running -= 1
-        self.counters.preemptions += 1
-
-    def _give_up_pages(self, sequence: Sequence) -> None:
-        """The one place where a preempted sequence loses its pages: it is computed again later."""
-        if sequence.seated:
-            self._pause(sequence)
-        sequence.preempted = True
-        self._close(sequence)
 
     def _append(self, sequence: Sequence, picked: Picked, advance: Advance) -> Delta:
         if len(sequence.tokens) == len(sequence.request.prompt_token_ids):
@@ -352,11 +309,4 @@ class Scheduler:
     def _remove(self, sequence: Sequence) -> None:
         del self._alive[sequence.request.request_id]
         self._shares.leave(sequence.request.tenant)
-        self._num_running -= sequence.seated
-        if sequence.pages is not None:
-            self._close(sequence)
-
-    def _close(self, sequence: Sequence) -> None:
-        assert sequence.pages is not None
-        self._kv.release(sequence.pages)
-        sequence.pages = None
+        self._seats.leave(sequence)
