@@ -15,7 +15,7 @@ from vivace.core.errors import CheckpointError
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.engine import build
-from vivace.engine.build import build_engine
+from vivace.engine.build import build_engine, scheduling
 from vivace.engine.core import EngineCore
 
 
@@ -71,3 +71,8 @@ def test_no_more_sequences_are_promised_than_a_step_has_tokens(tmp_path: Path) -
     info = build_engine(config, lines.append).info
     assert info.max_num_seqs == 8
     assert "8 sequences, 8 tokens a step" in lines[-1]
+
+
+def test_targets_reach_the_scheduler() -> None:
+    limits = scheduling(EngineConfig(target_itl_ms=40, target_ttft_ms=900.5))
+    assert (limits.target_itl_ms, limits.target_ttft_ms) == (40, 900.5)

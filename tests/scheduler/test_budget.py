@@ -20,7 +20,7 @@ FIXED = FixedBudget(512, 128)
 
 
 def seconds_of(shape: StepShape) -> float:
-    return 0.010 + 0.0005 * shape.tokens + 1e-6 * shape.prefill_context
+    return 0.010 + 0.0005 * shape.tokens + 2e-7 * shape.prefill_context
 
 
 def taught() -> StepTimeModel:
@@ -58,7 +58,7 @@ def test_a_prompt_far_on_gets_less_than_one_that_begins() -> None:
     model = taught()
     budget = TargetBudget(512, 0.1, model, FIXED)
     before = budget.tokens(4, 5, now=0.0)
-    far = StepShape(4 + 64, 5, 4, 400, 64 * 1000, 4)
+    far = StepShape(4 + 64, 5, 4, 400, 64 * 4000, 4)
     model.observe(far, seconds_of(far))
     assert CHUNK + 4 < budget.tokens(4, 5, now=0.0) < before
 

@@ -117,7 +117,7 @@ def test_many_decodes_do_not_push_out_what_is_known_of_prefill() -> None:
 def test_a_slower_machine_is_followed() -> None:
     rng = np.random.default_rng(3)
     model, shape = taught(rng, 300), StepShape(8, 8, 8, 8000, 0, 8)
-    for _ in range(300):
+    for _ in range(3000):
         other = some_shape(rng)
         model.observe(other, 2 * truth(other))
     for _ in range(60):

@@ -33,6 +33,7 @@ RIDGE = 1e-4
 HUBER = 1.345  # standard deviations within which an error counts in full
 DEVIATION = 1.4826  # from a median of absolute errors to a standard deviation
 LEAST_DEVIATION = 1e-3
+TRUSTED = 2.0  # times that an expectation may be off and still be a unit
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class StepTimeModel:
 
     def refine(self, rounds: int = 5) -> StepTimes:
         """Fit until the steps that count less are settled, for whoever has the time."""
-        for _ in range(rounds):
+        for _ in range(rounds if self._num_observed else 0):
             self._fit()
         return self._times
 
@@ -188,21 +189,26 @@ class StepTimeModel:
 
     def _fit(self) -> None:
         rows, seconds = self._kept()
-        known = self._times is not GUESS
-        weights = _weights(seconds / self._expected(rows) - 1) if known else np.ones(len(rows))
-        self._times = fit(rows, seconds, weights)
+        if self._times is GUESS:
+            self._times = fit(rows, seconds, seconds, np.ones(len(rows)))
+        else:
+            expected = self._expected(rows)
+            units = np.clip(expected, seconds / TRUSTED, seconds * TRUSTED)
+            self._times = fit(rows, seconds, units, _weights(seconds / expected - 1))
         self._refit_at = self._num_observed + REFIT_AFTER
 
 
-def fit(rows: Vector, seconds: Vector, weights: Vector) -> StepTimes:
-    """The times with the least weighted squares of relative errors.
+def fit(rows: Vector, seconds: Vector, units: Vector, weights: Vector) -> StepTimes:
+    """The times with the least weighted squares of errors, each in a unit of its own.
 
     Args:
         rows: features of the steps [steps, features].
         seconds: of each step, above 0.
+        units: seconds that an error of 1 stands for: what the step was expected to take, so that
+            errors are relative and a mean stays a mean.
         weights: of each step.
     """
-    relative = rows / seconds[:, None]
+    relative = rows / units[:, None]
     scale = relative.max(axis=0)
     slopes = slice(1, len(KNOTS) + 1)
     scale[slopes] = KNOTS / _typical(1 + rows[:, slopes].sum(axis=1), seconds)
@@ -211,7 +217,7 @@ def fit(rows: Vector, seconds: Vector, weights: Vector) -> StepTimes:
     gram = scaled.T @ (scaled * weights[:, None])
     gram[slopes, slopes] += _smoothness(scale[slopes])
     gram += RIDGE * np.eye(len(gram))
-    found = nonnegative_least_squares(gram, scaled.T @ weights)
+    found = nonnegative_least_squares(gram, scaled.T @ (weights * seconds / units))
     return StepTimes(tuple((found / scale).tolist()))
 
 

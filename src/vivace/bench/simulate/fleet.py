@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from math import inf
 from typing import Protocol
@@ -30,8 +30,9 @@ class SimulatedEngine:
 
     def __init__(self, profile: Profile, rng: np.random.Generator) -> None:
         kv = KVManager(profile.groups, profile.page_tokens, profile.sharing)
-        self.scheduler = Scheduler(profile.limits, kv)
+        self.scheduler = Scheduler(profile.limits, kv, clock=lambda: self._now)
         self.ends = inf
+        self._now = 0.0
         self._times = profile.times
         self._ratios = np.asarray(profile.ratios)
         self._rng = rng
@@ -43,18 +44,28 @@ class SimulatedEngine:
         """Requests that it has not finished."""
         return self.scheduler.num_running + self.scheduler.num_waiting
 
+    def add(self, request: Request) -> None:
+        """Queue a request that arrives now.
+
+        Raises:
+            RequestError: it can never fit.
+        """
+        self._now = request.arrival
+        self.scheduler.add(request)
+
     def start(self, now: float) -> None:
         """Begin the next step, if there is work and none is under way."""
         if self.ends < inf or not self.scheduler.has_work:
             return
-        self._step = self.scheduler.schedule(now)
+        self._now = now
+        self._step = self.scheduler.schedule()
         ratio = float(self._rng.choice(self._ratios))
         self._seconds = self._times.predict(StepShape.of(self._step)) * ratio
         self.ends = now + self._seconds
 
     def finish(self) -> list[Delta]:
         """The step under way has ended; what it adds."""
-        step, self.ends = self._step, inf
+        step, self._now, self.ends = self._step, self.ends, inf
         self.scheduler.step_time.observe(StepShape.of(step), self._seconds)
         picked = [Picked(one.request.request_id, token_id=0) for one in step.sampling]
         return self.scheduler.update(step, picked, map(_advance, step.sampling))
@@ -90,7 +101,7 @@ class LeastLoaded:
         return min(engines, key=lambda engine: engine.load)
 
 
-ROUTERS: dict[RouterName, type[Router]] = {"round-robin": RoundRobin, "least-loaded": LeastLoaded}
+ROUTERS: dict[RouterName, Callable[[], Router]] = {"round-robin": RoundRobin, "least-loaded": LeastLoaded}
 
 
 def run_fleet(
@@ -120,6 +131,6 @@ def run_fleet(
 
 def _send(request: Request, engine: SimulatedEngine, recorder: Recorder) -> None:
     try:
-        engine.scheduler.add(request)
+        engine.add(request)
     except RequestError as error:
         recorder.refuse(request, error)
