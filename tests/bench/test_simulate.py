@@ -188,7 +188,8 @@ def test_a_profile_of_other_features_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
     folder = write_random_model(tmp_path_factory.mktemp("model"), PRESETS["tiny"])
-    return EngineConfig(str(folder), backend="reference", max_num_batched_tokens=64, max_num_seqs=4)
+    limits: Any = {"max_num_batched_tokens": 64, "max_num_seqs": 4}
+    return EngineConfig(str(folder), backend="reference", **limits)
 
 
 def test_a_real_engine_makes_the_same_steps(config: EngineConfig) -> None:

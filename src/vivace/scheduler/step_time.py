@@ -32,7 +32,7 @@ SMOOTHNESS = 0.1  # how strongly neighbouring slopes agree, as the relative erro
 RIDGE = 1e-4
 HUBER = 1.345  # standard deviations within which an error counts in full
 DEVIATION = 1.4826  # from a median of absolute errors to a standard deviation
-LEAST_DEVIATION = 1e-3
+LEAST_DEVIATION = 0.02  # what no fit may claim: else the first step of a new kind is an outlier
 TRUSTED = 2.0  # times that an expectation may be off and still be a unit
 
 

@@ -101,7 +101,10 @@ class LeastLoaded:
         return min(engines, key=lambda engine: engine.load)
 
 
-ROUTERS: dict[RouterName, Callable[[], Router]] = {"round-robin": RoundRobin, "least-loaded": LeastLoaded}
+ROUTERS: dict[RouterName, Callable[[], Router]] = {
+    "round-robin": RoundRobin,
+    "least-loaded": LeastLoaded,
+}
 
 
 def run_fleet(

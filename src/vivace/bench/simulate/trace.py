@@ -73,9 +73,7 @@ def read_trace(path: Path) -> list[TraceRow]:
     return sorted(rows, key=lambda row: row.arrival_seconds)
 
 
-def make_requests(
-    rows: Sequence[TraceRow], vocab_size: int, max_model_len: int
-) -> list[Request]:
+def make_requests(rows: Sequence[TraceRow], vocab_size: int, max_model_len: int) -> list[Request]:
     """The rows as requests, for an engine on whose clock the trace begins at 0.
 
     Raises:
