@@ -25,9 +25,7 @@ ProfileFile = Annotated[
 
 
 @flags
-def fit(
-    config: EngineConfig, plan: FitPlan, profile: ProfileFile, json: JsonFlag = False
-) -> None:
+def fit(config: EngineConfig, plan: FitPlan, profile: ProfileFile, json: JsonFlag = False) -> None:
     """Time steps of many shapes and write the profile of this engine, for simulations."""
     from vivace.bench.simulate.fit import fit_profile, spread
     from vivace.bench.simulate.profile import write_profile

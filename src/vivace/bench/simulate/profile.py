@@ -62,4 +62,6 @@ def read_profile(path: Path) -> Profile:
         ratios = tuple(given.pop("ratios"))
         return Profile(**given, groups=groups, limits=limits, times=times, ratios=ratios)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is no profile of this version: make it with bench fit.") from error
+        raise UsageError(
+            f"{path} is no profile of this version: make it with bench fit."
+        ) from error
