@@ -69,7 +69,7 @@ def test_equal_prefixes_are_equal_and_the_rest_differs(tmp_path: Path) -> None:
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, wrong: str) -> None:
     file = write(tmp_path, '{"prompt_len": 3, "max_tokens": 3}', line)
-    with pytest.raises(UsageError, match="trace.jsonl, line 2: ") as raised:
+    with pytest.raises(UsageError, match=r"trace\.jsonl, line 2: ") as raised:
         read_trace(file)
     assert wrong in str(raised.value)
 

@@ -19,6 +19,7 @@ from vivace.bench.simulate.profile import Profile
 from vivace.bench.simulate.recorder import Recorder
 from vivace.bench.simulate.trace import TraceRow, begun, make_requests
 from vivace.core.errors import RequestError
+from vivace.core.request import Request
 from vivace.engine.core import EngineCore
 from vivace.scheduler.config import SchedulerConfig, SchedulerCounters
 
