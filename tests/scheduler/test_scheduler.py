@@ -260,7 +260,9 @@ def test_what_can_never_run_is_refused(refused: Request, param: str) -> None:
     assert len(engine.output["a"]) == 5
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(SchedulerConfig) if "target" not in field.name])
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(SchedulerConfig) if "target" not in field.name]
+)
 def test_limits_below_one_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} must be at least 1"):
         SchedulerConfig(**{name: 0})

@@ -185,7 +185,7 @@ class StepTimeModel:
         return np.array([row for row, _ in steps]), np.array([seconds for _, seconds in steps])
 
     def _expected(self, rows: Vector) -> Vector:
-        return np.maximum(rows @ np.asarray(self._times.coefficients), 1e-9)
+        return np.asarray(np.maximum(rows @ np.asarray(self._times.coefficients), 1e-9))
 
     def _fit(self) -> None:
         rows, seconds = self._kept()
