@@ -16,11 +16,12 @@ from vivace.core.errors import OverloadedError
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.step import Step
-from vivace.scheduler.admission import Admission, MeasuredThroughput
+from vivace.scheduler.admission import Admission
 from vivace.scheduler.budget import FixedBudget
 from vivace.scheduler.fair_share import FairShare
 from vivace.scheduler.scheduler import PolicyConfig, SchedulerConfig
 from vivace.scheduler.sequence import Sequence
+from vivace.scheduler.step_time import StepShape
 
 pytestmark = pytest.mark.tiny
 
@@ -197,11 +198,14 @@ def test_only_those_that_wait_are_in_the_queue() -> None:
     engine.run()
 
 
-def test_throughput_is_that_of_recent_steps() -> None:
-    throughput = MeasuredThroughput()
-    assert throughput(1000) == throughput.FIRST_GUESS
-    throughput.observe(100, 2.0)
-    assert throughput(50) == pytest.approx(1.0)
+def test_the_time_to_come_back_is_that_of_the_steps_the_queue_takes() -> None:
+    engine = engine_of(seats=1, budget=10, policies=PolicyConfig(max_queued_tokens=20))
+    for tokens in [*range(1, 11)] * 8:
+        engine.scheduler.step_time.observe(StepShape(tokens, 1, 0, 0, 0, 1), 0.1 * tokens)
+    engine.add([request("a", 10)])
+    with pytest.raises(OverloadedError) as refused:
+        engine.scheduler.add(request("b", 30))
+    assert refused.value.retry_after_seconds == pytest.approx(2.0, rel=0.1)
 
 
 def test_a_fixed_budget_keeps_prefill_small_beside_decodes() -> None:
