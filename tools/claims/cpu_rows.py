@@ -4,30 +4,26 @@
 from __future__ import annotations
 
 from claims import cpu_speed, serving
-from claims.by_tests import tests_pass_with
+from claims.by_tests import tests_pass, tests_pass_with
 from claims.row import Outcome, Row, all_of
+from vivace.hardware.isa import levels_up_to
 from vivace.hardware.machine import detect
 
-KERNEL_TESTS = (
-    "tests/native",
-    "tests/backends",
+# These go through every level by themselves,
+KERNEL_TESTS = ("tests/native", "tests/backends", "tests/decoding/test_native_draw.py")
+# and these run at the level of VIVACE_ISA.
+ENGINE_TESTS = (
     "tests/cache/test_random_use.py",
-    "tests/decoding/test_native_draw.py",
     "tests/engine/test_lossless.py",
     "tests/engine/test_quantize.py",
 )
 
 
 def kernels(isa: str) -> Outcome:
-    """The tests at every level that is spoken of here."""
-    return all_of(*(tests_pass_with({"VIVACE_ISA": level}, *KERNEL_TESTS) for level in levels(isa)))
-
-
-def levels(isa: str) -> list[str]:
-    best = detect().isa
-    if isa != "native":
-        return [isa]
-    return ["avx512", "avx512bf16", "amx"] if best == "amx" else [best]
+    """Every op and draw at every level, and the engine's own tests at every level."""
+    levels = [isa] if isa != "native" else levels_up_to(detect().isa)
+    engines = (tests_pass_with({"VIVACE_ISA": level}, *ENGINE_TESTS) for level in levels)
+    return all_of(tests_pass(*KERNEL_TESTS), *engines)
 
 
 ROWS: dict[int, Row] = {
