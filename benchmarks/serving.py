@@ -144,7 +144,7 @@ def drive(server: Running, case: Case, seed: int) -> dict[str, float]:
     Raises:
         AbsentError: not all were answered, or not with the tokens asked for.
     """
-    command = [sys.executable, "-m", "vivace", "bench", "serve", "--json", "--ignore-eos"]
+    command = [sys.executable, "-m", "vivace", "bench", "serve", "--json", *server.asked]
     command += ["--base-url", server.url, "--max-concurrency", str(case.clients)]
     command += ["--num-prompts", str(case.requests), "--seed", str(seed)]
     command += ["--input-len", str(case.prompt), "--output-len", str(case.answer)]

@@ -33,6 +33,8 @@ class Server:
         command, variables: {python} and {folder} of the environment, {model}, {format}, {port} and
             {threads} are filled in.
         no_amx_variables: where AMX is refused, beside those of the contender.
+        asked: how `vivace bench serve` asks it for answers that do not end by themselves; {model}
+            is filled in.
     """
 
     contender: str
@@ -40,6 +42,7 @@ class Server:
     command: tuple[str, ...]
     variables: tuple[tuple[str, str], ...] = ()
     no_amx_variables: tuple[tuple[str, str], ...] = ()
+    asked: tuple[str, ...] = ("--ignore-eos",)
 
 
 def _vivace(name: str) -> Server:
@@ -81,6 +84,8 @@ TRANSFORMERS = Server(
     ),
     # Asked for its models, it lists the hub's cache, and fails where there is none.
     (("OMP_NUM_THREADS", "{threads}"), ("HF_HUB_CACHE", "{folder}")),
+    # It lists no model that is not in that cache, and refuses fields that it does not know.
+    asked=("--model", "{model}", "--extra-body", '{{"generation_config": "{{}}"}}'),
 )
 OURS = (_vivace("vivace int8"), _vivace("vivace int4-g128"))
 OTHERS = (LLAMA_CPP, TRANSFORMERS)  # beside vLLM
@@ -94,10 +99,12 @@ class Running:
     Attributes:
         url: where it listens.
         start_seconds: until it answered.
+        asked: as of its Server.
     """
 
     url: str
     start_seconds: float
+    asked: tuple[str, ...]
     group: ProcessGroup
 
     @contextmanager
@@ -141,7 +148,8 @@ def running(server: Server, preset: str, threads: int, isa: str) -> Iterator[Run
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(url, process)
-        found = Running(url, time.monotonic() - started, group)
+        asked = tuple(part.format(**places) for part in server.asked)
+        found = Running(url, time.monotonic() - started, asked, group)
         group.stop()
         yield found
     finally:

@@ -27,10 +27,18 @@ class LeanTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Raises httpx.TransportError: there is no connection, or it broke, or made no sense."""
-        body = await request.aread()
-        connection = await self._take_idle() or await _connect(request.url, self._timeout)
+        await request.aread()
+        idle = await self._take_idle()
+        if idle is not None:
+            # A server may close a kept connection while a request is on its way. It is sent once
+            # more: asking a model again changes nothing on the server (RFC 9112, section 9.3.1).
+            with suppress(_UnansweredError):
+                return await self._exchange(idle, request)
+        return await self._exchange(await _connect(request.url, self._timeout), request)
+
+    async def _exchange(self, connection: _Connection, request: httpx.Request) -> httpx.Response:
         try:
-            head = await connection.send(request, body)
+            head = await connection.send(request)
         except BaseException:
             await connection.close()
             raise
@@ -50,6 +58,10 @@ class LeanTransport(httpx.AsyncBaseTransport):
         return None
 
 
+class _UnansweredError(httpx.RemoteProtocolError):
+    """The connection ended before any byte of the answer."""
+
+
 class _Connection:
     """One request at a time."""
 
@@ -60,28 +72,36 @@ class _Connection:
         self._writer = writer
         self._timeout = timeout
         self._expired = False
+        self._is_answered = False
         self._parser = h11.Connection(h11.CLIENT)
 
     @property
     def is_open(self) -> bool:
         return not self._reader.at_eof()
 
-    async def send(self, request: httpx.Request, body: bytes) -> h11.Response:
-        """Send a whole request and read the head of its answer.
+    async def send(self, request: httpx.Request) -> h11.Response:
+        """Send a whole request, its body read before, and read the head of its answer.
 
         Raises:
+            _UnansweredError: the connection ended before the answer began.
             httpx.TransportError: as `next_event`, or a header is no HTTP.
         """
+        self._is_answered = False
         try:
             head = h11.Request(
                 method=request.method, target=request.url.raw_path, headers=request.headers.raw
             )
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from error
-        for event in (head, h11.Data(body), h11.EndOfMessage()):
+        for event in (head, h11.Data(request.content), h11.EndOfMessage()):
             self._writer.write(self._parser.send(event) or b"")
-        while not isinstance(event := await self.next_event(), h11.Response):
-            pass  # an informational answer comes before the real one
+        try:
+            while not isinstance(event := await self.next_event(), h11.Response):
+                pass  # an informational answer comes before the real one
+        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+            if self._is_answered:
+                raise
+            raise _UnansweredError("The server closed the connection unanswered.") from error
         return event
 
     async def next_event(self) -> Any:
@@ -107,6 +127,7 @@ class _Connection:
             timer.cancel()
         if self._expired:
             raise httpx.ReadTimeout(f"Nothing came for {self._timeout:g} s")
+        self._is_answered |= bool(data)
         return data
 
     def _expire(self) -> None:
