@@ -1,10 +1,13 @@
-"""Requests of mixed lengths: vivace, which batches as they come and go, beside Transformers'
-`generate` in static batches, both in bfloat16 and 16 at once; and vivace in int8.
+"""Requests of mixed lengths, from 16 clients: vivace, which batches as they come and go, beside
+Transformers' `generate` in static batches, both in bfloat16; and vivace in int8.
 
     python benchmarks/mixed_trace.py [--requests 32] [--rounds 5] [--isa avx512]
 
-Prints one JSON object: output tokens per second of each, by round, and the ratios of the medians to
-Transformers'.
+Throughput is that of a service that goes on, as the papers on Orca and vLLM measure it: each round
+takes the next requests of one long trace, and vivace's seats are taken throughout, those that run
+at a round's end going on in the next. A static batch holds what 16 clients can ask at once, in the
+order in which it comes. Prints one JSON object: output tokens per second of each, by round, and the
+ratios of the medians to Transformers'.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from peers import models
 from peers.contenders import CONTENDERS, Contender
 from peers.environments import PEERS
 from peers.worker import Worker
-from workers.protocol import Job, mixed_lengths
+from workers.protocol import Job
 
 from vivace.hardware.machine import usable_cores
 
@@ -31,35 +34,34 @@ COMPARED = ("vivace bfloat16", "vivace int8", STATIC)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Mixed lengths beside static batches.")
-    parser.add_argument("--requests", type=int, default=32)
+    parser.add_argument("--requests", type=int, default=32, help="in each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--isa", choices=("native", "avx512"), default="native")
     parser.add_argument("--preset", default="1.1b", choices=models.PRESETS)
     given = parser.parse_args()
-    takes = given.requests * given.rounds // 15
+    takes = 2 + given.requests * given.rounds // 16
     print(f"This takes about {takes} minutes.", file=sys.stderr, flush=True)
     print(json.dumps(compare(given)))
 
 
 def compare(given: argparse.Namespace) -> dict[str, object]:
     models.hugging_face(given.preset)
-    tokens = sum(answer for _, answer in mixed_lengths(given.requests))
     rates: dict[str, list[float]] = {name: [] for name in COMPARED}
     with ExitStack() as stack:
         workers = {
             name: stack.enter_context(open_worker(CONTENDERS[name], given)) for name in COMPARED
         }
         for worker in workers.values():
-            worker.call("mixed", min(given.requests, CONCURRENCY))  # warms up
-        for _ in range(given.rounds):
+            worker.call("mixed", 0, CONCURRENCY)  # warms up, and fills the seats
+        for done in range(given.rounds):
+            first = CONCURRENCY + done * given.requests
             for name, worker in workers.items():
-                rates[name].append(tokens / worker.call("mixed", given.requests))
+                rates[name].append(worker.call("mixed", first, given.requests))
     middles = {name: median(values) for name, values in rates.items()}
     return {
         "requests": given.requests,
         "concurrency": CONCURRENCY,
-        "output_tokens": tokens,
         "output_tokens_per_second": rates,
         "ratios": {name: middles[name] / middles[STATIC] for name in COMPARED if name != STATIC},
     }

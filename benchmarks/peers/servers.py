@@ -6,20 +6,22 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from socket import socket
 
 from peers import models
 from peers.contenders import CONTENDERS, Contender
-from peers.environments import FOLDER, PEERS, AbsentError, install
+from peers.environments import FOLDER, PEERS, PINNED, AbsentError, install
 from peers.process_group import ProcessGroup
 
 WORKERS = Path(__file__).parents[1] / "workers"
-START_SECONDS = 300.0
+START_SECONDS = 120.0  # vLLM takes 60 on two cores
 END_SECONDS = 20.0
 
 
@@ -83,7 +85,7 @@ TRANSFORMERS = Server(
         *("--port", "{port}", "--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"),
     ),
     # Asked for its models, it lists the hub's cache, and fails where there is none.
-    (("OMP_NUM_THREADS", "{threads}"), ("HF_HUB_CACHE", "{folder}")),
+    (("OMP_NUM_THREADS", "{threads}"), *PINNED.items(), ("HF_HUB_CACHE", "{folder}")),
     # It lists no model that is not in that cache, and refuses fields that it does not know.
     asked=("--model", "{model}", "--extra-body", '{{"generation_config": "{{}}"}}'),
 )
@@ -181,6 +183,10 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
         try:
             with urllib.request.urlopen(f"{url}/v1/models", timeout=2):
                 return
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:  # which says that it still loads
+                raise AbsentError(f"its server answers {error.code} to GET /v1/models") from error
         except OSError:
-            time.sleep(0.5)
+            pass  # it does not listen yet
+        time.sleep(0.2)
     raise AbsentError(f"its server did not answer within {START_SECONDS:.0f} s")

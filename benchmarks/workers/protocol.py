@@ -62,11 +62,14 @@ class WorkerError(Exception):
     """A worker could not do what it was told; the message is its own."""
 
 
-def mixed_lengths(count: int) -> list[tuple[int, int]]:
-    """(prompt tokens, answer tokens) of requests that differ as those of many users do: short ones
-    are common, long ones are not rare."""
+def mixed_lengths(first: int, count: int) -> list[tuple[int, int]]:
+    """(prompt tokens, answer tokens) of so many requests of an endless trace, which differ as those
+    of many users do: short ones are common, long ones are not rare."""
     random = Random(0)
-    return [(_log_uniform(random, 16, 256), _log_uniform(random, 8, 256)) for _ in range(count)]
+    trace = [
+        (_log_uniform(random, 16, 256), _log_uniform(random, 8, 256)) for _ in range(first + count)
+    ]
+    return trace[first:]
 
 
 def _log_uniform(random: Random, low: int, high: int) -> int:

@@ -39,14 +39,15 @@ class Transformers:
     def decode(self, batch: int, context: int, steps: int) -> float:
         return self._timed("decode", lambda: self._decode(batch, context, steps))
 
-    def mixed(self, count: int) -> float:
-        """In the order they come, in batches that end with their longest answer."""
-        lengths = mixed_lengths(count)
+    def mixed(self, first: int, count: int) -> float:
+        """Output tokens per second of these requests of the trace, in the order in which they come,
+        in batches that end with their longest answer."""
+        lengths = mixed_lengths(first, count)
         started = perf_counter()
         with torch.inference_mode():
-            for first in range(0, count, self._batch):
-                self._generate(lengths[first : first + self._batch])
-        return perf_counter() - started
+            for at in range(0, count, self._batch):
+                self._generate(lengths[at : at + self._batch])
+        return sum(answer for _, answer in lengths) / (perf_counter() - started)
 
     def _generate(self, lengths: list[tuple[int, int]]) -> None:
         width = max(prompt for prompt, _ in lengths)

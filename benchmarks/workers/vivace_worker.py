@@ -71,14 +71,16 @@ class Vivace:
             self._core.abort(request.request_id)
         return seconds
 
-    def mixed(self, count: int) -> float:
-        """All requests at once, batched as they come and go."""
-        requests = [
-            request
-            for prompt, answer in mixed_lengths(count)
-            for request in random_requests(self._core, 1, prompt, answer, self._rng)
-        ]
-        return run_requests(self._core, requests).elapsed
+    def mixed(self, first: int, count: int) -> float:
+        """Output tokens per second, from when these requests of the trace come until none of them
+        waits: those that run go on in the next round, and all seats are taken meanwhile."""
+        for prompt, answer in mixed_lengths(first, count):
+            (request,) = random_requests(self._core, 1, prompt, answer, self._rng)
+            self._core.add(request)
+        tokens, started = 0, perf_counter()
+        while self._core.scheduler.num_waiting:
+            tokens += len(self._core.step())
+        return tokens / (perf_counter() - started)
 
     def read(self) -> float:
         """The machine's streaming read by our threads, in bytes per second."""

@@ -66,7 +66,7 @@ def test_a_group_stands_still_with_all_its_processes() -> None:
 
 
 def test_mixed_lengths_are_the_same_for_all_and_differ_among_requests() -> None:
-    lengths = mixed_lengths(64)
-    assert lengths == mixed_lengths(64)
+    lengths = mixed_lengths(0, 64)
+    assert mixed_lengths(40, 24) == lengths[40:]
     assert all(16 <= prompt <= 256 and 8 <= answer <= 256 for prompt, answer in lengths)
     assert len(set(lengths)) > 60
