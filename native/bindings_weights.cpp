@@ -8,6 +8,7 @@ namespace {
 using FloatArray = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using WeightArray = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
 using ByteArray = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using PagesArray = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<3>>;
 
 Vector vector_of(const FloatArray& array) {
   return Vector(array.data(), array.data() + array.size());
@@ -74,6 +75,13 @@ std::shared_ptr<RotaryTable> make_rotary(int half, const FloatArray& cos, const 
   require_shape(half > 0 && cos.size() == sin.size(), "cosines and sines");
   const int positions = static_cast<int>(cos.size()) / half;
   return std::make_shared<RotaryTable>(positions, half, vector_of(cos), vector_of(sin));
+}
+
+PagesArray pages_of(nb::handle self) {
+  const KVCache& cache = nb::cast<const KVCache&>(self);
+  const auto layers = static_cast<std::size_t>(cache.num_layers);
+  return PagesArray(cache.memory.at<std::uint8_t>(),
+                    {layers, cache.num_pages, cache.bytes_per_page()}, self);
 }
 
 void bind_formats(nb::module_& m) {
@@ -168,7 +176,8 @@ void bind_weights(nb::module_& m) {
               int num_pages) {
              new (self) KVCache({dtype, heads.first, heads.second}, num_layers, num_pages);
            })
-      .def("copy_pages", &KVCache::copy_pages);
+      .def("copy_pages", &KVCache::copy_pages)
+      .def_prop_ro("pages", &pages_of);
   m.def("page_bytes", [](DType dtype, int num_kv_heads, int head_dim) {
     return page_bytes(KVLayout{dtype, num_kv_heads, head_dim});
   });

@@ -108,7 +108,7 @@ def test_a_window_gives_back_what_it_passed() -> None:
     user.compute(0, 1)
     user.check()
     assert pages.tables[1][:2] == [0, 0]
-    assert all(refs == 1 for refs in map(user.kv._pools[1].refs, pages.tables[1][2:]))
+    assert all(refs == 1 for refs in map(user.kv._books.pools[1].refs, pages.tables[1][2:]))
     assert user.kv.pages_used == 4 + 2
 
 
@@ -215,6 +215,6 @@ def test_tables_of_a_released_sequence_can_still_be_read() -> None:
 def test_the_check_sees_wrong_books() -> None:
     user = PageUser([KVGroup(4)])
     pages = computed(user, [1] * 6)
-    user.kv._pools[0].hold(pages.tables[0][0])
+    user.kv._books.pools[0].hold(pages.tables[0][0])
     with pytest.raises(IntegrityError, match="counts 2 holders, has 1"):
         user.kv.check_integrity()

@@ -50,7 +50,8 @@ def test_every_engine_field_can_be_set() -> None:
         "--kv-memory 1.5GiB --max-num-seqs 3 --max-num-batched-tokens 64 --no-prefix-caching "
         "--max-prefill-chunk 7 --max-prefill-beside-decodes 9 --quantize int8 --no-packed-cache "
         "--target-itl-ms 40.5 --target-ttft-ms 900 --max-wait-seconds 9.5 --tenant-weights a=2 "
-        "--max-queued-requests 5 --max-queued-tokens 900 --num-iters 5 --seed 9"
+        "--max-queued-requests 5 --max-queued-tokens 900 "
+        "--kv-host 1GiB --kv-disk 2GiB --kv-disk-folder kept --num-iters 5 --seed 9"
     )
     code, _, (config, plan, seed) = invoke(*line.split())
     assert code == 0
@@ -59,6 +60,7 @@ def test_every_engine_field_can_be_set() -> None:
     assert all(getattr(config, name) != getattr(default, name) for name in set_by_flags)
     assert isinstance(config, EngineConfig)
     assert config.kv_memory_bytes == 3 << 29
+    assert (config.kv_host_bytes, config.kv_disk_bytes) == (1 << 30, 2 << 30)
     assert (plan, seed) == (Plan(num_iters=5), 9)  # the command's own --seed hides the fields'
 
 

@@ -22,6 +22,8 @@ COUNTS = (
     "kv_memory_bytes",
     "max_queued_requests",
     "max_queued_tokens",
+    "kv_host_bytes",
+    "kv_disk_bytes",
 )
 
 
@@ -53,6 +55,11 @@ def test_targets_are_numbers_above_0(option: str, value: object) -> None:
     wrong: dict[str, Any] = {option: value}
     with pytest.raises(UsageError, match=f"^{option} must be a number above 0, got"):
         EngineConfig(**wrong)
+
+
+def test_disk_is_reached_through_host_memory() -> None:
+    with pytest.raises(UsageError, match="kv_disk_bytes needs kv_host_bytes"):
+        EngineConfig(kv_disk_bytes=1)
 
 
 def test_numpy_integers_are_integers() -> None:

@@ -185,7 +185,7 @@ def test_an_idle_engine_checks_its_books_once(folder: Path) -> None:
     channel = IdleChannel(core)
     loop.run(core, channel)
     assert channel.timeouts == [None, 0.0, loop.IDLE_SECONDS, None]
-    page = core.scheduler._kv._pools[0].take()  # a page that nobody will give back
+    page = core.scheduler._kv._books.pools[0].take()  # a page that nobody will give back
     channel = IdleChannel(core)
     with pytest.raises(IntegrityError, match=f"Page {page}"):
         loop.run(core, channel)

@@ -60,6 +60,7 @@ class ScriptedEngine:
         gone: why the engine is not there; None where it is.
         running: requests being answered.
         kills: how often it was killed.
+        pins: ids of pinned prefixes.
     """
 
     def __init__(self, seconds: float = 0.0, **changes: Any) -> None:
@@ -68,6 +69,7 @@ class ScriptedEngine:
         self.fails_after: int | None = None
         self.gone: str | None = None
         self.kills = 0
+        self.pins: tuple[str, ...] = ()
         self.seen: list[Request] = []
         self.running: set[str] = set()
 
@@ -89,7 +91,12 @@ class ScriptedEngine:
     async def stats(self) -> EngineStats:
         if self.gone is not None:
             raise BackendError(self.gone)
-        return EngineStats(running=len(self.running), pages_used=16, pages_total=64, preemptions=3)
+        return EngineStats(
+            running=len(self.running), pages_used=16, pages_total=64, preemptions=3, pins=self.pins
+        )
+
+    async def unpin(self, pin_id: str) -> None:
+        self.pins = tuple(pin for pin in self.pins if pin != pin_id)
 
     async def check_health(self) -> None:
         if self.gone is not None:

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from vivace.core.request import Delta, Request
-from vivace.core.stats import EngineStats
+from vivace.core.stats import EngineStats, TierStats
 from vivace.serve.metrics import ServerMetrics
 
 pytestmark = pytest.mark.tiny
@@ -21,6 +21,18 @@ STATS = EngineStats(
     preemptions=5,
     prompt_tokens=70,
     generation_tokens=80,
+    pages_pinned=6,
+    tiers=TierStats(
+        host_bytes=7,
+        disk_bytes=8,
+        saved=9,
+        restored=10,
+        fetched=11,
+        fetched_used=12,
+        fetched_wasted=13,
+        lost=14,
+        broken=15,
+    ),
 )
 
 
@@ -48,6 +60,16 @@ def test_the_engines_own_numbers() -> None:
         "vllm:num_preemptions_total": 5,
         "vllm:prompt_tokens_total": 70,
         "vllm:generation_tokens_total": 80,
+        "vivace:kv_pages_pinned": 6,
+        "vivace:kv_host_bytes": 7,
+        "vivace:kv_disk_bytes": 8,
+        "vivace:kv_pages_saved_total": 9,
+        "vivace:kv_pages_restored_total": 10,
+        "vivace:kv_pages_fetched_total": 11,
+        "vivace:kv_pages_fetched_used_total": 12,
+        "vivace:kv_pages_fetched_wasted_total": 13,
+        "vivace:kv_pages_lost_total": 14,
+        "vivace:kv_files_broken_total": 15,
     }
     assert {name: found[name] for name in expected} == expected
     assert not expected.keys() & samples(ServerMetrics("m")).keys()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.serve.scripted import ScriptedEngine, scripted_app, serving
+from vivace.core.errors import OverloadedError
 from vivace.core.request import Delta, Request
 
 
@@ -16,7 +17,7 @@ class FullEngine(ScriptedEngine):
     """Refuses every request."""
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        yield Delta.failed(request.request_id, "The queue is full.", 2.2)
+        yield Delta.failed(request.request_id, OverloadedError("The queue is full.", 2.2))
 
 
 def standing(headers: dict[str, str], **fields: Any) -> Request:

@@ -25,6 +25,7 @@ Linear: TypeAlias = Any  # a packed weight (and bias) of the backend
 RotaryTable: TypeAlias = Any  # cosines and sines of the backend
 KVCache: TypeAlias = Any  # the pages of one KV group
 IntArray: TypeAlias = NDArray[np.int32]
+PageBytes: TypeAlias = NDArray[np.uint8]
 
 PAGE_TOKENS = 16
 DTypeName = Literal["float32", "bfloat16"]
@@ -267,6 +268,20 @@ class Ops(Protocol):
         ...
 
 
+def check_pages(pages: Sequence[int], num_pages: int) -> None:
+    """Raises BackendError where one is unknown."""
+    if pages and not 0 <= min(pages) <= max(pages) < num_pages:
+        raise BackendError(f"Pages must lie in [0, {num_pages}).")
+
+
+def check_page_bytes(data: PageBytes, num_pages: int, num_bytes: int) -> None:
+    """Raises BackendError where data are not [num_pages, num_bytes]."""
+    if data.shape != (num_pages, num_bytes):
+        raise BackendError(
+            f"{num_pages} pages of {num_bytes} bytes cannot be filled with {data.shape} bytes."
+        )
+
+
 Forward: TypeAlias = Callable[[Ops], Tensor]
 
 
@@ -287,6 +302,12 @@ class Backend(Protocol):
     @property
     def dtype(self) -> DTypeName:
         """What weights, matmul inputs and KV pages are kept in."""
+        ...
+
+    @property
+    def numerics(self) -> str:
+        """What results and the bytes of pages depend on, beside `dtype`: the same text means the
+        same bits."""
         ...
 
     def vector(self, tensor: QTensor, offset: float = 0.0) -> Vector:
@@ -321,6 +342,23 @@ class Backend(Protocol):
 
     def copy_pages(self, cache: KVCache, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy whole pages (copy on write)."""
+        ...
+
+    def read_pages(self, cache: KVCache, pages: Sequence[int]) -> PageBytes:
+        """A copy of whole pages over all layers, [pages, kv_page_bytes]: for `write_pages` of a
+        cache of the same spec on the same backend, now or in another process.
+
+        Raises:
+            BackendError: there is no such page.
+        """
+        ...
+
+    def write_pages(self, cache: KVCache, pages: Sequence[int], data: PageBytes) -> None:
+        """Fill whole pages with what `read_pages` gave.
+
+        Raises:
+            BackendError: there is no such page, or the data are of another size.
+        """
         ...
 
     def compile(self, forward: Forward, caches: Sequence[KVCache], limits: BatchLimits) -> Program:

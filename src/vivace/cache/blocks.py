@@ -3,50 +3,25 @@
 A block is a run of `page_tokens` positions; a page is memory for one block. A sequence has one
 block table per group. Only full computed blocks are shared, through the prefix tree, and nothing
 is written to a shared page: computing always goes on in a block of its own, so no page is ever
-copied. (Block tables and reference counts: Kwon et al., PagedAttention, SOSP 2023; the tree:
-Zheng et al., SGLang, NeurIPS 2024.)
+copied. What the device has no room for goes to lower tiers (tiers.py) and is found there again.
+(Block tables and reference counts: Kwon et al., PagedAttention, SOSP 2023; the tree: Zheng et al.,
+SGLang, NeurIPS 2024.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from vivace.cache.pages import PagePool
-from vivace.cache.prefix import IntegrityError, PrefixNode, PrefixTree
+from vivace.cache.books import KVGroup, PageBooks, SequencePages
+from vivace.cache.fetch import PrefixFetcher
+from vivace.cache.integrity import check_books
+from vivace.cache.pins import Pins
+from vivace.cache.prefix import PrefixUse
+from vivace.cache.swap import SwappedPages
+from vivace.cache.tiers import PageTiers
+from vivace.core.stats import TierStats
 
-
-class KVGroup(NamedTuple):
-    """Attributes:
-    num_pages: pages in the group's pool.
-    window: how many last positions a row sees, itself included; None sees all.
-    """
-
-    num_pages: int
-    window: int | None = None
-
-
-class SequencePages:
-    """What one sequence holds. Only `KVManager` changes it; the tables may be read at any time.
-
-    Attributes:
-        tokens: the sequence's known tokens: the caller's own list, which may grow.
-        tables: per group the page of each block; 0 where a window group has passed it.
-        computed: positions [0, computed) are in the pages.
-        shares: whether its full pages are shared with equal prefixes.
-    """
-
-    __slots__ = ("computed", "firsts", "shares", "tables", "tail", "tokens")
-
-    def __init__(
-        self, tokens: Sequence[int], tail: PrefixNode, num_groups: int, shares: bool
-    ) -> None:
-        self.tokens = tokens
-        self.tables: tuple[list[int], ...] = tuple([] for _ in range(num_groups))
-        self.computed = 0
-        self.firsts = [0] * num_groups  # per group the first block not passed
-        self.shares = shares
-        self.tail = tail  # the node of the last full computed block
+__all__ = ["KVGroup", "KVManager", "SequencePages"]
 
 
 class KVManager:
@@ -54,52 +29,73 @@ class KVManager:
 
     Args:
         sharing: whether full pages are shared among equal prefixes.
+        tiers: where pages go that the device has no room for.
+        longest: tokens of the longest sequence; pins always leave room for one.
 
     Attributes:
         groups: as given.
+        pins: prefixes that stay on the device.
     """
 
-    def __init__(self, groups: Sequence[KVGroup], page_tokens: int, sharing: bool = True) -> None:
+    def __init__(
+        self,
+        groups: Sequence[KVGroup],
+        page_tokens: int,
+        sharing: bool = True,
+        *,
+        tiers: PageTiers | None = None,
+        longest: int = 0,
+    ) -> None:
         self.groups = tuple(groups)
         self._sharing = sharing
         self._page_tokens = page_tokens
-        self._windows = tuple(group.window for group in groups)
-        self._pools = tuple(PagePool(group.num_pages) for group in groups)
-        self._tree = PrefixTree(len(groups))
+        tiers = tiers if sharing else None  # nothing could be found in them
+        self._tiers = tiers
+        self._books = PageBooks(groups, page_tokens, self._tiers)
+        self._fetcher = None if tiers is None else PrefixFetcher(self._books, tiers)
+        self.pins = Pins(self._books, longest)
         self._live: set[SequencePages] = set()
 
     @property
     def pages_total(self) -> int:
-        return sum(pool.num_pages for pool in self._pools)
+        return sum(pool.num_pages for pool in self._books.pools)
 
     @property
     def pages_used(self) -> int:
-        """Pages that sequences hold; idle ones of the prefix tree do not count."""
-        return sum(pool.num_pages - pool.num_available for pool in self._pools)
+        """Pages that sequences and pins hold; idle ones of the prefix tree do not count."""
+        return sum(pool.num_pages - pool.num_available for pool in self._books.pools)
 
     @property
     def pages_returned(self) -> int:
         """Pages given back since start. While it stands still, what did not fit does not fit."""
-        return sum(pool.num_returned for pool in self._pools)
+        return sum(pool.num_returned for pool in self._books.pools)
 
     def live_sequences(self) -> set[SequencePages]:
         """Allocated and not released."""
         return set(self._live)
 
+    def most_used(self, count: int) -> list[PrefixUse]:
+        """The prefixes on the device that saved most tokens."""
+        return self._books.tree.most_used(count)
+
     def can_hold(self, num_tokens: int) -> bool:
-        """Whether a sequence of that many positions fits when it is alone."""
-        return all(
-            self._max_held(window, num_tokens) <= pool.num_pages
-            for window, pool in zip(self._windows, self._pools, strict=True)
-        )
+        """Whether a sequence of that many positions fits when it is alone with the pins."""
+        return self.pins.leave_room_for(num_tokens)
+
+    def want(self, tokens: Sequence[int], salt: str | None = "") -> None:
+        """A sequence of these tokens will be opened soon: bring up what disk has of it."""
+        if self._fetcher is not None and salt is not None:
+            self._fetcher.want(tokens, salt)
 
     def known_tokens(self, tokens: Sequence[int], salt: str = "") -> int:
         """How many of these tokens a sequence opened now would find computed."""
         if not self._sharing:
             return 0
-        root = self._tree.root(salt)
-        known = len(self._known(tokens, root, 0)) * self._page_tokens
-        self._tree.prune(root)
+        books = self._books
+        root = books.tree.root(salt)
+        blocks = (len(tokens) - 1) // self._page_tokens  # one token is left to compute
+        known = len(books.known(tokens, root, 0, blocks)) * self._page_tokens
+        books.tree.prune(root)
         return known
 
     def allocate(
@@ -107,33 +103,47 @@ class KVManager:
     ) -> SequencePages | None:
         """Open a sequence, sharing the pages of its longest known prefix.
 
-        Only equal salts share; None shares with nobody, neither way.
-        Holds the shared pages and takes no new one; but there is room for all tokens given, with
+        Only equal salts share; None shares with nobody, neither way. What lower tiers know of the
+        prefix is copied to new pages; where no other sequence is open, what is on its way from
+        disk is waited for. Takes no other page; but there is room for all tokens given, with
         `spare` pages of each group left over. None, and nothing changed, where there is not.
         """
+        books = self._books
         shares = self._sharing and salt is not None
-        root = self._tree.root(salt or "")
-        path = self._known(tokens, root, 0) if shares else []
-        if not self._has_room(len(tokens), path, spare):
-            self._tree.prune(root)
+        root = books.tree.root(salt or "")
+        blocks = (len(tokens) - 1) // self._page_tokens  # one token is left to compute
+        path = books.known(tokens, root, 0, blocks) if shares else []
+        if not books.has_room(len(tokens), path, spare):
+            books.tree.prune(root)
             return None
-        pages = SequencePages(tokens, root, len(self._pools), shares)
+        pages = SequencePages(tokens, root, len(books.pools), shares)
         root.num_tails += 1
+        books.share(pages, path)
+        if shares and self._fetcher is not None:
+            self._fetcher.want(tokens, salt or "")
+            self._fetcher.bring_up(pages, may_wait=not self._live)
+        if pages.computed:
+            books.tree.count_hit(pages.tail)
         self._live.add(pages)
-        self._share(pages, path)
         return pages
 
     def catch_up(self, pages: SequencePages) -> int:
-        """Share what others have computed of this sequence since it was opened.
+        """Share what others have computed of this sequence since it was opened, or what has come
+        up from disk.
 
         Raises `computed`, replaces table entries from the first block that is not full on.
         Returns by how many tokens `computed` rose.
         """
-        block = pages.computed // self._page_tokens
-        if not pages.shares or (len(pages.tokens) - 1) // self._page_tokens <= block:
+        block, end = pages.computed // self._page_tokens, len(pages.tokens) - 1
+        if not pages.shares or end // self._page_tokens <= block:
             return 0
         before = pages.computed
-        self._share(pages, self._known(pages.tokens, pages.tail, block))
+        known = self._books.known(pages.tokens, pages.tail, block, end // self._page_tokens)
+        self._books.share(pages, known)
+        if self._fetcher is not None:
+            self._fetcher.bring_up(pages, may_wait=False)
+        if pages.computed > before:
+            self._books.tree.count_hit(pages.tail)
         return pages.computed - before
 
     def extend(self, pages: SequencePages, end: int) -> int:
@@ -144,13 +154,14 @@ class KVManager:
         """
         if end <= len(pages.tables[0]) * self._page_tokens:
             return end
+        books = self._books
         blocks = -(-end // self._page_tokens)
         for group, table in enumerate(pages.tables):
-            self._slide(pages, group, pages.computed)
-            blocks = min(blocks, len(table) + self._pools[group].num_available)
+            books.slide(pages, group, pages.computed)
+            blocks = min(blocks, len(table) + books.pools[group].num_available)
         for group, table in enumerate(pages.tables):
             while len(table) < blocks:
-                table.append(self._take(group))
+                table.append(books.take(group))
         return min(end, blocks * self._page_tokens)
 
     def commit(self, pages: SequencePages, end: int) -> None:
@@ -158,18 +169,9 @@ class KVManager:
 
         A block that another sequence shared first is replaced by that one's page.
         """
-        size = self._page_tokens
-        block, full = pages.computed // size, end // size
+        if pages.shares and pages.computed // self._page_tokens < end // self._page_tokens:
+            self._books.merge(pages, end)
         pages.computed = end
-        if block == full or not pages.shares:
-            return
-        node = pages.tail
-        for index in range(block, full):
-            key = tuple(pages.tokens[index * size : (index + 1) * size])
-            node = self._tree.child(node, key)
-            for group, table in enumerate(pages.tables):
-                self._merge(group, table, index, node)
-        self._move_tail(pages, node)
 
     def release(self, pages: SequencePages) -> None:
         """Give back all pages. The tables keep their entries: a step under way may read them.
@@ -178,174 +180,87 @@ class KVManager:
             KeyError: it was released before.
         """
         self._live.remove(pages)
-        for pool, table, first in zip(self._pools, pages.tables, pages.firsts, strict=True):
-            # last block first: so a child is always idle before, and evicted before, its parent
-            for block in range(len(table) - 1, first - 1, -1):
-                pool.drop(table[block])
-        pages.tail.num_tails -= 1
-        self._tree.prune(pages.tail)
+        self._books.cut(pages, 0)
+        self._books.leave(pages)
+
+    def swap_out(self, pages: SequencePages) -> SwappedPages | None:
+        """Copy what a sequence has computed to host memory, and release it.
+
+        None, and nothing changed, where there are no tiers or they have no room for it.
+        """
+        if self._tiers is None:
+            return None
+        books, mover = self._books, self._tiers.mover
+        for group in range(len(books.pools)):
+            books.slide(pages, group, pages.computed)
+        blocks = -(-pages.computed // self._page_tokens)
+        data = tuple(
+            tuple(mover.read(group, page) for page in table[first:blocks])
+            for group, (table, first) in enumerate(zip(pages.tables, pages.firsts, strict=True))
+        )
+        swapped = SwappedPages(pages.computed, tuple(pages.firsts), data)
+        if not self._tiers.reserve(swapped.nbytes):
+            return None
+        self.release(pages)
+        return swapped
+
+    def swap_in(
+        self, swapped: SwappedPages, tokens: Sequence[int], salt: str | None = "", spare: int = 0
+    ) -> SequencePages | None:
+        """Open a swapped sequence again, with all that it had computed; its memory is given back.
+
+        None, and nothing changed, where `allocate` says so.
+        """
+        pages = self.allocate(tokens, salt, spare)
+        if pages is None:
+            return None
+        if pages.computed < swapped.computed:
+            self._refill(pages, swapped)
+        self.forget_swapped(swapped)
+        return pages
+
+    def forget_swapped(self, swapped: SwappedPages) -> None:
+        """Give back the memory of a swapped sequence that will not be opened again."""
+        assert self._tiers is not None
+        self._tiers.host.give_back(swapped.nbytes)
+
+    def _refill(self, pages: SequencePages, swapped: SwappedPages) -> None:
+        assert self._tiers is not None
+        books, mover = self._books, self._tiers.mover
+        start = pages.computed // self._page_tokens
+        for group, (table, data) in enumerate(zip(pages.tables, swapped.data, strict=True)):
+            books.slide(pages, group, swapped.computed)
+            first = swapped.firsts[group]
+            table.extend([0] * (first - len(table)))
+            for block in range(max(start, first), first + len(data)):
+                page = books.take(group)
+                mover.write(group, page, data[block - first])
+                table.append(page)
+        self.commit(pages, swapped.computed)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether `write_down` has something to do."""
+        return self._tiers is not None and self._tiers.unwritten
+
+    def write_down(self, max_pages: int) -> None:
+        """Copy about so many computed pages to disk."""
+        if self._tiers is not None:
+            self._tiers.write_down(max_pages)
+
+    def close(self, seconds: float) -> None:
+        """Write down what is not on disk yet, for as long as that."""
+        if self._tiers is not None:
+            self._tiers.close(seconds)
+
+    def tier_stats(self) -> TierStats:
+        return TierStats() if self._tiers is None else self._tiers.stats()
 
     def check_integrity(self) -> None:
         """Prove the books: every page is free, idle, or held as often as it counts, and the prefix
-        tree and the sequences agree on who holds what.
+        tree, the sequences and the pins agree on who holds what.
 
         Raises:
             IntegrityError: they do not.
         """
-        self._tree.check_integrity()
-        for pages in self._live:
-            self._check_sequence(pages)
-        for group, pool in enumerate(self._pools):
-            holders = [0] * pool.num_pages
-            for pages in self._live:
-                for page in pages.tables[group][pages.firsts[group] :]:
-                    holders[page] += 1
-            pool.check_integrity(holders)
-            self._check_tree(group)
-        if sum(node.num_tails for node in self._tree.nodes()) != len(self._live):
-            raise IntegrityError("A sequence that is gone keeps a prefix node.")
-
-    def _check_sequence(self, pages: SequencePages) -> None:
-        """Full computed blocks are the tree's, later ones are the sequence's own."""
-        if len({len(table) for table in pages.tables}) != 1:
-            raise IntegrityError("The block tables of a sequence differ in length.")
-        node, block = pages.tail, pages.computed // self._page_tokens if pages.shares else 0
-        for group, table in enumerate(pages.tables):
-            first, pool = pages.firsts[group], self._pools[group]
-            if any(table[:first]) or pages.computed > len(table) * self._page_tokens:
-                raise IntegrityError("A block table keeps passed pages or misses computed ones.")
-            if any(pool.refs(page) != 1 or pool.node(page) for page in table[max(first, block) :]):
-                raise IntegrityError("A page that is not full is shared.")
-        for index in range(block - 1, -1, -1):
-            for group, table in enumerate(pages.tables):
-                if index >= pages.firsts[group] and node.pages[group] != table[index]:
-                    raise IntegrityError("A sequence's full block is not the tree's page.")
-            node = node.parent or node
-        if not self._tree.is_root(node):
-            raise IntegrityError("A sequence's prefix is longer than what it has computed.")
-
-    def _check_tree(self, group: int) -> None:
-        """The tree and the pool name each other; in a full group no page outlives its parent's."""
-        pool, whole = self._pools[group], self._windows[group] is None
-        known = 0
-        for node in self._tree.nodes():
-            page, parent = node.pages[group], node.parent
-            known += page is not None
-            if page is not None and pool.node(page) is not node:
-                raise IntegrityError(f"Page {page} and the prefix tree disagree.")
-            if not whole or parent is None or self._tree.is_root(node):
-                continue
-            before = parent.pages[group]
-            if page is None or (before is not None and pool.refs(page) > pool.refs(before)):
-                raise IntegrityError("A prefix is kept or held without the prefix before it.")
-        if known != pool.num_known:
-            raise IntegrityError("A page names a prefix that is not in the tree.")
-
-    def _first_seen(self, window: int | None, position: int) -> int:
-        """The first block that a row at `position` or later sees."""
-        return 0 if window is None else max(0, position - window + 1) // self._page_tokens
-
-    def _max_held(self, window: int | None, num_tokens: int) -> int:
-        """Blocks needed at once to compute that many positions, one at a time in a window."""
-        blocks = -(-num_tokens // self._page_tokens)
-        if window is None:
-            return blocks
-        return min(blocks, (window + self._page_tokens - 2) // self._page_tokens + 1)
-
-    def _known(self, tokens: Sequence[int], node: PrefixNode, block: int) -> list[PrefixNode]:
-        """Nodes behind `node`, for blocks from `block` on, that can all be shared at once.
-
-        A window group needs only the pages that it still sees at the end of them.
-        """
-        size = self._page_tokens
-        path: list[PrefixNode] = []
-        usable = 0
-        missing = [-1] * len(self._pools)  # per group the last block without a page
-        for index in range(block, (len(tokens) - 1) // size):  # one token is left to compute
-            child = node.children.get(tuple(tokens[index * size : (index + 1) * size]))
-            if child is None:
-                break
-            node = child
-            path.append(node)
-            for group, page in enumerate(node.pages):
-                if page is None:
-                    missing[group] = index
-            if self._sees_all(missing, (index + 1) * size):
-                usable = len(path)
-        return path[:usable]
-
-    def _sees_all(self, missing: list[int], position: int) -> bool:
-        return all(
-            last < self._first_seen(window, position)
-            for window, last in zip(self._windows, missing, strict=True)
-        )
-
-    def _has_room(self, num_tokens: int, path: list[PrefixNode], spare: int) -> bool:
-        for group, (window, pool) in enumerate(zip(self._windows, self._pools, strict=True)):
-            first = self._first_seen(window, len(path) * self._page_tokens)
-            shared = [node.pages[group] for node in path[first:]]
-            in_use = sum(page is not None and pool.refs(page) > 0 for page in shared)
-            if self._max_held(window, num_tokens) - in_use + spare > pool.num_available:
-                return False
-        return True
-
-    def _share(self, pages: SequencePages, path: list[PrefixNode]) -> None:
-        if not path:
-            return
-        size = self._page_tokens
-        start = pages.computed // size
-        pages.computed = (start + len(path)) * size
-        for group, (pool, table) in enumerate(zip(self._pools, pages.tables, strict=True)):
-            while len(table) > start:  # a block partly computed gives way to the full one
-                pool.drop(table.pop())
-            self._slide(pages, group, pages.computed)
-            for block, node in enumerate(path, start):
-                page = node.pages[group]
-                if block < pages.firsts[group] or page is None:
-                    table.append(0)
-                else:
-                    pool.hold(page)
-                    table.append(page)
-        self._move_tail(pages, path[-1])
-
-    def _slide(self, pages: SequencePages, group: int, position: int) -> None:
-        """Give back what the group's window has passed once `position` is next."""
-        table, first = pages.tables[group], pages.firsts[group]
-        new_first = self._first_seen(self._windows[group], position)
-        for block in range(first, min(new_first, len(table))):
-            self._pools[group].drop(table[block])
-            table[block] = 0
-        pages.firsts[group] = max(first, new_first)
-
-    def _take(self, group: int) -> int:
-        pool = self._pools[group]
-        if pool.num_free == 0:
-            self._evict(group)
-        return pool.take()
-
-    def _evict(self, group: int) -> None:
-        """Free the longest idle page. A prefix without a page that all later rows see is of no
-        use, so its node goes whole; a window group loses that page alone."""
-        node = self._pools[group].longest_idle()
-        whole = self._windows[group] is None
-        for other, page in enumerate(node.pages):
-            if page is not None and (whole or other == group):
-                self._pools[other].forget(page)
-                node.pages[other] = None
-        self._tree.prune(node)
-
-    def _merge(self, group: int, table: list[int], block: int, node: PrefixNode) -> None:
-        pool, mine, known = self._pools[group], table[block], node.pages[group]
-        if known is None:
-            node.pages[group] = mine
-            pool.keep(mine, node)
-        else:
-            pool.hold(known)
-            pool.drop(mine)
-            table[block] = known
-
-    def _move_tail(self, pages: SequencePages, node: PrefixNode) -> None:
-        """`node` stands behind the old tail, which it keeps in the tree from now on."""
-        pages.tail.num_tails -= 1
-        pages.tail = node
-        node.num_tails += 1
+        check_books(self._books, [*self._live, *self.pins.holders()])

@@ -6,7 +6,10 @@ hash chain; it compares the tokens themselves, so equal hashes never mix two pre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 
 class IntegrityError(RuntimeError):
@@ -21,9 +24,21 @@ class PrefixNode:
         key: the block's tokens; a root's is its salt.
         pages: per KV group the page that holds the block, or None.
         num_tails: sequences whose computed prefix ends here; they keep the node in the tree.
+        digest: names the prefix outside the device (chain.py), once somebody asked.
+        hits: how often a sequence found its prefix up to here and no further.
+        last_hit: when it last did, in seconds on the tree's clock.
     """
 
-    __slots__ = ("children", "key", "num_tails", "pages", "parent")
+    __slots__ = (
+        "children",
+        "digest",
+        "hits",
+        "key",
+        "last_hit",
+        "num_tails",
+        "pages",
+        "parent",
+    )
 
     def __init__(
         self, parent: PrefixNode | None, key: tuple[int, ...] | str, num_groups: int
@@ -33,17 +48,38 @@ class PrefixNode:
         self.children: dict[tuple[int, ...] | str, PrefixNode] = {}
         self.pages: list[int | None] = [None] * num_groups
         self.num_tails = 0
+        self.digest: bytes | None = None
+        self.hits = 0
+        self.last_hit = 0.0
 
     @property
     def unused(self) -> bool:
         return not (self.children or self.num_tails or any(p is not None for p in self.pages))
 
 
+class PrefixUse(NamedTuple):
+    """How much a prefix that the tree knows has been of use.
+
+    Attributes:
+        tokens: the prefix itself.
+        hits: sequences that found it, and nothing longer.
+        tokens_saved: tokens that they did not compute again.
+        last_hit: seconds on the tree's clock.
+    """
+
+    salt: str
+    tokens: tuple[int, ...]
+    hits: int
+    tokens_saved: int
+    last_hit: float
+
+
 class PrefixTree:
     """Nodes by prefix. It knows of pages only their numbers; `KVManager` holds and frees them."""
 
-    def __init__(self, num_groups: int) -> None:
+    def __init__(self, num_groups: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._num_groups = num_groups
+        self._clock = clock
         self._top = PrefixNode(None, "", num_groups)  # its children are the roots, one per salt
 
     def root(self, salt: str) -> PrefixNode:
@@ -65,6 +101,25 @@ class PrefixTree:
         while node.parent is not None and node.unused:
             del node.parent.children[node.key]
             node = node.parent
+
+    def count_hit(self, node: PrefixNode) -> None:
+        """A sequence found its prefix up to here."""
+        node.hits += 1
+        node.last_hit = self._clock()
+
+    def most_used(self, count: int) -> list[PrefixUse]:
+        """The prefixes that saved most tokens, best first; what was evicted is forgotten."""
+        used = (self._use(node) for node in self.nodes() if node.hits)
+        return heapq.nlargest(count, used, key=lambda use: use.tokens_saved)
+
+    def _use(self, node: PrefixNode) -> PrefixUse:
+        tokens, at = [], node
+        while isinstance(at.key, tuple) and at.parent is not None:
+            tokens.append(at.key)
+            at = at.parent
+        prefix = tuple(token for block in reversed(tokens) for token in block)
+        saved = node.hits * len(prefix)
+        return PrefixUse(str(at.key), prefix, node.hits, saved, node.last_hit)
 
     def nodes(self) -> Iterator[PrefixNode]:
         """Every node but the top one, parents first."""

@@ -29,6 +29,8 @@ def parse_bytes(text: str) -> int:
 _OPTIONS: dict[str, Any] = {
     "model": typer.Argument(metavar="MODEL"),
     "kv_memory_bytes": typer.Option("--kv-memory", parser=parse_bytes, metavar="SIZE"),
+    "kv_host_bytes": typer.Option("--kv-host", parser=parse_bytes, metavar="SIZE"),
+    "kv_disk_bytes": typer.Option("--kv-disk", parser=parse_bytes, metavar="SIZE"),
     "packed_cache": typer.Option("--packed-cache/--no-packed-cache"),
     "enable_prefix_caching": typer.Option("--prefix-caching/--no-prefix-caching"),
 }

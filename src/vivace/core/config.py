@@ -21,6 +21,8 @@ _OPTIONAL_COUNTS = (
     "max_model_len",
     "threads",
     "kv_memory_bytes",
+    "kv_host_bytes",
+    "kv_disk_bytes",
     "max_prefill_chunk",
     "max_queued_requests",
     "max_queued_tokens",
@@ -40,6 +42,11 @@ class EngineConfig:
     max_model_len: longest prompt plus answer; None is the model's own limit, cut to fit memory.
     threads: compute threads of the cpu backend; None is the cores this process may use.
     kv_memory_bytes: memory for KV pages; None is a share of what is free.
+    kv_host_bytes: memory beside that for prefixes which KV pages have no room for; None is none.
+    kv_disk_bytes: what files of such prefixes may take, found again by the next start; None is
+        none. What comes from disk passes through kv_host_bytes.
+    kv_disk_folder: where these files are; None is a folder in the user's cache. Engines that share
+        one bound it together only roughly.
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
@@ -60,8 +67,8 @@ class EngineConfig:
     seed: the base of the random streams of requests that bring no seed.
 
     Raises:
-        UsageError: a choice is unknown, a count is no integer of at least 1, or a time or a
-            weight is no number above 0.
+        UsageError: a choice is unknown, a count is no integer of at least 1, a time or a weight is
+            no number above 0, or kv_disk_bytes is given alone.
     """
 
     model: str | None = None
@@ -72,6 +79,9 @@ class EngineConfig:
     max_model_len: int | None = None
     threads: int | None = None
     kv_memory_bytes: int | None = None
+    kv_host_bytes: int | None = None
+    kv_disk_bytes: int | None = None
+    kv_disk_folder: str | None = None
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_prefill_chunk: int | None = None
@@ -99,6 +109,8 @@ class EngineConfig:
             time: Any = getattr(self, option)
             if time is not None and not (is_number(time) and 0 < time < inf):
                 raise UsageError(f"{option} must be a number above 0, got {time!r}.")
+        if self.kv_disk_bytes is not None and self.kv_host_bytes is None:
+            raise UsageError("kv_disk_bytes needs kv_host_bytes too: pages pass through it.")
         parse_weights(self.tenant_weights)
 
 

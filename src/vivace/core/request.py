@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vivace.core.errors import OverloadedError, RequestError
 from vivace.core.sampling import SamplingParams
 
+IDLE_PRIORITY = 2**62  # behind everything that somebody waits for
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
 
 
@@ -25,6 +27,7 @@ class Request:
         tenant: on whose account it runs; tenants share the engine by their weights.
         drop_if_late: end it with the finish reason "deadline" once its deadline has passed;
             otherwise the deadline only says which of equal priority runs first.
+        pin_id: the prompt's full pages are pinned under it when the request ends; None pins none.
     """
 
     request_id: str
@@ -37,6 +40,7 @@ class Request:
     cache_salt: str = ""
     tenant: str = ""
     drop_if_late: bool = False
+    pin_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Delta:
         stop_reason: the stop string or stop token id that ended it, as in vLLM.
         num_cached_tokens: prompt tokens found in the prefix cache.
         error: one sentence, when `finish_reason` is "error".
-        retry_after_seconds: set where that error is a full queue: when to try again.
+        error_param: the parameter at fault, where that error is the request's own.
+        retry_after_seconds: when to try again, where that error is a full queue.
     """
 
     request_id: str
@@ -70,16 +75,20 @@ class Delta:
     stop_reason: int | str | None = None
     num_cached_tokens: int = 0
     error: str | None = None
+    error_param: str | None = None
     retry_after_seconds: float | None = None
 
     @staticmethod
-    def failed(request_id: str, error: str, retry_after_seconds: float | None = None) -> Delta:
+    def failed(request_id: str, error: Exception | str) -> Delta:
         """The last delta of a request that ends by an error."""
         return Delta(
             request_id,
             finish_reason="error",
-            error=error,
-            retry_after_seconds=retry_after_seconds,
+            error=str(error),
+            error_param=error.param if isinstance(error, RequestError) else None,
+            retry_after_seconds=(
+                error.retry_after_seconds if isinstance(error, OverloadedError) else None
+            ),
         )
 
 

@@ -43,8 +43,40 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
+class TierStats:
+    """The tiers below the KV pages: gauges, and counts of pages since start.
+
+    Attributes:
+        host_bytes: held in host memory.
+        disk_bytes: held in files.
+        saved: pages that went from the device to host memory.
+        restored: pages that came back to the device.
+        fetched: pages that came from disk to host memory ahead of their use.
+        fetched_used: those of them that then went to the device.
+        fetched_wasted: those of them that left host memory unused.
+        lost: pages that left the last tier, or could not be written.
+        broken: files that were damaged, and are gone.
+    """
+
+    host_bytes: int = 0
+    disk_bytes: int = 0
+    saved: int = 0
+    restored: int = 0
+    fetched: int = 0
+    fetched_used: int = 0
+    fetched_wasted: int = 0
+    lost: int = 0
+    broken: int = 0
+
+
+@dataclass(frozen=True)
 class EngineStats:
-    """Gauges, and counters since start. Token counts leave out what is recomputed."""
+    """Gauges, and counters since start. Token counts leave out what is recomputed.
+
+    Attributes:
+        pins: ids of pinned prefixes.
+        pages_pinned: pages that these hold.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -58,3 +90,6 @@ class EngineStats:
     steps: int = 0
     step_seconds: float = 0.0
     native_seconds: float = 0.0
+    pins: tuple[str, ...] = ()
+    pages_pinned: int = 0
+    tiers: TierStats = field(default_factory=TierStats)

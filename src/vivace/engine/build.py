@@ -18,6 +18,7 @@ from vivace.engine.core import EngineCore
 from vivace.engine.notices import Notify
 from vivace.engine.plan import MemoryPlan, plan_memory
 from vivace.engine.runner import LOGIT_ROWS, Runner
+from vivace.engine.tiers import PagesOf, make_tiers
 from vivace.formats.checkpoint import (
     Checkpoint,
     end_token_ids,
@@ -136,12 +137,14 @@ def _pages(loaded: _Loaded) -> tuple[KVManager, Runner]:
     """The pages, those who keep their books, and the program that uses them."""
     config, backend, decoder = loaded.config, loaded.backend, loaded.decoder
     sizes = list(zip(decoder.spec.kv_groups, loaded.plan.pages.num_pages, strict=True))
+    caches = [backend.kv_cache(group, num_pages) for group, num_pages in sizes]
     kv = KVManager(
         [KVGroup(num_pages, group.window) for group, num_pages in sizes],
         PAGE_TOKENS,
         config.enable_prefix_caching,
+        tiers=make_tiers(config, PagesOf(loaded.checkpoint, decoder, backend, caches)),
+        longest=loaded.plan.max_model_len,
     )
-    caches = [backend.kv_cache(group, num_pages) for group, num_pages in sizes]
     limits = BatchLimits(
         max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
         max_sequences=config.max_num_seqs,

@@ -66,6 +66,10 @@ class EngineClient:
     async def abort(self, request_id: str) -> None:
         self._streams.abort(request_id)
 
+    async def unpin(self, pin_id: str) -> None:
+        """Let a pinned prefix be evicted again; unknown ids are ignored."""
+        self._streams.unpin(pin_id)
+
     async def stats(self) -> EngineStats:
         self._check_alive()
         return await self._streams.stats()

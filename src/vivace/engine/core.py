@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.cache.blocks import KVGroup, KVManager, SequencePages
-from vivace.core.errors import CapacityError, VivaceError
+from vivace.core.errors import CapacityError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
 from vivace.core.step import ScheduledSequence, Step
@@ -21,6 +21,9 @@ from vivace.engine.requests import check_token_ids
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape
+
+IDLE_PAGES = 16  # written down before the engine looks for work again
+CLOSE_SECONDS = 5.0
 
 
 class EngineCore:
@@ -41,6 +44,7 @@ class EngineCore:
         self._runner = runner
         self._sampler = sampler
         self._text = text
+        self._pinning: dict[str, Request] = {}
         self._steps = 0
         self._step_seconds = 0.0
 
@@ -56,16 +60,38 @@ class EngineCore:
         """Queue a request.
 
         Raises:
-            RequestError: it can never fit; the engine is unharmed.
+            RequestError: it, or its pin, can never fit; the engine is unharmed.
             OverloadedError: the queue is full.
         """
+        if request.pin_id is not None:
+            self._kv.pins.check(request.pin_id, request.prompt_token_ids, request.cache_salt)
         self.scheduler.add(request)
         self._text.add(request)
+        if request.pin_id is not None:
+            self._pinning[request.request_id] = request
 
     def abort(self, request_id: str) -> None:
         """Forget a request and free its pages; unknown ids are ignored."""
         self.scheduler.abort(request_id)
         self._text.remove(request_id)
+        self._pinning.pop(request_id, None)
+
+    def unpin(self, pin_id: str) -> None:
+        """Let a pinned prefix be evicted again; unknown ids are ignored."""
+        self._kv.pins.remove(pin_id)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether `write_down` has something to do."""
+        return self._kv.unwritten
+
+    def write_down(self) -> None:
+        """Something to do while idle: copy computed pages to disk, a few at a time."""
+        self._kv.write_down(IDLE_PAGES)
+
+    def close(self) -> None:
+        """Keep on disk what the next start may need; nothing may be called afterwards."""
+        self._kv.close(CLOSE_SECONDS)
 
     def step(self) -> list[Delta]:
         """Compute one step of whoever is next; returns what it adds to each request.
@@ -96,23 +122,32 @@ class EngineCore:
         picked = self._sampler.pick(logits, step)
         advances = self._text.advance(step, picked)
         deltas = self.scheduler.update(step, picked, advances)
-        for delta in deltas:
-            if delta.finish_reason is not None:
-                self._text.remove(delta.request_id)
-        return deltas
+        return [self._settled(d) if d.finish_reason is not None else d for d in deltas]
+
+    def _settled(self, delta: Delta) -> Delta:
+        """What a request leaves behind when it ends: at most a pin."""
+        self._text.remove(delta.request_id)
+        request = self._pinning.pop(delta.request_id, None)
+        if request is None or request.pin_id is None:
+            return delta
+        try:
+            self._kv.pins.add(request.pin_id, request.prompt_token_ids, request.cache_salt)
+        except RequestError as error:  # others were pinned meanwhile
+            return Delta.failed(delta.request_id, error)
+        return delta
 
     def _drop_late(self) -> list[Delta]:
         """Ends of requests that are late, with the text that waited for more."""
-        return [
-            replace(delta, text=self._text.finish(delta.request_id))
-            for delta in self.scheduler.drop_late()
-        ]
+        late = self.scheduler.drop_late()
+        for delta in late:
+            self._pinning.pop(delta.request_id, None)
+        return [replace(delta, text=self._text.finish(delta.request_id)) for delta in late]
 
     def _fail(self, request_ids: Sequence[str], error: Exception) -> list[Delta]:
         """End these requests; what the step computed of others is computed again."""
         for request_id in request_ids:
             self.abort(request_id)
-        return [Delta.failed(request_id, str(error)) for request_id in request_ids]
+        return [Delta.failed(request_id, error) for request_id in request_ids]
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """float32 [len, vocab] of a sequence of its own, computed apart from all requests.
@@ -163,4 +198,7 @@ class EngineCore:
             steps=self._steps,
             step_seconds=self._step_seconds,
             native_seconds=self._runner.seconds,
+            pins=self._kv.pins.ids,
+            pages_pinned=self._kv.pins.num_pages,
+            tiers=self._kv.tier_stats(),
         )

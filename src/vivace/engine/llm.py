@@ -113,6 +113,7 @@ class LLM:
 
     def close(self) -> None:
         """Give back the model's memory now; nothing else may be called afterwards."""
+        self._core.close()
         del self._core
 
     def _collect(

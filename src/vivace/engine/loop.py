@@ -28,13 +28,19 @@ class AskStats:
 
 
 @dataclass(frozen=True)
+class Unpin:
+    pin_id: str
+
+
+@dataclass(frozen=True)
 class Stop:
     pass
 
 
 IDLE_SECONDS = 1.0  # without work before the books are checked
+WRITE_SECONDS = 0.002  # without work between pages that are written down
 
-Message: TypeAlias = Add | Abort | AskStats | Stop
+Message: TypeAlias = Add | Abort | AskStats | Unpin | Stop
 Reply: TypeAlias = list[Delta] | EngineStats
 
 
@@ -49,38 +55,49 @@ class Channel(Protocol):
 
 
 def run(core: EngineCore, channel: Channel) -> None:
-    """Serve a channel until `Stop`. Once idle, prove that no page was lost.
+    """Serve a channel until `Stop`. Once idle, write pages down, and prove that none was lost.
 
     Raises:
         IntegrityError: the books of the pages are wrong; nothing can be trusted any more.
     """
     proved = True
     while True:
-        idle = not core.has_work
-        timeout = (None if proved else IDLE_SECONDS) if idle else 0.0
-        messages = list(channel.receive(timeout))
+        messages = list(channel.receive(_patience(core, proved)))
         for message in messages:
             if isinstance(message, Stop):
+                core.close()
                 return
             _handle(core, message, channel)
         if core.has_work:
             channel.send(core.step())
             proved = False
-        elif not messages and not proved:
+        elif messages:
+            continue
+        elif core.unwritten:
+            core.write_down()
+        elif not proved:
             core.check_integrity()
             proved = True
 
 
-def _handle(core: EngineCore, message: Add | Abort | AskStats, channel: Channel) -> None:
+def _patience(core: EngineCore, proved: bool) -> float | None:
+    """Seconds to wait for a message before the next thing to do; None where there is none."""
+    if core.has_work:
+        return 0.0
+    if core.unwritten:
+        return WRITE_SECONDS
+    return None if proved else IDLE_SECONDS
+
+
+def _handle(core: EngineCore, message: Add | Abort | AskStats | Unpin, channel: Channel) -> None:
     if isinstance(message, Add):
         try:
             core.add(message.request)
-        except RequestError as error:
-            channel.send([Delta.failed(message.request.request_id, str(error))])
-        except OverloadedError as error:
-            wait = error.retry_after_seconds
-            channel.send([Delta.failed(message.request.request_id, str(error), wait)])
+        except (OverloadedError, RequestError) as error:
+            channel.send([Delta.failed(message.request.request_id, error)])
     elif isinstance(message, Abort):
         core.abort(message.request_id)
+    elif isinstance(message, Unpin):
+        core.unpin(message.pin_id)
     else:
         channel.send(core.stats())

@@ -47,7 +47,7 @@ def plan_memory(
     available: int,
     policy: PrecisionPolicy = UNQUANTIZED,
 ) -> MemoryPlan:
-    """Fit weights and KV pages into `available` bytes.
+    """Fit weights and KV pages into `available` bytes, less what kv_host_bytes sets aside.
 
     Args:
         spec: the model at the length asked for, or at its own longest.
@@ -56,6 +56,7 @@ def plan_memory(
         CapacityError: the weights, the KV memory or one sequence of the length asked for do not
             fit.
     """
+    available -= config.kv_host_bytes or 0
     weights = weight_bytes(spec, backend.dtype, policy)
     if weights >= available:
         raise CapacityError(

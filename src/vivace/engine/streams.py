@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineStats
-from vivace.engine.loop import Abort, Add, AskStats, Message, Reply
+from vivace.engine.loop import Abort, Add, AskStats, Message, Reply, Unpin
 
 
 class Streams:
@@ -35,7 +35,7 @@ class Streams:
             RequestError: its id is that of an open stream.
         """
         if self._gone is not None:
-            yield Delta.failed(request.request_id, str(self._gone))
+            yield Delta.failed(request.request_id, self._gone)
             return
         if request.request_id in self._queues:
             raise RequestError(f"request_id {request.request_id!r} is in use.", "request_id")
@@ -58,6 +58,9 @@ class Streams:
         self._send(Abort(request_id))
         self._put(Delta(request_id, finish_reason="abort"))
 
+    def unpin(self, pin_id: str) -> None:
+        self._send(Unpin(pin_id))
+
     async def stats(self) -> EngineStats:
         future: asyncio.Future[EngineStats] = asyncio.get_running_loop().create_future()
         self._asking.append(future)
@@ -78,7 +81,7 @@ class Streams:
         """The engine is gone: end every stream, and those that will be opened."""
         self._gone = error
         for request_id in self._queues:
-            self._put(Delta.failed(request_id, str(error)))
+            self._put(Delta.failed(request_id, error))
         for future in self._asking:
             if not future.done():
                 future.set_exception(error)

@@ -126,6 +126,7 @@ class Scheduler:
         self._alive[request.request_id] = Sequence(request, self._num_added, self._clock())
         self._num_added += 1
         self._shares.join(request.tenant)
+        self._kv.want(request.prompt_token_ids, request.cache_salt)
 
     def abort(self, request_id: str) -> bool:
         """Forget a request and give back its pages now. False where the id is unknown."""

@@ -20,8 +20,9 @@ from vivace.serve.generation import Generation
 from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
 from vivace.serve.metrics import ServerMetrics
 from vivace.serve.options import ServeOptions
+from vivace.serve.prefetch import Prefetcher
 from vivace.serve.prompts import Prompts
-from vivace.serve.schemas import ChatBody, CompletionBody
+from vivace.serve.schemas import ChatBody, CompletionBody, PrefetchBody
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATS_SECONDS = 5.0  # an engine that is longer silent is left out of the metrics
@@ -41,7 +42,8 @@ def create_app(
     generation = Generation(engine, metrics)
     numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
     fingerprint = f"vivace-{_version()}-{info.backend}-{numbers}"
-    answerer = Answerer(info, Prompts(tokenizer, chat_template), generation, name, fingerprint)
+    prompts = Prompts(tokenizer, chat_template)
+    answerer = Answerer(info, prompts, generation, name, fingerprint)
     app = FastAPI(title="vivace", version=_version(), docs_url=None, redoc_url=None)
     install_handlers(app)
     app.include_router(_operations(engine, generation, metrics))
@@ -49,6 +51,8 @@ def create_app(
     app.include_router(_models(name, info), dependencies=guards)
     app.include_router(_answers(answerer, name, options.max_body_bytes), dependencies=guards)
     app.state.drain = generation.drain
+    prefetcher = Prefetcher(info, prompts, generation, name)
+    app.include_router(_prefetches(prefetcher, name, options.max_body_bytes), dependencies=guards)
     return app
 
 
@@ -66,6 +70,22 @@ def _answers(answerer: Answerer, name: str, max_body_bytes: int) -> APIRouter:
         body = await read_body(request, ChatBody, max_body_bytes)
         _check_model(body.model, name)
         return await answerer.chat(request, body)
+
+    return router
+
+
+def _prefetches(prefetcher: Prefetcher, name: str, max_body_bytes: int) -> APIRouter:
+    router = APIRouter(prefix="/v1/prefetch")
+
+    @router.post("", response_model=None)
+    async def prefetch(request: Request) -> Response:
+        body = await read_body(request, PrefetchBody, max_body_bytes)
+        _check_model(body.model, name)
+        return await prefetcher.prefetch(request, body)
+
+    @router.delete("/{pin_id}", response_model=None)
+    async def unpin(pin_id: str) -> Response:
+        return await prefetcher.unpin(pin_id)
 
     return router
 

@@ -43,17 +43,37 @@ class Generation:
         Closing it early aborts what still runs.
 
         Raises:
-            ApiError: the engine failed (500), is gone (503) or its queue is full (429), or the
-                server is stopping (503); the other requests are aborted.
+            ApiError: the engine refused a request (400), failed (500), is gone (503) or its queue is
+                full (429), or the server is stopping (503); the other requests are aborted.
         """
         await self.check_health()
         streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])
         async with aclosing(streams) as deltas:
             async for place, delta in deltas:
-                if delta.finish_reason == "error":
-                    await self._check_engine()
-                    raise _failure(delta)
+                await self._refuse_error(delta)
                 yield place, delta
+
+    async def last(self, request: Request) -> Delta:
+        """Run a request that nobody measures; its last delta. Raises as `run`."""
+        await self.check_health()
+        last = Delta(request.request_id)
+        async with aclosing(self._engine.stream(request)) as deltas:
+            async for last in deltas:
+                await self._refuse_error(last)
+        return last
+
+    async def unpin(self, pin_id: str) -> bool:
+        """Let a pinned prefix be evicted again; False where the id is unknown."""
+        await self.check_health()
+        known = pin_id in (await self._engine.stats()).pins
+        await self._engine.unpin(pin_id)
+        return known
+
+    async def _refuse_error(self, delta: Delta) -> None:
+        if delta.finish_reason != "error":
+            return
+        await self._check_engine()
+        raise _failure(delta)
 
     async def _single(
         self, request: Request, place: int = 0
@@ -95,6 +115,6 @@ class Generation:
 
 def _failure(delta: Delta) -> ApiError:
     message = delta.error or "The engine failed on this request."
-    if delta.retry_after_seconds is None:
-        return ApiError(500, message)
-    return overloaded(message, delta.retry_after_seconds)
+    if delta.retry_after_seconds is not None:
+        return overloaded(message, delta.retry_after_seconds)
+    return ApiError(500 if delta.error_param is None else 400, message, delta.error_param)

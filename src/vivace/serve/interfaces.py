@@ -19,6 +19,10 @@ class Engine(Protocol):
         """Deltas until one has a finish reason. Closing the iterator early aborts the request."""
         ...
 
+    async def unpin(self, pin_id: str) -> None:
+        """Let a pinned prefix be evicted again; unknown ids are ignored."""
+        ...
+
     async def stats(self) -> EngineStats: ...
 
     async def check_health(self) -> None:

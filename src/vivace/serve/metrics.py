@@ -121,11 +121,11 @@ class EngineMetrics(Collector):
         if self.stats is None:
             return
         for name, text, gauge in self._gauges(self.stats):
-            family = GaugeMetricFamily(f"vllm:{name}", text, labels=LABELS)
+            family = GaugeMetricFamily(name, text, labels=LABELS)
             family.add_metric(self._labels, gauge)
             yield family
         for name, text, count in self._counters(self.stats):
-            counter = CounterMetricFamily(f"vllm:{name}", text, labels=LABELS)
+            counter = CounterMetricFamily(name, text, labels=LABELS)
             counter.add_metric(self._labels, count)
             yield counter
 
@@ -133,25 +133,36 @@ class EngineMetrics(Collector):
     def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
         usage = stats.pages_used / stats.pages_total if stats.pages_total else 0.0
         return [
-            ("num_requests_running", "Requests being computed.", stats.running),
-            ("num_requests_waiting", "Requests that wait for their turn.", stats.waiting),
-            ("kv_cache_usage_perc", "Share of the KV pages in use, 0 to 1.", usage),
+            ("vllm:num_requests_running", "Requests being computed.", stats.running),
+            ("vllm:num_requests_waiting", "Requests that wait for their turn.", stats.waiting),
+            ("vllm:kv_cache_usage_perc", "Share of the KV pages in use, 0 to 1.", usage),
+            ("vivace:kv_pages_pinned", "KV pages of pinned prefixes.", stats.pages_pinned),
+            ("vivace:kv_host_bytes", "KV pages in host memory.", stats.tiers.host_bytes),
+            ("vivace:kv_disk_bytes", "KV pages in files.", stats.tiers.disk_bytes),
         ]
 
     @staticmethod
     def _counters(stats: EngineStats) -> list[tuple[str, str, int]]:
+        tiers = stats.tiers
         return [
-            ("prompt_tokens", "Prompt tokens taken in.", stats.prompt_tokens),
-            ("generation_tokens", "Tokens generated.", stats.generation_tokens),
+            ("vllm:prompt_tokens", "Prompt tokens taken in.", stats.prompt_tokens),
+            ("vllm:generation_tokens", "Tokens generated.", stats.generation_tokens),
             (
-                "prefix_cache_queries",
+                "vllm:prefix_cache_queries",
                 "Prompt tokens looked up in the prefix cache.",
                 stats.prefix_query_tokens,
             ),
             (
-                "prefix_cache_hits",
+                "vllm:prefix_cache_hits",
                 "Prompt tokens found in the prefix cache.",
                 stats.prefix_hit_tokens,
             ),
-            ("num_preemptions", "Requests set back for want of pages.", stats.preemptions),
+            ("vllm:num_preemptions", "Requests set back for want of pages.", stats.preemptions),
+            ("vivace:kv_pages_saved", "Pages gone to host memory.", tiers.saved),
+            ("vivace:kv_pages_restored", "Pages come back to the device.", tiers.restored),
+            ("vivace:kv_pages_fetched", "Pages read from disk ahead.", tiers.fetched),
+            ("vivace:kv_pages_fetched_used", "Pages read ahead and used.", tiers.fetched_used),
+            ("vivace:kv_pages_fetched_wasted", "Pages read in vain.", tiers.fetched_wasted),
+            ("vivace:kv_pages_lost", "Pages gone from the last tier.", tiers.lost),
+            ("vivace:kv_files_broken", "Damaged files of pages.", tiers.broken),
         ]

@@ -198,3 +198,17 @@ class ChatBody(GenerationBody):
     max_completion_tokens: Int64 | None = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+
+
+class PrefetchBody(Body):
+    """POST /v1/prefetch: either `prompt` or `messages`, as far as they are known."""
+
+    model: str | None = None
+    prompt: Annotated[
+        str | ListOf[int] | None, Field(description="a string or a list of token ids")
+    ] = None
+    messages: Annotated[ListOf[Message] | None, Field(min_length=1)] = None
+    add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
+    pin: bool | None = None

@@ -133,6 +133,9 @@ class KVCache:
         self, dtype: DType, heads: tuple[int, int], num_layers: int, num_pages: int
     ) -> None: ...
     def copy_pages(self, sources: list[int], targets: list[int]) -> None: ...
+    @property
+    def pages(self) -> NDArray[np.uint8]:
+        """The memory itself: [layers, pages, bytes of one layer's page]."""
 
 class Norm:
     def __init__(self, kind: NormKind, weight: Vector, bias: Vector | None, eps: float) -> None: ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,10 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
+    PageBytes,
     RotarySpec,
+    check_page_bytes,
+    check_pages,
     scheme_of_parts,
 )
 from vivace.core.collective import Collective
@@ -51,6 +56,11 @@ class NativeBackend:
     def isa(self) -> str:
         """The instruction set in use: portable, avx2, avx512, avx512bf16, amx or neon."""
         return self._runtime.isa
+
+    @property
+    def numerics(self) -> str:
+        code = hashlib.sha256(Path(str(_native.__file__)).read_bytes()).hexdigest()
+        return f"cpu {self.isa} {code}"
 
     def read_bandwidth(self) -> float:
         """Bytes per second at which the threads stream through memory: the limit of decode."""
@@ -119,6 +129,19 @@ class NativeBackend:
             cache.copy_pages(list(sources), list(targets))
         except IndexError as error:
             raise BackendError(str(error)) from None
+
+    def read_pages(self, cache: _native.KVCache, pages: Sequence[int]) -> PageBytes:
+        memory = cache.pages
+        check_pages(pages, memory.shape[1])
+        return np.stack([memory[:, page].reshape(-1) for page in pages])
+
+    def write_pages(self, cache: _native.KVCache, pages: Sequence[int], data: PageBytes) -> None:
+        memory = cache.pages
+        layers, num_pages, size = memory.shape
+        check_pages(pages, num_pages)
+        check_page_bytes(data, len(pages), layers * size)
+        for page, content in zip(pages, data, strict=True):
+            memory[:, page] = content.reshape(layers, size)
 
     def compile(
         self, forward: Forward, caches: Sequence[_native.KVCache], limits: BatchLimits

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 
 from vivace.backends.cpu import _native
 from vivace.backends.cpu.cache_folder import CacheFolder
+from vivace.formats.identity import file_identity
 
 LAYOUT = 2  # raised when the same key comes to mean other bytes
 
 _LEAST_BYTES = 2**18  # smaller weights are packed faster than a file is opened
 _LENGTH_BYTES = 8
-_HEAD_BYTES = 2**20
 _DIGITS = 16
 
 
@@ -53,7 +53,7 @@ class PackedStore:
         paths = sorted(Path(os.path.abspath(file)) for file in files)
         self._cache = cache
         self._cut = cut
-        self._identity = _digest("\n".join(_identity(path.resolve()) for path in paths))
+        self._identity = _digest("\n".join(file_identity(path.resolve()) for path in paths))
         self._place = _place(paths)
         self._folder = cache.root / f"{self._place}-{self._identity}"
         self._maps: bool | None = None  # as the first large file tells
@@ -117,14 +117,6 @@ def _place(paths: list[Path]) -> str:
         folder = folder.parents[1]
     digest = _digest(repr((str(folder), [path.name for path in paths])))
     return f"{folder.name.removeprefix('models--')}-{digest}"
-
-
-def _identity(path: Path) -> str:
-    state = path.stat()
-    with path.open("rb") as file:
-        head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
-    changed = f"{state.st_mtime_ns} {state.st_ctime_ns}"
-    return f"{path} {state.st_ino} {state.st_size} {changed} {head}"
 
 
 def _digest(text: str) -> str:

@@ -18,7 +18,10 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
+    PageBytes,
     RotarySpec,
+    check_page_bytes,
+    check_pages,
     scheme_of_parts,
 )
 from vivace.backends.reference.handles import (
@@ -57,6 +60,10 @@ class ReferenceBackend:
 
     def __init__(self, dtype: DTypeName = "float32") -> None:
         self.dtype = dtype
+
+    @property
+    def numerics(self) -> str:
+        return f"numpy {np.__version__}"
 
     def round(self, x: Floats) -> Floats:
         """x as this backend's dtype can hold it."""
@@ -104,6 +111,19 @@ class ReferenceBackend:
     ) -> None:
         for stored in (cache.keys, cache.values):
             stored[:, list(targets)] = stored[:, list(sources)]
+
+    def read_pages(self, cache: ReferencePages, pages: Sequence[int]) -> PageBytes:
+        check_pages(pages, cache.keys.shape[1])
+        both = [np.stack([cache.keys[:, page], cache.values[:, page]]) for page in pages]
+        return np.stack(both).reshape(len(pages), -1).view(np.uint8)
+
+    def write_pages(self, cache: ReferencePages, pages: Sequence[int], data: PageBytes) -> None:
+        layers, num_pages, *rest = cache.keys.shape
+        check_pages(pages, num_pages)
+        check_page_bytes(data, len(pages), 2 * cache.keys[:, 0].nbytes)
+        for page, content in zip(pages, data, strict=True):
+            both = content.view(np.float32).reshape(2, layers, *rest)
+            cache.keys[:, page], cache.values[:, page] = both
 
     def compile(
         self, forward: Forward, caches: Sequence[ReferencePages], limits: BatchLimits

@@ -19,7 +19,10 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
+    PageBytes,
     RotarySpec,
+    check_page_bytes,
+    check_pages,
     scheme_of_parts,
 )
 from vivace.backends.torch.handles import (
@@ -79,6 +82,10 @@ class TorchBackend:
     @property
     def compute_dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
+    @property
+    def numerics(self) -> str:
+        return f"torch {torch.__version__} {self.device}"
 
     def vector(self, tensor: QTensor, offset: float = 0.0) -> TorchVector:
         return TorchVector(self._weight(tensor, torch.float32), offset)
@@ -144,6 +151,23 @@ class TorchBackend:
     def copy_pages(self, cache: TorchPages, sources: Sequence[int], targets: Sequence[int]) -> None:
         for stored in (cache.keys, cache.values):
             stored[:, list(targets)] = stored[:, list(sources)]
+
+    def read_pages(self, cache: TorchPages, pages: Sequence[int]) -> PageBytes:
+        check_pages(pages, cache.keys.shape[1])
+        both = [torch.stack([cache.keys[:, page], cache.values[:, page]]) for page in pages]
+        stored: PageBytes = (
+            torch.stack(both).reshape(len(pages), -1).view(torch.uint8).cpu().numpy()
+        )
+        return stored
+
+    def write_pages(self, cache: TorchPages, pages: Sequence[int], data: PageBytes) -> None:
+        layers, num_pages, *rest = cache.keys.shape
+        check_pages(pages, num_pages)
+        check_page_bytes(data, len(pages), 2 * cache.keys[:, 0].nbytes)
+        for page, content in zip(pages, data, strict=True):
+            values = torch.tensor(content).view(cache.keys.dtype).to(self.device)
+            both = values.reshape(2, layers, *rest)
+            cache.keys[:, page], cache.values[:, page] = both[0], both[1]
 
     def compile(
         self, forward: Forward, caches: Sequence[TorchPages], limits: BatchLimits

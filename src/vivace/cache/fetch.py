@@ -1,0 +1,95 @@
+"""Brings prefixes up from the lower tiers: to host memory while a request waits, to the device when
+it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vivace.cache.books import LowerBlock, PageBooks, SequencePages
+from vivace.cache.prefix import PrefixNode
+from vivace.cache.stored import PageKey, StoredPage
+from vivace.cache.tiers import PageTiers
+
+
+class PrefixFetcher:
+    """Finds in the tiers what the books lack."""
+
+    def __init__(self, books: PageBooks, tiers: PageTiers) -> None:
+        self._books = books
+        self._tiers = tiers
+
+    def want(self, tokens: Sequence[int], salt: str) -> None:
+        """A request with these tokens waits: have what it will find on disk read meanwhile.
+
+        Of a window group that is what a row sees behind the last block that any tier has.
+        """
+        if self._tiers.disk is None:
+            return
+        books, chain = self._books, self._tiers.chain
+        size = books.page_tokens
+        root = books.tree.root(salt)
+        blocks = (len(tokens) - 1) // size
+        path = books.known(tokens, root, 0, blocks)
+        digests = [chain.of(path[-1] if path else root)]
+        books.tree.prune(root)
+        for block in range(len(path), blocks):
+            digests.append(chain.after(digests[-1], tokens[block * size : (block + 1) * size]))
+        keys = [
+            [PageKey(digest, group) for digest in digests[1:]] for group in range(len(books.pools))
+        ]
+        end = max(self._num_known(of_group) for of_group in keys)
+        for group, window in enumerate(books.windows):
+            seen = books.first_seen(window, (len(path) + end) * size)
+            for key in keys[group][max(0, seen - len(path)) : end]:
+                self._tiers.want(key)
+
+    def _num_known(self, keys: Sequence[PageKey]) -> int:
+        """Up to which of them a lower tier has some."""
+        return max((place for place, key in enumerate(keys, 1) if key in self._tiers), default=0)
+
+    def bring_up(self, pages: SequencePages, may_wait: bool) -> None:
+        """Go on with a sequence behind what it has computed, as far as host memory knows it.
+
+        Does nothing where the device has no room for all of that.
+
+        Args:
+            may_wait: for pages that are on their way from disk.
+        """
+        blocks = self._found(pages, may_wait)
+        if blocks and all(len(blocks) <= pool.num_available for pool in self._books.pools):
+            self._books.adopt(pages, blocks)
+
+    def _found(self, pages: SequencePages, may_wait: bool) -> list[LowerBlock]:
+        """Blocks behind the sequence's tail that a lower tier or the device has, so far as all
+        that a row behind them sees is there. (As `PageBooks.known`, which looks at the device.)"""
+        books, chain = self._books, self._tiers.chain
+        size, digest = books.page_tokens, chain.of(pages.tail)
+        node: PrefixNode | None = pages.tail
+        found: list[LowerBlock] = []
+        usable = 0
+        missing = [-1] * len(books.pools)
+        for index in range(pages.computed // size, (len(pages.tokens) - 1) // size):
+            tokens = tuple(pages.tokens[index * size : (index + 1) * size])
+            parent, digest = digest, chain.after(digest, tokens)
+            node = None if node is None else node.children.get(tokens)
+            stored: list[StoredPage | None] = []
+            for group in range(len(books.pools)):
+                there = node is not None and node.pages[group] is not None
+                key = PageKey(digest, group)
+                page = None if there else self._tiers.find(key, parent, tokens, may_wait)
+                stored.append(page)
+                if not there and page is None:
+                    missing[group] = index
+            if self._is_at_end(missing):
+                break
+            found.append(LowerBlock(tokens, tuple(stored)))
+            if books.sees_all(missing, (index + 1) * size):
+                usable = len(found)
+        return found[:usable]
+
+    def _is_at_end(self, missing: Sequence[int]) -> bool:
+        """Whether a group that all later rows see lacks a page."""
+        windows = self._books.windows
+        return any(
+            window is None and last >= 0 for window, last in zip(windows, missing, strict=True)
+        )

@@ -1,0 +1,78 @@
+"""The tiers below an engine's KV pages, and what their content depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vivace.backends.protocol import PAGE_TOKENS, Backend, KVCache
+from vivace.cache.chain import BlockChain
+from vivace.cache.disk import DiskTier
+from vivace.cache.disk_queue import DiskQueue
+from vivace.cache.host import HostTier
+from vivace.cache.mover import BackendMover
+from vivace.cache.tiers import PageTiers
+from vivace.core.config import EngineConfig
+from vivace.core.errors import UsageError
+from vivace.core.folders import user_cache
+from vivace.formats.checkpoint import Checkpoint
+from vivace.formats.identity import file_identity
+from vivace.models.decoder import Decoder
+from vivace.models.spec import ModelSpec
+from vivace.models.weights import cut_digest
+
+
+@dataclass(frozen=True)
+class PagesOf:
+    """A model's pages on its backend."""
+
+    checkpoint: Checkpoint
+    decoder: Decoder
+    backend: Backend
+    caches: Sequence[KVCache]
+
+
+def make_tiers(config: EngineConfig, pages: PagesOf) -> PageTiers | None:
+    """What the configuration asks for; None where that is nothing.
+
+    Raises:
+        UsageError: the folder cannot be used.
+    """
+    if config.kv_host_bytes is None:
+        return None
+    backend, groups = pages.backend, pages.decoder.spec.kv_groups
+    mover = BackendMover(backend, pages.caches, [backend.kv_page_bytes(g) for g in groups])
+    chain = BlockChain(fingerprint(config, pages).encode())
+    return PageTiers(mover, chain, HostTier(config.kv_host_bytes), _disk(config, chain))
+
+
+def fingerprint(config: EngineConfig, pages: PagesOf) -> str:
+    """All that the bytes of a page depend on beside its tokens, as text."""
+    files = [file_identity(path.resolve()) for path in pages.checkpoint.tensors.paths]
+    backend = pages.backend
+    numbers = backend.dtype, config.quantize, cut_digest(), PAGE_TOKENS
+    return repr((files, backend.numerics, numbers, _timeless(pages.decoder.spec)))
+
+
+def _timeless(spec: ModelSpec) -> ModelSpec:
+    """Without the length it was loaded for, which may follow free memory: what depends on it stands
+    in the rotary frequencies."""
+    rotaries = tuple(replace(rotary, max_positions=0) for rotary in spec.rotaries)
+    return replace(spec, max_model_len=0, rotaries=rotaries)
+
+
+def _disk(config: EngineConfig, chain: BlockChain) -> DiskQueue | None:
+    if config.kv_disk_bytes is None or config.kv_host_bytes is None:
+        return None
+    named = config.kv_disk_folder
+    folder = user_cache() / "vivace" / "prefixes" if named is None else Path(named)
+    try:
+        disk = DiskTier(folder, chain.fingerprint, config.kv_disk_bytes)
+    except OSError as error:
+        raise UsageError(
+            f"KV pages cannot be kept in {folder} ({error.strerror}); give another kv_disk_folder."
+        ) from None
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kv-disk")
+    return DiskQueue(disk, executor, reading_bytes=config.kv_host_bytes // 2)

@@ -1,0 +1,88 @@
+"""POST /v1/prefetch: a prefix that will be needed is computed ahead, and may be pinned."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from uuid import uuid4
+
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vivace.core.request import IDLE_PRIORITY
+from vivace.core.request import Request as EngineRequest
+from vivace.core.sampling import SamplingParams
+from vivace.core.stats import EngineInfo
+from vivace.engine.requests import fan_out
+from vivace.serve.errors import ApiError
+from vivace.serve.generation import Generation
+from vivace.serve.prompts import Prompts
+from vivace.serve.schemas import ChatBody, CompletionBody, PrefetchBody
+from vivace.serve.streaming import while_connected
+
+# A prompt's last token is always computed, and one drawn from it, which is left out here.
+_NOTHING_MORE = SamplingParams(max_tokens=1, temperature=0, ignore_eos=True)
+
+
+class Prefetcher:
+    """Warms prefixes of one model.
+
+    Args:
+        model_name: what answers call it.
+    """
+
+    def __init__(
+        self, info: EngineInfo, prompts: Prompts, generation: Generation, model_name: str
+    ) -> None:
+        self._info = info
+        self._prompts = prompts
+        self._generation = generation
+        self._model_name = model_name
+
+    async def prefetch(self, http: Request, body: PrefetchBody) -> Response:
+        """Answers when the prefix is computed; a client that leaves ends it."""
+        prompt = await self._prompt(body)
+        call_id = f"prefetch-{uuid4().hex}"
+        (request,) = fan_out(self._info, call_id, prompt, _NOTHING_MORE)
+        request = replace(
+            request,
+            priority=IDLE_PRIORITY,
+            cache_salt=body.cache_salt or "",
+            pin_id=call_id if body.pin else None,
+        )
+        return await while_connected(http.receive, self._compute(request))
+
+    async def unpin(self, pin_id: str) -> Response:
+        """Raises ApiError (404) where nothing is pinned under that id."""
+        if not await self._generation.unpin(pin_id):
+            raise ApiError(404, f"Nothing is pinned as {pin_id!r}.", "id", "pin_not_found")
+        return JSONResponse({"id": pin_id, "object": "prefetch", "deleted": True})
+
+    async def _prompt(self, body: PrefetchBody) -> list[int]:
+        if (body.prompt is None) == (body.messages is None):
+            raise ApiError(400, "Give either prompt or messages.", "prompt")
+        if body.messages is None:
+            assert body.prompt is not None
+            (prompt,) = await self._prompts.completion(CompletionBody(prompt=body.prompt))
+            return prompt
+        chat = ChatBody(
+            messages=body.messages,
+            add_generation_prompt=bool(body.add_generation_prompt),
+            chat_template_kwargs=body.chat_template_kwargs,
+        )
+        return await self._prompts.chat(chat)
+
+    async def _compute(self, request: EngineRequest) -> Response:
+        delta = await self._generation.last(request)
+        return JSONResponse(
+            {
+                "id": request.request_id,
+                "object": "prefetch",
+                "created": int(time.time()),
+                "model": self._model_name,
+                "prompt_tokens": len(request.prompt_token_ids),
+                "cached_tokens": delta.num_cached_tokens,
+                "pinned": request.pin_id is not None,
+            }
+        )
