@@ -43,8 +43,8 @@ class Generation:
         Closing it early aborts what still runs.
 
         Raises:
-            ApiError: the engine refused a request (400), failed (500), is gone (503) or its queue is
-                full (429), or the server is stopping (503); the other requests are aborted.
+            ApiError: the engine refused a request (400), failed (500) or is gone (503), its queue
+                is full (429), or the server is stopping (503); the other requests are aborted.
         """
         await self.check_health()
         streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])
