@@ -1,4 +1,4 @@
-"""Random use of pages, tiers, pins and swaps: what a sequence finds is always what was computed for
+"""Random use of pages, tiers and pins: what a sequence finds is always what was computed for
 its tokens."""
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from page_user import PAGE
 from tiered_user import TieredUser
 
 from vivace.cache.blocks import KVGroup
-from vivace.cache.swap import SwappedPages
 from vivace.core.errors import RequestError
 
 MAX_TOKENS = 40
@@ -38,7 +37,6 @@ class Storm:
 
     def __init__(self, user: TieredUser, folder: Path, rng: random.Random) -> None:
         self.user, self.folder, self.rng = user, folder, rng
-        self.swapped: list[tuple[SwappedPages, list[int], str | None]] = []
         self.damaged = 0
         self.broken = 0
 
@@ -49,8 +47,6 @@ class Storm:
             self.generate: 4,
             self.catch_up: 2,
             self.release: 3,
-            self.swap_out: 1,
-            self.swap_in: 1,
             self.pin: 1,
             self.work: 4,
             self.damage: 0.2,
@@ -91,26 +87,6 @@ class Storm:
         if self.user.live:
             self.user.release(self.rng.randrange(len(self.user.live)))
 
-    def swap_out(self) -> None:
-        if not self.user.live:
-            return
-        index = self.rng.randrange(len(self.user.live))
-        pages, tokens, salt = self.user.live[index]
-        swapped = self.user.kv.swap_out(pages)
-        if swapped is not None:
-            del self.user.live[index]
-            self.swapped.append((swapped, tokens, salt))
-
-    def swap_in(self) -> None:
-        if not self.swapped:
-            return
-        swapped, tokens, salt = self.swapped[0]
-        pages = self.user.kv.swap_in(swapped, tokens, salt)
-        if pages is not None:
-            assert pages.computed >= swapped.computed
-            self.user.live.append((pages, tokens, salt))
-            self.swapped.pop(0)
-
     def pin(self) -> None:
         pin_id = self.rng.choice("ab")
         if self.user.kv.pins.remove(pin_id):
@@ -136,7 +112,6 @@ class Storm:
         if self.rng.random() < 0.5:
             self.user.write_everything_down()
         self.broken += self.user.tiers.stats().broken
-        self.swapped.clear()
         self.user.restart()
 
 

@@ -116,37 +116,13 @@ def test_equal_digests_are_not_believed() -> None:
     assert opened(user, [3] * (PAGE + 1)).computed == 0
 
 
-@pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("salt", ["", None])
-@pytest.mark.parametrize("computed", [1, PAGE, 2 * PAGE + 3])
-def test_a_swapped_sequence_has_its_pages_again(
-    window: int | None, salt: str | None, computed: int
-) -> None:
-    user = TieredUser([KVGroup(6), KVGroup(6, window)])
-    tokens = list(range(3 * PAGE))
-    assert user.open(tokens, salt) is not None
-    user.compute(0, computed)
-    swapped = user.kv.swap_out(user.live.pop()[0])
-    assert swapped is not None
-    assert user.tiers.stats().host_bytes >= swapped.nbytes
-    run(user, [99] * 5 * PAGE)
-    pages = user.kv.swap_in(swapped, tokens, salt)
-    assert pages is not None
-    user.live.append((pages, tokens, salt))
-    user.check()
-    assert pages.computed >= computed
-    user.compute(0, 99)
-    user.check()
-    assert user.tiers.stats().host_bytes == len(user.tiers.host) * PAGE_BYTES
-
-
-def test_what_host_memory_cannot_hold_is_not_swapped() -> None:
-    user = TieredUser([KVGroup(6)], host_pages=1)
-    pages = opened(user, LONG)
-    user.compute(0, len(LONG))
-    assert user.kv.swap_out(pages) is None
-    user.check()
-    assert pages.computed == len(LONG)
+def test_what_is_cheaper_to_compute_again_is_not_kept() -> None:
+    user = TieredUser([KVGroup(5)], is_worth_it=lambda num_bytes, num_tokens: False)
+    run(user, [1] * (PAGE + 1))
+    run(user, [2] * 5 * PAGE)
+    assert user.tiers.stats().lost > 0
+    assert user.tiers.stats().host_bytes == 0
+    assert opened(user, [1] * (PAGE + 1)).computed == 0
 
 
 def test_swapping_is_chosen_where_both_copies_take_less_time() -> None:

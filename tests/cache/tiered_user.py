@@ -61,6 +61,7 @@ class TieredUser(PageUser):
     folder: of the disk tier; None goes without.
     host_pages: capacity of host memory.
     disk_bytes: capacity of the folder.
+    is_worth_it: as for `PageTiers`.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class TieredUser(PageUser):
         host_pages: int = 100,
         disk_bytes: int = 2**20,
         longest: int = 0,
+        is_worth_it: Callable[[int, int], bool] = lambda num_bytes, num_tokens: True,
     ) -> None:
         super().__init__(groups)
         self._groups = groups
@@ -77,6 +79,7 @@ class TieredUser(PageUser):
         self._host_pages = host_pages
         self._disk_bytes = disk_bytes
         self._longest = longest
+        self._is_worth_it = is_worth_it
         self.restart()
 
     def restart(self, fingerprint: bytes = b"model") -> None:
@@ -90,7 +93,8 @@ class TieredUser(PageUser):
             tier = DiskTier(self._folder, chain.fingerprint, self._disk_bytes)
             disk = DiskQueue(tier, self.executor, reading_bytes=2**20, patience=0.0)
         host = HostTier(self._host_pages * PAGE_BYTES)
-        self.tiers = PageTiers(MarkMover(self._memory, len(self._groups)), chain, host, disk)
+        mover = MarkMover(self._memory, len(self._groups))
+        self.tiers = PageTiers(mover, chain, host, disk, is_worth_it=self._is_worth_it)
         self.kv = KVManager(self._groups, PAGE, tiers=self.tiers, longest=self._longest)
 
     def write_everything_down(self) -> None:

@@ -17,7 +17,6 @@ from vivace.cache.fetch import PrefixFetcher
 from vivace.cache.integrity import check_books
 from vivace.cache.pins import Pins
 from vivace.cache.prefix import PrefixUse
-from vivace.cache.swap import SwappedPages
 from vivace.cache.tiers import PageTiers
 from vivace.core.stats import TierStats
 
@@ -182,61 +181,6 @@ class KVManager:
         self._live.remove(pages)
         self._books.cut(pages, 0)
         self._books.leave(pages)
-
-    def swap_out(self, pages: SequencePages) -> SwappedPages | None:
-        """Copy what a sequence has computed to host memory, and release it.
-
-        None, and nothing changed, where there are no tiers or they have no room for it.
-        """
-        if self._tiers is None:
-            return None
-        books, mover = self._books, self._tiers.mover
-        for group in range(len(books.pools)):
-            books.slide(pages, group, pages.computed)
-        blocks = -(-pages.computed // self._page_tokens)
-        data = tuple(
-            tuple(mover.read(group, page) for page in table[first:blocks])
-            for group, (table, first) in enumerate(zip(pages.tables, pages.firsts, strict=True))
-        )
-        swapped = SwappedPages(pages.computed, tuple(pages.firsts), data)
-        if not self._tiers.reserve(swapped.nbytes):
-            return None
-        self.release(pages)
-        return swapped
-
-    def swap_in(
-        self, swapped: SwappedPages, tokens: Sequence[int], salt: str | None = "", spare: int = 0
-    ) -> SequencePages | None:
-        """Open a swapped sequence again, with all that it had computed; its memory is given back.
-
-        None, and nothing changed, where `allocate` says so.
-        """
-        pages = self.allocate(tokens, salt, spare)
-        if pages is None:
-            return None
-        if pages.computed < swapped.computed:
-            self._refill(pages, swapped)
-        self.forget_swapped(swapped)
-        return pages
-
-    def forget_swapped(self, swapped: SwappedPages) -> None:
-        """Give back the memory of a swapped sequence that will not be opened again."""
-        assert self._tiers is not None
-        self._tiers.host.give_back(swapped.nbytes)
-
-    def _refill(self, pages: SequencePages, swapped: SwappedPages) -> None:
-        assert self._tiers is not None
-        books, mover = self._books, self._tiers.mover
-        start = pages.computed // self._page_tokens
-        for group, (table, data) in enumerate(zip(pages.tables, swapped.data, strict=True)):
-            books.slide(pages, group, swapped.computed)
-            first = swapped.firsts[group]
-            table.extend([0] * (first - len(table)))
-            for block in range(max(start, first), first + len(data)):
-                page = books.take(group)
-                mover.write(group, page, data[block - first])
-                table.append(page)
-        self.commit(pages, swapped.computed)
 
     @property
     def unwritten(self) -> bool:

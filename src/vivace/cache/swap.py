@@ -1,26 +1,6 @@
-"""Pages of a preempted sequence in host memory, and when that is worth it."""
+"""When a page that has to go is worth keeping."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
-
-
-class SwappedPages(NamedTuple):
-    """What a sequence had computed.
-
-    Attributes:
-        computed: positions [0, computed) were in pages.
-        firsts: per KV group the first block whose page a later row sees.
-        data: per KV group the pages from there on.
-    """
-
-    computed: int
-    firsts: tuple[int, ...]
-    data: tuple[tuple[bytes, ...], ...]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(len(page) for pages in self.data for page in pages)
 
 
 def swap_is_cheaper(

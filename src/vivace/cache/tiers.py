@@ -45,16 +45,24 @@ class PageTiers:
         chain: names prefixes.
         host: nothing else uses it.
         disk: None ends with host memory.
+        is_worth_it: whether to keep so many bytes of so many tokens rather than compute them again.
     """
 
     def __init__(
-        self, mover: PageMover, chain: BlockChain, host: HostTier, disk: DiskQueue | None = None
+        self,
+        mover: PageMover,
+        chain: BlockChain,
+        host: HostTier,
+        disk: DiskQueue | None = None,
+        *,
+        is_worth_it: Callable[[int, int], bool] = lambda num_bytes, num_tokens: True,
     ) -> None:
         self.mover = mover
         self.chain = chain
         self.host = host
         self.counters = TierCounters()
         self._disk = disk
+        self._is_worth_it = is_worth_it
         self._fetched: set[PageKey] = set()
         # computed, and perhaps not on disk yet
         self._fresh: deque[PrefixNode] = deque(maxlen=_MAX_FRESH)
@@ -74,9 +82,14 @@ class PageTiers:
     # --- down ---
 
     def save(self, node: PrefixNode, group: int, page: int) -> None:
-        """The device is about to give up this page of a node."""
+        """The device is about to give up this page of a node: swap it out, or let it be computed
+        again, whichever is cheaper."""
+        assert isinstance(node.key, tuple)
         key = PageKey(self.chain.of(node), group)
         if self.host.get(key) is not None:
+            return
+        if not self._is_worth_it(self.mover.page_bytes[group], len(node.key)):
+            self.counters.lost += 1
             return
         self.counters.saved += 1
         self._keep(key, self._copy(node, group, page))
@@ -116,14 +129,6 @@ class PageTiers:
             self._disk.write(key, page)
         self._disk.settle(max(0.0, end - clock()))
         self._disk.close()
-
-    def reserve(self, num_bytes: int) -> bool:
-        """Set host memory aside for a swapped sequence; False where there is not so much."""
-        gone = self.host.reserve(num_bytes)
-        if gone is None:
-            return False
-        self._spill(gone)
-        return True
 
     # --- up ---
 

@@ -32,6 +32,7 @@ from vivace.models.decoder import Decoder
 from vivace.models.loader import load_decoder, model_spec
 from vivace.scheduler.config import PolicyConfig, SchedulerConfig
 from vivace.scheduler.scheduler import Scheduler
+from vivace.scheduler.step_time import StepTimeModel
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
 PROGRESS_SECONDS = 1.0
@@ -64,14 +65,15 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
     notify = notify or _ignore
     started = time.perf_counter()
     loaded = _load(_settled(config), notify)
-    kv, runner = _pages(loaded)
+    step_time = StepTimeModel()
+    kv, runner = _pages(loaded, step_time)
     info = replace(_info(loaded), load_seconds=time.perf_counter() - started)
     notify(summary(info, loaded.plan))
     tokenizer = loaded.tokenizer
     return EngineCore(
         info=info,
         kv=kv,
-        scheduler=Scheduler(scheduling(config), kv, policies(config)),
+        scheduler=Scheduler(scheduling(config), kv, policies(config), step_time=step_time),
         runner=runner,
         sampler=Sampler(
             info.eos_token_ids, config.seed, None if tokenizer is None else tokenizer.token_text
@@ -133,7 +135,7 @@ def _end_token_ids(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> tuple
     return tuple(dict.fromkeys(ids))
 
 
-def _pages(loaded: _Loaded) -> tuple[KVManager, Runner]:
+def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner]:
     """The pages, those who keep their books, and the program that uses them."""
     config, backend, decoder = loaded.config, loaded.backend, loaded.decoder
     sizes = list(zip(decoder.spec.kv_groups, loaded.plan.pages.num_pages, strict=True))
@@ -142,7 +144,7 @@ def _pages(loaded: _Loaded) -> tuple[KVManager, Runner]:
         [KVGroup(num_pages, group.window) for group, num_pages in sizes],
         PAGE_TOKENS,
         config.enable_prefix_caching,
-        tiers=make_tiers(config, PagesOf(loaded.checkpoint, decoder, backend, caches)),
+        tiers=make_tiers(config, PagesOf(loaded.checkpoint, decoder, backend, caches), step_time),
         longest=loaded.plan.max_model_len,
     )
     limits = BatchLimits(

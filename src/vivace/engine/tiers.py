@@ -13,6 +13,7 @@ from vivace.cache.disk import DiskTier
 from vivace.cache.disk_queue import DiskQueue
 from vivace.cache.host import HostTier
 from vivace.cache.mover import BackendMover
+from vivace.cache.swap import swap_is_cheaper
 from vivace.cache.tiers import PageTiers
 from vivace.core.config import EngineConfig
 from vivace.core.errors import UsageError
@@ -22,6 +23,7 @@ from vivace.formats.identity import file_identity
 from vivace.models.decoder import Decoder
 from vivace.models.spec import ModelSpec
 from vivace.models.weights import cut_digest
+from vivace.scheduler.step_time import StepTimeModel
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,11 @@ class PagesOf:
     caches: Sequence[KVCache]
 
 
-def make_tiers(config: EngineConfig, pages: PagesOf) -> PageTiers | None:
+def make_tiers(config: EngineConfig, pages: PagesOf, step_time: StepTimeModel) -> PageTiers | None:
     """What the configuration asks for; None where that is nothing.
+
+    Args:
+        step_time: says what it costs to compute a page again.
 
     Raises:
         UsageError: the folder cannot be used.
@@ -45,7 +50,13 @@ def make_tiers(config: EngineConfig, pages: PagesOf) -> PageTiers | None:
     backend, groups = pages.backend, pages.decoder.spec.kv_groups
     mover = BackendMover(backend, pages.caches, [backend.kv_page_bytes(g) for g in groups])
     chain = BlockChain(fingerprint(config, pages).encode())
-    return PageTiers(mover, chain, HostTier(config.kv_host_bytes), _disk(config, chain))
+
+    def is_worth_it(num_bytes: int, num_tokens: int) -> bool:
+        seconds = step_time.seconds_per_prompt_token
+        return swap_is_cheaper(num_bytes, mover.bytes_per_second, num_tokens, seconds)
+
+    host = HostTier(config.kv_host_bytes)
+    return PageTiers(mover, chain, host, _disk(config, chain), is_worth_it=is_worth_it)
 
 
 def fingerprint(config: EngineConfig, pages: PagesOf) -> str:

@@ -66,6 +66,7 @@ class Scheduler:
         kv: the pages; the scheduler is their only user.
         policies: whose turn it is, and how many may wait for it; None is the defaults.
         clock: seconds; that of the requests' deadlines.
+        step_time: what steps take; None starts a new model.
 
     Attributes:
         counters: of what was done since the start.
@@ -78,12 +79,13 @@ class Scheduler:
         kv: KVManager,
         policies: PolicyConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
+        step_time: StepTimeModel | None = None,
     ) -> None:
         policies = policies or PolicyConfig()
         max_wait = policies.max_wait_seconds
         aging = Aging(inf if max_wait is None else max_wait)
         self.counters = SchedulerCounters()
-        self.step_time = StepTimeModel()
+        self.step_time = step_time or StepTimeModel()
         self._kv = kv
         self._clock = clock
         self._budget = token_budget(config, self.step_time)

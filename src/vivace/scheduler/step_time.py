@@ -169,6 +169,12 @@ class StepTimeModel:
             logit_rows=decoding,
         )
 
+    @property
+    def seconds_per_prompt_token(self) -> float:
+        """What a token costs in a full step of prefill at the start of a prompt."""
+        full = int(KNOTS[-1])
+        return self.predict(StepShape(full, 1, 0, 0, attended(0, full), 0)) / full
+
     def refine(self, rounds: int = 5) -> StepTimes:
         """Fit until the steps that count less are settled, for whoever has the time."""
         for _ in range(rounds if self._num_observed else 0):
