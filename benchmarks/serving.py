@@ -5,8 +5,9 @@
 Each server is started once with the random-weight 1.1B model and driven by `vivace bench serve`;
 whoever is not driven stands still. A first turn of each warms up, and chooses among the peers
 beside vLLM: only the best of them goes on. In a round, every case is measured at each server, one
-right after the other. Prints one JSON object: per server, case and round, output tokens per second
-and the 99th percentile of the time between tokens. A figure counts only if the server itself
+right after the other, except at peers that are far behind another one in it. Prints one JSON
+object: per server, case and round, output tokens per second and the 99th percentile of the time
+between tokens. A figure counts only if the server itself
 counted as many tokens as were asked for; else the server is absent, with the reason.
 """
 
@@ -18,11 +19,12 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from peers import models
 from peers.environments import AbsentError
-from peers.servers import OTHERS, SERVERS, Running, running
+from peers.servers import OTHERS, OURS, SERVERS, Running, running
 
 from vivace.hardware.machine import usable_cores
 
@@ -60,7 +62,7 @@ class Results:
 
     Attributes:
         warm_up: figures of the first turn.
-        cases: by name, the figures of each round.
+        cases: by name, the figures of each round in which it was measured.
         absent: why it could not be measured, or None.
         left_out: whether another one of OTHERS was better.
     """
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--isa", choices=("native", "avx512"), default="native")
     given = parser.parse_args()
-    _report(f"This takes about {4 + 5 * given.rounds} minutes, once all is installed.")
+    _report(f"This takes about {8 + 4 * given.rounds} minutes, once all is installed.")
     models.hugging_face(PRESET)
     results = compare(given)
     servers = {name: vars(one) for name, one in results.items()}
@@ -124,8 +126,20 @@ def measure(servers: dict[str, Running], results: dict[str, Results], done: int)
     first = done % max(len(present), 1)
     for seed, case in enumerate(CASES, 1 + done * len(CASES)):
         for name in present[first:] + present[:first]:
-            if results[name].absent is None:
+            if results[name].absent is None and not is_far_behind(results, name, case):
                 measure_once(servers[name], results[name], case, seed)
+
+
+def is_far_behind(results: dict[str, Results], name: str, case: Case) -> bool:
+    """Whether a peer had less than half of the best one's rate: more rounds would not make it the
+    best, and at a slow server they take longest."""
+    ours = {server.contender for server in OURS}
+    rates = {
+        peer: median(round_["output_throughput"] for round_ in one.cases[case.name])
+        for peer, one in results.items()
+        if peer not in ours and one.absent is None and one.cases[case.name]
+    }
+    return name in rates and rates[name] < max(rates.values()) / 2
 
 
 def measure_once(server: Running, one: Results, case: Case, seed: int) -> None:

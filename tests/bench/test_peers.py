@@ -102,6 +102,18 @@ def test_the_best_of_the_others_goes_on() -> None:
     assert not any(one.left_out for one in found.values())
 
 
+def test_a_peer_far_behind_is_measured_once() -> None:
+    case = serving.CASES[0]
+    rates = {"vivace int8": 90, "vLLM W8A8": 30, "llama.cpp Q8_0": 14, "Transformers bfloat16": 15}
+    found = {name: serving.Results() for name in rates}
+    assert not any(serving.is_far_behind(found, name, case) for name in found)
+    for name, rate in rates.items():
+        found[name].cases[case.name].append({"output_throughput": rate})
+    behind = [name for name in found if serving.is_far_behind(found, name, case)]
+    assert behind == ["llama.cpp Q8_0"]
+    assert not serving.is_far_behind(found, "llama.cpp Q8_0", serving.CASES[1])
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
