@@ -176,6 +176,16 @@ def test_a_tenant_that_comes_back_has_saved_nothing_up() -> None:
     assert shares.counter("c") == 1010
 
 
+def test_requests_of_equal_tenants_take_turns() -> None:
+    shares = FairShare({"b": 2.0})
+    asked = [
+        Sequence(request(name, 10, tenant=name[0]), 0, 0.0) for name in ("a1", "a2", "b1", "b2")
+    ]
+    for sequence in asked:
+        shares.join(sequence.request.tenant)
+    assert shares.starts(asked) == [0, 10, 0, 5], "a weight of 2 halves what a turn costs"
+
+
 def test_the_queue_has_limits_and_says_when_to_come_back() -> None:
     admission = Admission(2, 100, estimate=lambda tokens: tokens / 10)
     admission.check([], 10_000)
