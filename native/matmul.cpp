@@ -18,24 +18,15 @@ RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, const Line
   if (norm_) normed_ = layout.take<float>(stride_ * context.runtime.pool.threads());
 }
 
-Claims panel_claims(const Runtime& runtime, const GemmTask& task) {
-  // Few rows wait for memory, and every claim breaks the stream that it is read in; many rows take
-  // panels that stay in cache from one group of rows to the next.
+bool reads_weights_once(const GemmTask& task) {
   constexpr int kFewRows = 16;
-  constexpr double kSmall = 1 << 15;  // products that take less time than a second thread's start
-  constexpr std::uint32_t kMostPanels = 8;
-  if (task.rows.m > kFewRows) return {1, kMostPanels};
-  const std::uint32_t panels = num_panels(task.weights), threads = runtime.pool.threads();
-  const bool small = double(task.weights.n) * task.rows.k * task.rows.m < kSmall;
-  const std::uint32_t share = small ? std::max(panels, 1u) : (panels + threads - 1) / threads;
-  return {share, share};
+  return task.rows.m <= kFewRows;
 }
 
-void multiply(Runtime& runtime, const GemmTask& task) {
-  runtime.pool.parallel_ranges(num_panels(task.weights), panel_claims(runtime, task),
-                               [&](std::size_t begin, std::size_t end, unsigned) {
-                                 runtime.kernels.gemm(task, int(begin), int(end));
-                               });
+void multiply(Runtime& runtime, const GemmTask& task, const Reads& next) {
+  for_panels(runtime, task, num_panels(task.weights), next, [&](int begin, int end) {
+    runtime.kernels.gemm(task, begin, end);
+  });
 }
 
 }  // namespace vivace

@@ -48,10 +48,28 @@ class RowPacker {
   Scratch<float> normed_;  // a row per thread
 };
 
-// How many panels of a matmul a thread claims at once.
-Claims panel_claims(const Runtime& runtime, const GemmTask& task);
+// Whether a matmul waits for memory rather than for products.
+bool reads_weights_once(const GemmTask& task);
+
+// body(begin, end) for ranges of `panels` of matmuls like `task`, shared among the threads. Few
+// rows wait for memory, which is read in a stream for each thread; many rows take panels that stay
+// in cache from one group of rows to the next.
+//   next: what the matmul after these reads.
+template <typename Body>
+void for_panels(Runtime& runtime, const GemmTask& task, int panels, const Reads& next, Body body) {
+  constexpr double kSmall = 1 << 15;  // products that take less time than a second thread's start
+  constexpr std::uint32_t kMostPanels = 8;
+  const auto range = [&](std::size_t begin, std::size_t end, unsigned) {
+    body(static_cast<int>(begin), static_cast<int>(end));
+  };
+  ThreadPool& pool = runtime.pool;
+  if (!reads_weights_once(task)) return pool.parallel_ranges(panels, {1, kMostPanels}, range);
+  const double products = double(panels) * kPanelColumns * task.rows.k * task.rows.m;
+  if (products < kSmall) return body(0, panels);
+  pool.parallel_shares(panels, next, range);
+}
 
 // Runs one matmul, its panels shared among the threads.
-void multiply(Runtime& runtime, const GemmTask& task);
+void multiply(Runtime& runtime, const GemmTask& task, const Reads& next = {});
 
 }  // namespace vivace

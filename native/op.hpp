@@ -53,17 +53,21 @@ struct OpContext {
 
 // One step, as ops see it.
 //   sequence_of: the sequence of each row.
+//   next: what the next op that has weights reads of them.
 struct Frame {
   Runtime& runtime;
   const Batch& batch;
   const std::int32_t* sequence_of;
   char* scratch;
+  Reads next = {};
 };
 
 class Op {
  public:
   virtual ~Op() = default;
   virtual void run(const Frame& frame) const = 0;
+  // What its matmul reads, if that is known before it runs.
+  virtual Reads reads() const { return {}; }
   // Narrows what a batch may hold to what this op can take.
   virtual void narrow(BatchBounds&) const {}
   std::size_t scratch_bytes() const { return layout_.bytes(); }

@@ -192,15 +192,14 @@ class ExpertsResidual final : public Op {
                       .out_stride = out.width,
                       .activation = activation};
     };
-    const auto multiply_panels = [&](int begin, int end, unsigned) {
+    const auto multiply_panels = [&](int begin, int end) {
       for (int at = begin; at < end;) {
         const int first = at % panels, last = std::min(panels, first + end - at);
         frame.runtime.kernels.gemm(task_of(at / panels), first, last);
         at += last - first;
       }
     };
-    frame.runtime.pool.parallel_ranges(std::size_t(panels) * routing.num_groups,
-                                       panel_claims(frame.runtime, task_of(0)), multiply_panels);
+    for_panels(frame.runtime, task_of(0), panels * routing.num_groups, {}, multiply_panels);
   }
 
   // Sums a row's experts from the likeliest down, whatever place they have.

@@ -69,12 +69,16 @@ class NormLinear final : public Op {
   void run(const Frame& frame) const override {
     const int rows = frame.batch.rows();
     const PackedRows packed = packer_.pack(frame, rows, [&](int row) { return x_.row(row); });
-    multiply(frame.runtime, {.weights = linear_->matrix,
-                             .rows = packed,
-                             .out = out_.data,
-                             .out_stride = out_.width,
-                             .activation = activation_ ? &*activation_ : nullptr});
+    multiply(frame.runtime,
+             {.weights = linear_->matrix,
+              .rows = packed,
+              .out = out_.data,
+              .out_stride = out_.width,
+              .activation = activation_ ? &*activation_ : nullptr},
+             frame.next);
   }
+
+  Reads reads() const override { return linear_->reads(); }
 
  private:
   Rows x_;
@@ -105,22 +109,28 @@ class LinearResidual final : public Op {
     const int rows = frame.batch.rows();
     const PackedRows packed = packer_.pack(frame, rows, [&](int row) { return x_.row(row); });
     if (residual_.post_norm) return add_normed(frame, packed);
-    multiply(frame.runtime, {.weights = linear_->matrix,
-                             .rows = packed,
-                             .out = out_.data,
-                             .out_stride = out_.width,
-                             .residual = residual_.into.data,
-                             .residual_stride = residual_.into.width,
-                             .multiplier = residual_.multiplier});
+    multiply(frame.runtime,
+             {.weights = linear_->matrix,
+              .rows = packed,
+              .out = out_.data,
+              .out_stride = out_.width,
+              .residual = residual_.into.data,
+              .residual_stride = residual_.into.width,
+              .multiplier = residual_.multiplier},
+             frame.next);
   }
+
+  Reads reads() const override { return linear_->reads(); }
 
  private:
   void add_normed(const Frame& frame, const PackedRows& packed) const {
     const Rows product{product_.in(frame.scratch), out_.width};
-    multiply(frame.runtime, {.weights = linear_->matrix,
-                             .rows = packed,
-                             .out = product.data,
-                             .out_stride = product.width});
+    multiply(frame.runtime,
+             {.weights = linear_->matrix,
+              .rows = packed,
+              .out = product.data,
+              .out_stride = product.width},
+             frame.next);
     const RowKernels& kernels = frame.runtime.kernels.rows;
     for_rows(frame.runtime, packed.m, out_.width, [&](int row, unsigned) {
       float* const y = product.row(row);
@@ -156,15 +166,19 @@ class Logits final : public Op {
     if (rows == 0) return;
     const PackedRows packed =
         packer_.pack(frame, rows, [&](int row) { return hidden_.row(logit_rows[row]); });
-    multiply(frame.runtime, {.weights = head_->matrix,
-                             .rows = packed,
-                             .out = out_.data,
-                             .out_stride = out_.width});
+    multiply(frame.runtime,
+             {.weights = head_->matrix,
+              .rows = packed,
+              .out = out_.data,
+              .out_stride = out_.width},
+             frame.next);
     if (multiplier_ == 1.0f && softcap_ == 0.0f) return;
     for_rows(frame.runtime, rows, out_.width, [&](int row, unsigned) {
       frame.runtime.kernels.rows.cap(out_.row(row), multiplier_, softcap_, out_.width);
     });
   }
+
+  Reads reads() const override { return head_->reads(); }
 
  private:
   Rows hidden_;

@@ -43,7 +43,13 @@ Rows Program::rows(int buffer, int width, std::size_t count) const {
 void Program::add(OpPtr op) {
   op->narrow(bounds_);
   if (op->scratch_bytes() > scratch_.bytes()) scratch_ = Memory(op->scratch_bytes());
+  expect(op->reads());
   ops_.push_back(std::move(op));
+  next_.emplace_back();
+}
+
+void Program::expect(const Reads& reads) {
+  for (auto next = next_.rbegin(); next != next_.rend() && next->items == 0; ++next) *next = reads;
 }
 
 void Program::run(const Batch& batch) {
@@ -53,8 +59,9 @@ void Program::run(const Batch& batch) {
     const int begin = batch.query_starts[s], end = batch.query_starts[s + 1];
     std::fill(sequence_of_.begin() + begin, sequence_of_.begin() + end, s);
   }
-  const Frame frame{*runtime_, batch, sequence_of_.data(), scratch_.at()};
-  for (const OpPtr& op : ops_) op->run(frame);
+  for (std::size_t i = 0; i < ops_.size(); ++i) {
+    ops_[i]->run({*runtime_, batch, sequence_of_.data(), scratch_.at(), next_[i]});
+  }
   ++runs_;
 }
 

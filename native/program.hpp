@@ -41,12 +41,16 @@ class Program {
   std::int64_t runs() const { return runs_; }
 
  private:
+  // Tells the ops before what comes next, back to the last one that knows.
+  void expect(const Reads& reads);
+
   std::shared_ptr<Runtime> runtime_;
   DType dtype_;
   std::vector<std::shared_ptr<KVCache>> caches_;
   ProgramLimits limits_;
   std::vector<Memory> buffers_;
   std::vector<OpPtr> ops_;
+  std::vector<Reads> next_;  // of each op's successors
   BatchBounds bounds_;
   Memory scratch_;
   std::vector<std::int32_t> sequence_of_;

@@ -54,6 +54,8 @@ struct Linear {
   int k() const { return matrix.k; }
   std::size_t nbytes() const { return panel_bytes * num_panels(matrix); }
   std::span<char> bytes() const { return {panels.get(), nbytes()}; }
+  // By panel.
+  Reads reads() const { return {panels.get(), panel_bytes, std::size_t(num_panels(matrix))}; }
 
   PackedMatrix matrix;
   std::size_t panel_bytes;

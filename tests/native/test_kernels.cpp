@@ -1,5 +1,5 @@
 // Tests every kernel at every level this machine has, against plain loops in double precision, and
-// whole steps for what they allocate.
+// whole steps for what they allocate; and the loops of the thread pool.
 // Prints one line per level; exits with 1 if a check failed.
 #include "support.hpp"
 
@@ -40,11 +40,19 @@ void test_simd(Isa isa, Checks& checks) {
 #endif
 }
 
+int test_loops() {
+  Checks checks;
+  test_pool(checks);
+  std::printf("loops: %d checks, %d failed\n", checks.count(), checks.failures());
+  return checks.failures();
+}
+
 int test_level(Isa isa) {
   Checks checks;
   test_simd(isa, checks);
   test_gemm(kernels(isa), checks);
   test_attention(kernels(isa), checks);
+  test_reads(isa, checks);
 #if defined(__linux__)
   test_steps(isa, checks);
 #endif
@@ -59,7 +67,7 @@ int test_level(Isa isa) {
 
 int main() {
   using namespace vivace;
-  int failures = 0;
+  int failures = tests::test_loops();
   for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16, Isa::amx, Isa::neon}) {
     if (has_isa(isa)) failures += tests::test_level(isa);
   }
