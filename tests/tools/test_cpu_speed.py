@@ -158,7 +158,7 @@ def test_a_long_context_may_take_what_its_bytes_explain() -> None:
     from claims.peers_run import KV_BYTES_PER_TOKEN, PeersRun
 
     weights = 1000 * KV_BYTES_PER_TOKEN
-    explained = 100 * (1000 + 64) / (1000 + 4064)
+    explained = 100 * (1000 + 64) / (1000 + 4032)
     for rate, holds in ((explained, True), (explained / 1.09, True), (explained / 1.11, False)):
         one = contender("vivace", "int4")
         one |= {"rates": {SHORT: [100.0], LONG: [rate]}, "about": {"token_bytes": weights}}

@@ -44,7 +44,7 @@ BATCHES_NEED = (*OURS_IN_BATCHES, Q4_0, Q8_0, *OPENVINO_INT4, *OPENVINO_INT8, W8
 BATCH_BARS = {"decode-4x64": (1.4, 1.4), "decode-16x64": (1.7, 1.5), "decode-16x1024": (1.7, 1.5)}
 SLOW_READ = 40e9
 Q4_0_BYTES = 18 / 32  # per weight; the embedding has as many as the head
-LONG, SHORT = "decode-1x4064", "decode-1x64"
+LONG, SHORT = "decode-1x4032", "decode-1x64"
 START_TOKENS = 32 + 1  # whose keys and values are held after a start
 
 
