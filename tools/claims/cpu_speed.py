@@ -141,9 +141,9 @@ def _explained(run: PeersRun, name: str) -> Share:
     share = None
     if short is not None and long is not None:
         weights = run.about(name, "token_bytes")
-        before, after = (weights + n * KV_BYTES_PER_TOKEN for n in (64, 4064))
+        before, after = (weights + n * KV_BYTES_PER_TOKEN for n in (64, 4032))
         share = long / short * after / before
-    return Share(f"{name} at 4064 tokens, of what the bytes let expect:", share, 1 / 1.1)
+    return Share(f"{name} at 4032 tokens, of what the bytes let expect:", share, 1 / 1.1)
 
 
 def start(isa: str) -> Outcome:
