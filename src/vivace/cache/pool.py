@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, KVSpec
 from vivace.core.errors import CapacityError
@@ -25,11 +25,12 @@ class PagePlan:
 @dataclass(frozen=True)
 class PageDemand:
     """What serving would like to hold: `max_num_seqs` sequences of `max_model_len` tokens, of
-    which a step computes at most `max_step_tokens`."""
+    which a step computes at most `max_step_tokens`, in pages of `page_tokens`."""
 
     max_model_len: int
     max_num_seqs: int
     max_step_tokens: int
+    page_tokens: int = PAGE_TOKENS
 
 
 def blocks_per_sequence(spec: KVSpec, demand: PageDemand) -> int:
@@ -37,8 +38,17 @@ def blocks_per_sequence(spec: KVSpec, demand: PageDemand) -> int:
     tokens = demand.max_model_len
     if spec.window is not None:
         # the window, the step's own tokens, and one page at either end partly used
-        tokens = min(tokens, spec.window + demand.max_step_tokens + 2 * PAGE_TOKENS)
-    return -(-tokens // PAGE_TOKENS)
+        tokens = min(tokens, spec.window + demand.max_step_tokens + 2 * demand.page_tokens)
+    return -(-tokens // demand.page_tokens)
+
+
+def blocks_held(spec: KVSpec, demand: PageDemand) -> int:
+    """The most pages that a sequence of `max_model_len` tokens of the group holds when it is
+    computed token by token: those that a window touches."""
+    blocks, size = -(-demand.max_model_len // demand.page_tokens), demand.page_tokens
+    if spec.window is None:
+        return blocks
+    return min(blocks, (spec.window + size - 2) // size + 1)
 
 
 def plan_pages(
@@ -69,7 +79,7 @@ def longest_that_fits(
     """The largest max_model_len, in whole pages, at which one sequence fits `budget` bytes."""
 
     def needed(max_model_len: int) -> int:
-        at = PageDemand(max_model_len, demand.max_num_seqs, demand.max_step_tokens)
+        at = replace(demand, max_model_len=max_model_len)
         return sum(
             blocks_per_sequence(spec, at) * size
             for spec, size in zip(groups, page_bytes, strict=True)
@@ -82,5 +92,20 @@ def longest_that_fits(
     return low
 
 
+def shared_page_tokens(groups: Sequence[KVSpec]) -> int:
+    """Positions of one page of the books: the most that any group's page holds, so that a prefix
+    ends where a page of every group ends. A group of smaller pages has several in a row for it."""
+    return max(spec.page_tokens for spec in groups)
+
+
+def pages_per_shared(groups: Sequence[KVSpec]) -> list[int]:
+    """Per group how many of its pages stand for one page of the books."""
+    return [shared_page_tokens(groups) // spec.page_tokens for spec in groups]
+
+
 def page_bytes(backend: Backend, groups: Sequence[KVSpec]) -> list[int]:
-    return [backend.kv_page_bytes(spec) for spec in groups]
+    """Per group the bytes of one page of the books."""
+    return [
+        backend.kv_page_bytes(spec) * count
+        for spec, count in zip(groups, pages_per_shared(groups), strict=True)
+    ]

@@ -108,6 +108,7 @@ class NativeBackend:
         return _native.RotaryTable(len(spec.inv_freq), _flat(cos), _flat(sin))
 
     def kv_cache(self, spec: KVSpec, num_pages: int) -> _native.KVCache:
+        _refuse_packed(spec)
         heads = (spec.num_kv_heads, spec.head_dim)
         try:
             return _native.KVCache(self._dtype, heads, spec.num_layers, num_pages)
@@ -119,6 +120,7 @@ class NativeBackend:
             ) from None
 
     def kv_page_bytes(self, spec: KVSpec) -> int:
+        _refuse_packed(spec)
         page = _native.page_bytes(self._dtype, spec.num_kv_heads, spec.head_dim)
         return spec.num_layers * page
 
@@ -156,6 +158,14 @@ class NativeBackend:
             pack()
         else:
             self._store.fill(weight, self._runtime, key, pack)
+
+
+def _refuse_packed(spec: KVSpec) -> None:
+    if spec.format is not None:
+        raise BackendError(
+            f"The cpu backend cannot keep KV pages in {spec.format.name} yet: "
+            "leave kv_cache_dtype out, or choose the torch backend."
+        )
 
 
 def _described(parts: Sequence[QTensor]) -> list[tuple[str, tuple[int, ...], Scheme]]:

@@ -121,6 +121,8 @@ class Lowering:
         return place_of(self.plan, value)
 
     def _attention(self, spec: AttentionSpec) -> _native.Attention:
+        if spec.far is not None:
+            raise ValueError("The cpu backend has no packed KV pages yet.")
         return _native.Attention(
             self.program,
             (spec.kv_group, spec.kv_layer),

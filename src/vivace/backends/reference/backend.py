@@ -25,8 +25,10 @@ from vivace.backends.protocol import (
     scheme_of_parts,
 )
 from vivace.backends.reference.handles import (
+    AnyPages,
     FloatWeight,
     IntegerWeight,
+    PackedPages,
     ReferenceLinear,
     ReferencePages,
     ReferenceRotary,
@@ -34,6 +36,7 @@ from vivace.backends.reference.handles import (
 from vivace.backends.reference.ops import ReferenceOps
 from vivace.backends.reference.steps import Floats
 from vivace.core.collective import Collective
+from vivace.formats.kv_format import head_layout, page_bytes
 from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
 
@@ -44,7 +47,7 @@ class ReferenceProgram:
 
     backend: ReferenceBackend
     forward: Forward
-    caches: tuple[ReferencePages, ...]
+    caches: tuple[AnyPages, ...]
 
     def run(self, batch: Batch) -> Floats:
         batch.refuse_adapters()
@@ -99,17 +102,21 @@ class ReferenceBackend:
         scale = np.float32(spec.scale)
         return ReferenceRotary(np.cos(angles) * scale, np.sin(angles) * scale)
 
-    def kv_cache(self, spec: KVSpec, num_pages: int) -> ReferencePages:
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> AnyPages:
+        if spec.format is not None:
+            layout = head_layout(spec.format, spec.head_dim)
+            lead = (spec.num_layers, num_pages, spec.num_kv_heads)
+            return PackedPages(np.zeros((*lead, layout.num_bytes), np.uint8))
         shape = (spec.num_layers, num_pages, PAGE_TOKENS, spec.num_kv_heads, spec.head_dim)
         return ReferencePages(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
 
     def kv_page_bytes(self, spec: KVSpec) -> int:
+        if spec.format is not None:
+            return spec.num_layers * page_bytes(spec.format, spec.num_kv_heads, spec.head_dim)
         return 2 * 4 * spec.num_layers * PAGE_TOKENS * spec.num_kv_heads * spec.head_dim
 
-    def copy_pages(
-        self, cache: ReferencePages, sources: Sequence[int], targets: Sequence[int]
-    ) -> None:
-        for stored in (cache.keys, cache.values):
+    def copy_pages(self, cache: AnyPages, sources: Sequence[int], targets: Sequence[int]) -> None:
+        for stored in cache.arrays:
             stored[:, list(targets)] = stored[:, list(sources)]
 
     def read_pages(self, cache: ReferencePages, pages: Sequence[int]) -> PageBytes:
@@ -126,7 +133,7 @@ class ReferenceBackend:
             cache.keys[:, page], cache.values[:, page] = both
 
     def compile(
-        self, forward: Forward, caches: Sequence[ReferencePages], limits: BatchLimits
+        self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits
     ) -> ReferenceProgram:
         return ReferenceProgram(self, forward, tuple(caches))
 

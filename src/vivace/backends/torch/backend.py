@@ -27,9 +27,11 @@ from vivace.backends.protocol import (
 )
 from vivace.backends.torch.handles import (
     AnyLinear,
+    AnyPages,
     TorchEmbedding,
     TorchIntegerLinear,
     TorchLinear,
+    TorchPackedPages,
     TorchPages,
     TorchRotary,
     TorchVector,
@@ -37,6 +39,7 @@ from vivace.backends.torch.handles import (
 from vivace.backends.torch.ops import TorchOps
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
+from vivace.formats.kv_format import head_layout, page_bytes
 from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
 
@@ -47,7 +50,7 @@ class TorchProgram:
 
     backend: TorchBackend
     forward: Forward
-    caches: tuple[TorchPages, ...]
+    caches: tuple[AnyPages, ...]
 
     def run(self, batch: Batch) -> Tensor:
         batch.refuse_adapters()
@@ -137,7 +140,11 @@ class TorchBackend:
         cos, sin = angles.cos() * spec.scale, angles.sin() * spec.scale
         return TorchRotary(cos.to(self.device), sin.to(self.device))
 
-    def kv_cache(self, spec: KVSpec, num_pages: int) -> TorchPages:
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> AnyPages:
+        if spec.format is not None:
+            layout = head_layout(spec.format, spec.head_dim)
+            packed = (spec.num_layers, num_pages, spec.num_kv_heads, layout.num_bytes)
+            return TorchPackedPages(torch.zeros(packed, dtype=torch.uint8, device=self.device))
         shape = (spec.num_layers, num_pages, PAGE_TOKENS, spec.num_kv_heads, spec.head_dim)
         keys, values = (
             torch.zeros(shape, dtype=self.compute_dtype, device=self.device) for _ in range(2)
@@ -145,11 +152,13 @@ class TorchBackend:
         return TorchPages(keys, values)
 
     def kv_page_bytes(self, spec: KVSpec) -> int:
+        if spec.format is not None:
+            return spec.num_layers * page_bytes(spec.format, spec.num_kv_heads, spec.head_dim)
         values = 2 * spec.num_layers * PAGE_TOKENS * spec.num_kv_heads * spec.head_dim
         return values * self.compute_dtype.itemsize
 
-    def copy_pages(self, cache: TorchPages, sources: Sequence[int], targets: Sequence[int]) -> None:
-        for stored in (cache.keys, cache.values):
+    def copy_pages(self, cache: AnyPages, sources: Sequence[int], targets: Sequence[int]) -> None:
+        for stored in cache.arrays:
             stored[:, list(targets)] = stored[:, list(sources)]
 
     def read_pages(self, cache: TorchPages, pages: Sequence[int]) -> PageBytes:
@@ -170,7 +179,7 @@ class TorchBackend:
             cache.keys[:, page], cache.values[:, page] = both[0], both[1]
 
     def compile(
-        self, forward: Forward, caches: Sequence[TorchPages], limits: BatchLimits
+        self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits
     ) -> TorchProgram:
         return TorchProgram(self, forward, tuple(caches))
 

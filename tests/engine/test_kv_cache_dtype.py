@@ -1,0 +1,112 @@
+"""An engine whose KV pages are packed: less memory, and the same tokens however they are made."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.engine.tiny import CONFIG, write_tiny_llama
+from vivace import LLM, SamplingParams
+from vivace.backends.protocol import FarKV, KVSpec
+from vivace.backends.reference import ReferenceBackend
+from vivace.cache.pool import PageDemand, blocks_per_sequence, page_bytes
+from vivace.core.errors import UsageError
+from vivace.engine.plan import with_kv_dtype
+from vivace.formats.kv_format import INT4_KV, INT8_KV
+from vivace.models.loader import model_spec
+
+PACKED = pytest.mark.parametrize("kv_cache_dtype", ["int8", "int4"])
+PREFIX = list(range(1, 71))
+COUNT = 9
+MISTRAL = {"model_type": "mistral", "sliding_window": 100}
+
+
+def requests() -> tuple[list[list[int]], list[SamplingParams]]:
+    source = random.Random(5)
+    lengths = [source.randrange(1, 60) for _ in range(COUNT)]
+    prompts = [[source.randrange(1, 199) for _ in range(length)] for length in lengths]
+    prompts = [PREFIX + tail if i % 3 else tail for i, tail in enumerate(prompts)]
+    params = [
+        SamplingParams(temperature=i % 2, seed=i, max_tokens=20 + 9 * (i % 4), ignore_eos=True)
+        for i in range(COUNT)
+    ]
+    return prompts, params
+
+
+def answers(llm: LLM, prompts: list[list[int]], params: list[SamplingParams]) -> list[list[int]]:
+    return [output.outputs[0].token_ids for output in llm.generate(prompts, params)]
+
+
+def opened(folder: Path, **options: Any) -> LLM:
+    return LLM(str(folder), backend="reference", max_model_len=192, **options)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "one-batch": {},
+    "chunks-of-7": {"max_prefill_chunk": 7},
+    "small-batches": {"max_num_seqs": 3, "max_num_batched_tokens": 23},
+    "no-sharing": {"enable_prefix_caching": False},
+}
+
+
+@PACKED
+@pytest.mark.parametrize("overrides", [{}, MISTRAL], ids=["llama", "mistral"])
+def test_tokens_do_not_depend_on_what_runs_around_them(
+    tmp_path: Path, kv_cache_dtype: str, overrides: dict[str, Any]
+) -> None:
+    folder = write_tiny_llama(tmp_path, **overrides)
+    prompts, params = requests()
+    llm = opened(folder, kv_cache_dtype=kv_cache_dtype, enable_prefix_caching=False)
+    alone = [answers(llm, [one], [of_it])[0] for one, of_it in zip(prompts, params, strict=True)]
+    for name, options in SETTINGS.items():
+        llm = opened(folder, kv_cache_dtype=kv_cache_dtype, **options)
+        assert answers(llm, prompts, params) == alone, name
+        assert answers(llm, prompts, params) == alone, f"{name}, again, with prefixes known"
+        assert llm.stats().pages_used == 0
+    spec = with_kv_dtype(model_spec({**CONFIG, **overrides}, 192), kv_cache_dtype, "float32")
+    sizes = page_bytes(ReferenceBackend(), spec.kv_groups)
+    demand = PageDemand(192, 1, 32, 32)
+    single = [blocks_per_sequence(group, demand) for group in spec.kv_groups]
+    scarce = opened(
+        folder,
+        kv_cache_dtype=kv_cache_dtype,
+        max_num_batched_tokens=32,
+        kv_memory_bytes=sum(a * b for a, b in zip(single, sizes, strict=True)) * 4 // 3,
+    )
+    assert answers(scarce, prompts, params) == alone
+    assert scarce.stats().preemptions > 0
+
+
+def test_packed_pages_are_used_and_close(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path)
+    tokens = [random.Random(1).randrange(1, 199) for _ in range(180)]
+    exact, int8, int4 = (
+        opened(folder, kv_cache_dtype=kept).logits(tokens) for kept in ("auto", "int8", "int4")
+    )
+    np.testing.assert_array_equal(int8[:32], exact[:32])
+    np.testing.assert_array_equal(int4[:64], exact[:64])
+    error8, error4 = np.abs(int8 - exact)[64:].mean(), np.abs(int4 - exact)[64:].mean()
+    assert 0 < error8 < error4 / 5
+    assert error4 < 0.2 * np.abs(exact).mean()
+
+
+def test_groups_that_see_far_get_packed_pages_beside_the_near_ones() -> None:
+    spec = model_spec(CONFIG)
+    packed = with_kv_dtype(spec, "int4", "float32")
+    assert packed.kv_groups == (KVSpec(2, 2, 12, 33), KVSpec(2, 2, 12, None, INT4_KV))
+    assert {layer.attention.far for layer in packed.layers} == {FarKV(1, INT4_KV)}
+    narrow = model_spec({**CONFIG, **MISTRAL, "sliding_window": 32})
+    assert with_kv_dtype(narrow, "int8", "float32") == narrow
+    wide = with_kv_dtype(model_spec({**CONFIG, **MISTRAL}), "int8", "float32")
+    assert wide.kv_groups == (KVSpec(2, 2, 12, 1), KVSpec(2, 2, 12, 100, INT8_KV))
+
+
+def test_pages_in_another_float_than_the_backends_are_refused() -> None:
+    spec = model_spec(CONFIG)
+    assert with_kv_dtype(spec, "bfloat16", "bfloat16") is spec
+    with pytest.raises(UsageError, match="dtype bfloat16"):
+        with_kv_dtype(spec, "bfloat16", "float32")
