@@ -45,7 +45,7 @@ class Attending:
         far = FarKV(1, format)
         self.spec = AttentionSpec(HEADS, KV_HEADS, HEAD_DIM, 0.4, window=window, far=far)
         self.backend = backend
-        near_group = KVSpec(1, KV_HEADS, HEAD_DIM, format.near_window)
+        near_group = KVSpec(1, KV_HEADS, HEAD_DIM, 1)
         far_group = KVSpec(1, KV_HEADS, HEAD_DIM, window, format)
         self.near = backend.kv_cache(near_group, 2 * BLOCKS)
         self.far = backend.kv_cache(far_group, BLOCKS)
@@ -93,7 +93,7 @@ def by_hand(attending: Attending, window: int | None) -> Floats:
     far_k, far_v = (x.reshape(full, KV_HEADS, HEAD_DIM) for x in unpack_blocks(packed, format, 12))
     out = []
     for row in range(LENGTH):
-        near = max(0, row // KV_BLOCK_TOKENS - format.near_blocks + 1) * KV_BLOCK_TOKENS
+        near = row // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
         seen_k = np.concatenate([far_k[:near], k[near : row + 1]])
         seen_v = np.concatenate([far_v[:near], v[near : row + 1]])
         first = 0 if window is None else max(0, row + 1 - window)
@@ -127,13 +127,12 @@ def test_chunks_leave_the_same_packed_pages_and_see_the_same(
 
 
 @EVERY
-def test_what_the_near_window_passed_is_never_read(format: KVFormat) -> None:
-    """A group with that window may give its pages away."""
+def test_blocks_before_the_rows_are_read_packed_alone(format: KVFormat) -> None:
+    """Their pages in full precision may be given away."""
     kept, given = (Attending(ReferenceBackend(), format) for _ in range(2))
     for start in range(0, LENGTH - 1, 5):
         expected = kept.run(start, start + 5)
-        first_seen = max(0, start - format.near_window + 1) // KV_BLOCK_TOKENS
-        passed = [2 * BLOCKS - 1 - page for page in range(2 * first_seen)]
+        passed = [2 * BLOCKS - 1 - page for page in range(2 * (start // KV_BLOCK_TOKENS))]
         for stored in given.near.arrays:
             stored[:, passed] = 1e3
         np.testing.assert_array_equal(given.run(start, start + 5), expected)

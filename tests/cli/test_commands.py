@@ -106,7 +106,7 @@ def test_inspect_shows_what_packed_pages_take(vivace: Vivace, bare_model: Path) 
     assert plain["kv_sequence_bytes"] == 8 * heads * near
     # 32 tokens of 16 keys and, padded, 32 values; their scales; up to a whole cache line
     assert int8["kv_sequence_bytes"] == heads * (8 * 1664 + near)
-    assert int4["kv_sequence_bytes"] == heads * (8 * 896 + 2 * near)
+    assert int4["kv_sequence_bytes"] == heads * (8 * 896 + near)
 
 
 def test_inspect_refuses_a_context_past_the_models(vivace: Vivace, bare_model: Path) -> None:

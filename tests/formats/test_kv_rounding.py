@@ -38,13 +38,12 @@ def there_and_back(
 
 @pytest.mark.parametrize("head_dim", [64, 128])
 def test_bytes_are_those_of_the_bars(head_dim: int) -> None:
-    """At a context of 4,096, scales and the window in bfloat16 counted."""
+    """At a context of 4,096, scales and the block in bfloat16 counted."""
     blocks = 4096 // KV_BLOCK_TOKENS
     plain = 2 * 2 * head_dim * KV_BLOCK_TOKENS
     for format, least in ((INT8_KV, 1.85), (INT4_KV, 3.2)):
-        far, near = page_bytes(format, 1, head_dim), format.near_blocks * plain
-        assert blocks * plain / (blocks * far + near) > least
-        assert format.near_blocks * KV_BLOCK_TOKENS <= 64
+        far = page_bytes(format, 1, head_dim)
+        assert blocks * plain / (blocks * far + plain) > least
 
 
 @EVERY
@@ -58,7 +57,8 @@ def test_bytes_are_those_of_the_bars(head_dim: int) -> None:
 def test_errors_are_at_most_half_a_step(
     format: KVFormat, head_dim: int, seed: int, scale: float, shift: float
 ) -> None:
-    """And what rounding a scale to bfloat16 costs at the end of a range."""
+    """And what rounding a scale to bfloat16 costs at the end of a range of 15 steps."""
+    most = 0.5 + 15 / 256
     keys = block(seed, head_dim, scale) + np.float32(scale * shift)
     values = block(seed + 1, head_dim, scale)
     unpacked_keys, unpacked_values = there_and_back(keys, values, format)
@@ -66,8 +66,8 @@ def test_errors_are_at_most_half_a_step(
     if format.bits == 4:
         key_step = np.maximum(key_step, np.ptp(keys, axis=1, keepdims=True) / 15)
     value_step = np.abs(values).max(axis=-1, keepdims=True) / (7.5 if format.bits == 4 else 127)
-    assert (np.abs(unpacked_keys - keys) <= 0.54 * key_step).all()
-    assert (np.abs(unpacked_values - values) <= 0.54 * value_step).all()
+    assert (np.abs(unpacked_keys - keys) <= most * key_step).all()
+    assert (np.abs(unpacked_values - values) <= most * value_step).all()
 
 
 @EVERY

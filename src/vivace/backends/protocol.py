@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.page_bytes import PageBytes
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
 from vivace.formats.kv_format import KV_BLOCK_TOKENS, KVFormat
@@ -26,7 +27,6 @@ Linear: TypeAlias = Any  # a packed weight (and bias) of the backend
 RotaryTable: TypeAlias = Any  # cosines and sines of the backend
 KVCache: TypeAlias = Any  # the pages of one KV group
 IntArray: TypeAlias = NDArray[np.int32]
-PageBytes: TypeAlias = NDArray[np.uint8]
 
 PAGE_TOKENS = 16
 DTypeName = Literal["float32", "bfloat16"]
@@ -152,10 +152,10 @@ class RotarySpec:
 
 @dataclass(frozen=True)
 class FarKV:
-    """Packed pages beside a layer's own, which keep only the near blocks of 32 positions.
+    """Packed pages beside a layer's own, which keep only a row's own block of 32 positions.
 
-    A row in block b sees position p of block c in the layer's own group where b - c is less than
-    `format.near_blocks`, and in these pages else: by the two positions alone.
+    A row sees the positions of its own block in the layer's own group, and those of blocks before
+    it in these pages: by the two positions alone.
 
     Attributes:
         group: the KV group of the packed pages; the layer has the same place in it.
@@ -175,7 +175,7 @@ class AttentionSpec:
         softcap: scores become softcap * tanh(score / softcap), before the mask.
         kv_group: which KV group holds its pages.
         kv_layer: its place within the group.
-        far: where it sees what is no longer near; None for a layer that is not compressed.
+        far: where it sees what is before its block; None for a layer that is not compressed.
     """
 
     num_heads: int
@@ -302,20 +302,6 @@ class Ops(Protocol):
     ) -> Tensor:
         """float32 [R, vocab] of the batch's logit rows: multiplier * head(hidden), then capped."""
         ...
-
-
-def check_pages(pages: Sequence[int], num_pages: int) -> None:
-    """Raises BackendError where one is unknown."""
-    if pages and not 0 <= min(pages) <= max(pages) < num_pages:
-        raise BackendError(f"Pages must lie in [0, {num_pages}).")
-
-
-def check_page_bytes(data: PageBytes, num_pages: int, num_bytes: int) -> None:
-    """Raises BackendError where data are not [num_pages, num_bytes]."""
-    if data.shape != (num_pages, num_bytes):
-        raise BackendError(
-            f"{num_pages} pages of {num_bytes} bytes cannot be filled with {data.shape} bytes."
-        )
 
 
 Forward: TypeAlias = Callable[[Ops], Tensor]

@@ -119,12 +119,16 @@ class PageBooks:
         )
 
     def has_room(self, num_tokens: int, path: Sequence[PrefixNode], spare: int) -> bool:
-        """Whether a sequence of so many tokens that shares `path` fits beside all others."""
+        """Whether a sequence of so many tokens that shares `path` fits beside all others.
+
+        Spare pages are for what sees all: in a window, who goes on gives back what it takes.
+        """
         for group, (window, pool) in enumerate(zip(self.windows, self.pools, strict=True)):
             first = self.first_seen(window, len(path) * self.page_tokens)
             shared = [node.pages[group] for node in path[first:]]
             in_use = sum(page is not None and pool.refs(page) > 0 for page in shared)
-            if self.max_held(window, num_tokens) - in_use + spare > pool.num_available:
+            wanted = self.max_held(window, num_tokens) + (spare if window is None else 0)
+            if wanted - in_use > pool.num_available:
                 return False
         return True
 

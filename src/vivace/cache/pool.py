@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from vivace.backends.protocol import PAGE_TOKENS, Backend, KVSpec
 from vivace.core.errors import CapacityError
 
+_WINDOW_SHARE = 1 / 32  # of a budget: so much of it may let more sequences run than are all long
+
 
 @dataclass(frozen=True)
 class PagePlan:
@@ -33,15 +35,6 @@ class PageDemand:
     page_tokens: int = PAGE_TOKENS
 
 
-def blocks_per_sequence(spec: KVSpec, demand: PageDemand) -> int:
-    """The most pages that one sequence of the group holds at once."""
-    tokens = demand.max_model_len
-    if spec.window is not None:
-        # the window, the step's own tokens, and one page at either end partly used
-        tokens = min(tokens, spec.window + demand.max_step_tokens + 2 * demand.page_tokens)
-    return -(-tokens // demand.page_tokens)
-
-
 def blocks_held(spec: KVSpec, demand: PageDemand) -> int:
     """The most pages that a sequence of `max_model_len` tokens of the group holds when it is
     computed token by token: those that a window touches."""
@@ -51,26 +44,56 @@ def blocks_held(spec: KVSpec, demand: PageDemand) -> int:
     return min(blocks, (spec.window + size - 2) // size + 1)
 
 
+def blocks_of_step(spec: KVSpec, demand: PageDemand) -> int:
+    """The pages of a window group that a step's sequences together hold beside those: until the
+    step is done, also what its own tokens do not see any more."""
+    if spec.window is None:
+        return 0
+    size = demand.page_tokens
+    passed = -(-demand.max_model_len // size) - blocks_held(spec, demand)
+    return min(demand.max_num_seqs * passed, -(-demand.max_step_tokens // size))
+
+
 def plan_pages(
     groups: Sequence[KVSpec], page_bytes: Sequence[int], demand: PageDemand, budget: int
 ) -> PagePlan:
-    """Share `budget` bytes among the groups in proportion to their demand.
+    """Share `budget` bytes among the groups: a step's own pages once, and the rest in proportion to
+    what a sequence of the greatest length holds. A small window gets more than that: its pages
+    are what shorter sequences run out of first.
 
     Raises:
         CapacityError: not even one sequence of `max_model_len` tokens fits.
     """
-    single = [blocks_per_sequence(spec, demand) for spec in groups]
-    needed = sum(count * size for count, size in zip(single, page_bytes, strict=True))
-    if needed > budget:
+    held = [blocks_held(spec, demand) for spec in groups]
+    of_step = [blocks_of_step(spec, demand) for spec in groups]
+    once, each = _bytes(of_step, page_bytes), _bytes(held, page_bytes)
+    if once + each > budget:
+        needed = (once + each) / 2**20
         raise CapacityError(
-            f"One sequence of {demand.max_model_len} tokens needs {needed / 2**20:.0f} MiB of KV "
+            f"One sequence of {demand.max_model_len} tokens needs {needed:.0f} MiB of KV "
             f"pages, but only {budget / 2**20:.0f} MiB are set aside; lower max_model_len or "
             "raise the KV memory."
         )
-    sequences = min(demand.max_num_seqs, budget / needed)
-    num_pages = tuple(int(count * sequences) for count in single)
-    total = sum(count * size for count, size in zip(num_pages, page_bytes, strict=True))
-    return PagePlan(num_pages, total, int(sequences))
+    whole = _bytes(
+        [0 if spec.window else n for spec, n in zip(groups, held, strict=True)], page_bytes
+    )
+    fitting, in_windows = _sequences(whole, each - whole, budget - once, demand.max_num_seqs)
+    num_pages = tuple(
+        int(count * (fitting if spec.window is None else in_windows)) + more
+        for count, more, spec in zip(held, of_step, groups, strict=True)
+    )
+    return PagePlan(num_pages, _bytes(num_pages, page_bytes), int(min(fitting, in_windows)))
+
+
+def _sequences(whole: int, windows: int, room: int, most: int) -> tuple[float, float]:
+    """How many sequences of the greatest length, of `most`, fit `room` bytes, and how many the
+    windows have room for, where each takes `windows` bytes there and `whole` bytes elsewhere."""
+    fitting = min(most, room / (whole + windows))
+    if not (whole and windows):
+        return fitting, fitting
+    share = min(room - whole, max(fitting * windows, room * _WINDOW_SHARE))
+    in_windows = min(most, share / windows)
+    return min(most, max(1.0, (room - in_windows * windows) / whole)), in_windows
 
 
 def longest_that_fits(
@@ -80,9 +103,8 @@ def longest_that_fits(
 
     def needed(max_model_len: int) -> int:
         at = replace(demand, max_model_len=max_model_len)
-        return sum(
-            blocks_per_sequence(spec, at) * size
-            for spec, size in zip(groups, page_bytes, strict=True)
+        return _bytes(
+            [blocks_held(spec, at) + blocks_of_step(spec, at) for spec in groups], page_bytes
         )
 
     low, high = 0, demand.max_model_len
@@ -109,3 +131,7 @@ def page_bytes(backend: Backend, groups: Sequence[KVSpec]) -> list[int]:
         backend.kv_page_bytes(spec) * count
         for spec, count in zip(groups, pages_per_shared(groups), strict=True)
     ]
+
+
+def _bytes(counts: Sequence[int], page_bytes: Sequence[int]) -> int:
+    return sum(count * size for count, size in zip(counts, page_bytes, strict=True))

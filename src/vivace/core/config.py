@@ -49,8 +49,8 @@ class EngineConfig:
         none. What comes from disk passes through kv_host_bytes.
     kv_disk_folder: where these files are; None is a folder in the user's cache. Engines that share
         one bound it together only roughly.
-    kv_cache_dtype: what KV pages are kept in; "auto" is the backend's dtype. int8 and int4 keep the
-        last 32 or 64 tokens in that.
+    kv_cache_dtype: what KV pages are kept in; "auto" is the backend's dtype. int8 and int4 keep
+        the last block, of at most 32 tokens, in that.
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.

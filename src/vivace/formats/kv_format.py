@@ -14,9 +14,13 @@ with d32 the head size padded to 32 by codes of zero. A byte of nibbles holds co
 i + 16 (high) of a run of 32: sixteen bytes are two vectors. A value is code * scale; a key of
 nibbles is (code + zero) * scale with codes 0 to 15, a value of nibbles (code - 8) * scale.
 
-Bits per value at head sizes 64 and 128: int8 8.38 and 8.31; int4 4.63 both. With the window of
-recent tokens in bfloat16 (32 for int8, 64 for int4) a context of 4,096 takes 1.88 and 1.90, and
-3.28, times less than bfloat16.
+Only what is before a row's own block is seen packed. That block is seen as it was computed, from
+bfloat16 pages of a group that gives them back once a block is full: KIVI's recent window, of 1 to
+32 tokens. So a prefix that ends with a full block needs no pages but packed ones. (A window of one
+block more halves what int4 costs; but then a shared prefix is lost with its last bfloat16 page.)
+
+Bits per value at head sizes 64 and 128: int8 8.38 and 8.31; int4 4.63 both. With the block in
+bfloat16, a context of 4,096 takes 1.88 and 1.90, and 3.37, times less than bfloat16.
 """
 
 from __future__ import annotations
@@ -31,24 +35,14 @@ _LINE = 64
 
 @dataclass(frozen=True)
 class KVFormat:
-    """Attributes:
-    near_blocks: a row sees in full precision its own block and those before it, so many in all;
-        earlier ones it sees packed.
-    """
+    """How packed pages are kept."""
 
     name: Literal["int8", "int4"]
     bits: Literal[8, 4]
-    near_blocks: int
-
-    @property
-    def near_window(self) -> int:
-        """The window, in tokens, of a KV group that keeps the near blocks and nothing more: from
-        any position in a block it reaches back into the first of them, and not before."""
-        return KV_BLOCK_TOKENS * (self.near_blocks - 1) + 1
 
 
-INT8_KV = KVFormat("int8", 8, near_blocks=1)
-INT4_KV = KVFormat("int4", 4, near_blocks=2)
+INT8_KV = KVFormat("int8", 8)
+INT4_KV = KVFormat("int4", 4)
 KV_FORMATS: dict[str, KVFormat] = {format.name: format for format in (INT8_KV, INT4_KV)}
 
 
@@ -83,8 +77,11 @@ def head_layout(format: KVFormat, head_dim: int) -> HeadLayout:
         0 if format.bits == 8 else head_dim,
     )
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    places = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    return HeadLayout(*places, -(-ends[-1] // _LINE) * _LINE)  # type: ignore[arg-type]
+    keys, values, key_scales, value_scales, key_zeros = (
+        slice(end - size, end) for end, size in zip(ends, sizes, strict=True)
+    )
+    num_bytes = -(-ends[-1] // _LINE) * _LINE
+    return HeadLayout(keys, values, key_scales, value_scales, key_zeros, num_bytes)
 
 
 def page_bytes(format: KVFormat, num_kv_heads: int, head_dim: int) -> int:

@@ -113,7 +113,7 @@ def _values_of(packed: Bytes, format: KVFormat, head_dim: int) -> Codes:
 
 def _symmetric(x: Floats, steps: np.float32, low: int, high: int) -> Codes:
     finite, absmax = _finite(x)
-    scales = _stored_scales(absmax / steps, absmax)
+    scales = _stored_scales(np.divide(absmax, steps), absmax)
     codes = np.clip(_steps(finite, scales[..., None]), low, high)
     return Codes(codes, scales, np.zeros_like(scales))
 

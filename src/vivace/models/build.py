@@ -59,16 +59,15 @@ def group_layers(
 
 
 def compress_kv(spec: ModelSpec, format: KVFormat) -> ModelSpec:
-    """The model with packed KV pages: each group that sees further than the near blocks keeps only
-    those, and a group of packed pages beside it, behind all others, keeps the rest."""
-    reach = format.near_blocks * KV_BLOCK_TOKENS
+    """The model with packed KV pages: each group that sees further than a block keeps only a row's
+    own block, and a group of packed pages beside it, behind all others, keeps the rest."""
     groups = list(spec.kv_groups)
     far: dict[int, FarKV] = {}
     for index, group in enumerate(spec.kv_groups):
-        if group.window is None or group.window > reach:
+        if group.window is None or group.window > KV_BLOCK_TOKENS:
             far[index] = FarKV(len(groups), format)
             groups.append(replace(group, format=format))
-            groups[index] = replace(group, window=format.near_window)
+            groups[index] = replace(group, window=1)  # in pages of a block
     layers = tuple(
         replace(layer, attention=replace(layer.attention, far=far.get(layer.attention.kv_group)))
         for layer in spec.layers

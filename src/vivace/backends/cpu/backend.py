@@ -14,6 +14,7 @@ from vivace.backends.cpu import _native
 from vivace.backends.cpu.packed import Packed, PackedStore
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
 from vivace.backends.cpu.weights import part_of, table_type, weight_format
+from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     PLAIN,
@@ -22,10 +23,7 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
-    PageBytes,
     RotarySpec,
-    check_page_bytes,
-    check_pages,
     scheme_of_parts,
 )
 from vivace.core.collective import Collective

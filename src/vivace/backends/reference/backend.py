@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     PLAIN,
@@ -18,10 +19,7 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
-    PageBytes,
     RotarySpec,
-    check_page_bytes,
-    check_pages,
     scheme_of_parts,
 )
 from vivace.backends.reference.handles import (
@@ -119,18 +117,20 @@ class ReferenceBackend:
         for stored in cache.arrays:
             stored[:, list(targets)] = stored[:, list(sources)]
 
-    def read_pages(self, cache: ReferencePages, pages: Sequence[int]) -> PageBytes:
-        check_pages(pages, cache.keys.shape[1])
-        both = [np.stack([cache.keys[:, page], cache.values[:, page]]) for page in pages]
-        return np.stack(both).reshape(len(pages), -1).view(np.uint8)
+    def read_pages(self, cache: AnyPages, pages: Sequence[int]) -> PageBytes:
+        check_pages(pages, cache.arrays[0].shape[1])
+        found = [stored[:, list(pages)].swapaxes(0, 1) for stored in cache.arrays]
+        rows = [np.ascontiguousarray(part).reshape(len(pages), -1) for part in found]
+        return np.concatenate([row.view(np.uint8) for row in rows], axis=1)
 
-    def write_pages(self, cache: ReferencePages, pages: Sequence[int], data: PageBytes) -> None:
-        layers, num_pages, *rest = cache.keys.shape
-        check_pages(pages, num_pages)
-        check_page_bytes(data, len(pages), 2 * cache.keys[:, 0].nbytes)
-        for page, content in zip(pages, data, strict=True):
-            both = content.view(np.float32).reshape(2, layers, *rest)
-            cache.keys[:, page], cache.values[:, page] = both
+    def write_pages(self, cache: AnyPages, pages: Sequence[int], data: PageBytes) -> None:
+        check_pages(pages, cache.arrays[0].shape[1])
+        check_page_bytes(data, len(pages), sum(stored[:, 0].nbytes for stored in cache.arrays))
+        parts = np.split(data, len(cache.arrays), axis=1)
+        for stored, part in zip(cache.arrays, parts, strict=True):
+            layers, _, *rest = stored.shape
+            values = np.ascontiguousarray(part).view(stored.dtype)
+            stored[:, list(pages)] = values.reshape(len(pages), layers, *rest).swapaxes(0, 1)
 
     def compile(
         self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits

@@ -168,8 +168,7 @@ class ReferenceOps:
             visible &= columns > rows - spec.window
         if spec.far is None:
             return k, v, visible
-        distance = rows // KV_BLOCK_TOKENS - columns // KV_BLOCK_TOKENS
-        near = distance < spec.far.format.near_blocks
+        near = rows // KV_BLOCK_TOKENS == columns // KV_BLOCK_TOKENS
         far_k, far_v = self._far_context(s, k, v, spec, spec.far)
         both = np.concatenate([visible & near, (visible & ~near)[:, : len(far_k)]], axis=1)
         return np.concatenate([k, far_k]), np.concatenate([v, far_v]), both

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     PLAIN,
@@ -19,10 +20,7 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
-    PageBytes,
     RotarySpec,
-    check_page_bytes,
-    check_pages,
     scheme_of_parts,
 )
 from vivace.backends.torch.handles import (
@@ -161,22 +159,21 @@ class TorchBackend:
         for stored in cache.arrays:
             stored[:, list(targets)] = stored[:, list(sources)]
 
-    def read_pages(self, cache: TorchPages, pages: Sequence[int]) -> PageBytes:
-        check_pages(pages, cache.keys.shape[1])
-        both = [torch.stack([cache.keys[:, page], cache.values[:, page]]) for page in pages]
-        stored: PageBytes = (
-            torch.stack(both).reshape(len(pages), -1).view(torch.uint8).cpu().numpy()
-        )
-        return stored
+    def read_pages(self, cache: AnyPages, pages: Sequence[int]) -> PageBytes:
+        check_pages(pages, cache.arrays[0].shape[1])
+        found = [stored[:, list(pages)].transpose(0, 1) for stored in cache.arrays]
+        rows = [part.reshape(len(pages), -1).view(torch.uint8) for part in found]
+        data: PageBytes = torch.cat(rows, dim=1).cpu().numpy()
+        return data
 
-    def write_pages(self, cache: TorchPages, pages: Sequence[int], data: PageBytes) -> None:
-        layers, num_pages, *rest = cache.keys.shape
-        check_pages(pages, num_pages)
-        check_page_bytes(data, len(pages), 2 * cache.keys[:, 0].nbytes)
-        for page, content in zip(pages, data, strict=True):
-            values = torch.tensor(content).view(cache.keys.dtype).to(self.device)
-            both = values.reshape(2, layers, *rest)
-            cache.keys[:, page], cache.values[:, page] = both[0], both[1]
+    def write_pages(self, cache: AnyPages, pages: Sequence[int], data: PageBytes) -> None:
+        check_pages(pages, cache.arrays[0].shape[1])
+        check_page_bytes(data, len(pages), sum(stored[:, 0].nbytes for stored in cache.arrays))
+        parts = np.split(data, len(cache.arrays), axis=1)
+        for stored, part in zip(cache.arrays, parts, strict=True):
+            layers, _, *rest = stored.shape
+            values = torch.tensor(part).view(stored.dtype).to(self.device)
+            stored[:, list(pages)] = values.reshape(len(pages), layers, *rest).transpose(0, 1)
 
     def compile(
         self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits

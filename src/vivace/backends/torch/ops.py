@@ -212,8 +212,7 @@ class TorchOps:
         if spec.far is None:
             return k, v, visible
         columns = torch.arange(len(k), device=self.device)
-        distance = rows // KV_BLOCK_TOKENS - columns // KV_BLOCK_TOKENS
-        near = distance < spec.far.format.near_blocks
+        near = rows // KV_BLOCK_TOKENS == columns // KV_BLOCK_TOKENS
         far_k, far_v = self._far_context(s, k, v, spec, spec.far)
         both = torch.cat([visible & near, (visible & ~near)[:, : len(far_k)]], dim=1)
         return torch.cat([k.float(), far_k]), torch.cat([v.float(), far_v]), both
