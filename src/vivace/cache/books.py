@@ -140,7 +140,7 @@ class PageBooks:
     def adopt(self, pages: SequencePages, blocks: Sequence[LowerBlock]) -> None:
         """As `share`, with pages from lower tiers where the device lacks one.
 
-        There must be an available page for each block in each group.
+        There must be an available page for each block that a group still sees behind them.
         """
         nodes = self._grow(pages.tail, blocks)
         self._advance(pages, nodes)  # holds what is there first: taking evicts
@@ -178,14 +178,15 @@ class PageBooks:
     def merge(self, pages: SequencePages, end: int) -> None:
         """Offer the full blocks before position `end` that are behind the sequence's tail.
 
-        A block that another sequence shared first is replaced by that one's page.
+        A block that another sequence shared first is replaced by that one's page. In a window of
+        one token nobody behind a block sees any of it: its page stays the sequence's own.
         """
         size = self.page_tokens
         node = pages.tail
         for block in range(pages.computed // size, end // size):
             node = self.tree.child(node, tuple(pages.tokens[block * size : (block + 1) * size]))
             for group, table in enumerate(pages.tables):
-                if block >= pages.firsts[group]:
+                if block >= pages.firsts[group] and self.windows[group] != 1:
                     self._merge(group, table, block, node)
             if self.tiers is not None:
                 self.tiers.remember(node)
