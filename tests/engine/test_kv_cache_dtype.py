@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,15 @@ import pytest
 
 from tests.engine.tiny import CONFIG, write_tiny_llama
 from vivace import LLM, SamplingParams
-from vivace.backends.protocol import FarKV, KVSpec
+from vivace.backends.protocol import Backend, FarKV, KVSpec
 from vivace.backends.reference import ReferenceBackend
 from vivace.cache.pool import PageDemand, page_bytes, plan_pages
+from vivace.core.config import KVCacheDType
 from vivace.core.errors import UsageError
 from vivace.engine.plan import with_kv_dtype
 from vivace.formats.kv_format import INT4_KV, INT8_KV
 from vivace.models.loader import model_spec
 
-PACKED = pytest.mark.parametrize("kv_cache_dtype", ["int8", "int4"])
 PREFIX = list(range(1, 39))
 COUNT = 9
 MISTRAL = {"model_type": "mistral", "sliding_window": 100}
@@ -41,15 +43,37 @@ def answers(llm: LLM, prompts: list[list[int]], params: list[SamplingParams]) ->
     return [output.outputs[0].token_ids for output in llm.generate(prompts, params)]
 
 
-def opened(folder: Path, **options: Any) -> LLM:
-    return LLM(str(folder), backend="reference", max_model_len=192, **options)
+@dataclass(frozen=True)
+class Packed:
+    """How an engine keeps its pages, and where."""
+
+    backend: str
+    kv_cache_dtype: KVCacheDType
+
+    def opened(self, folder: Path, **options: Any) -> LLM:
+        named = {"backend": self.backend, "kv_cache_dtype": self.kv_cache_dtype}
+        return LLM(str(folder), max_model_len=192, dtype="float32", **named, **options)
+
+    def least_memory(self, **overrides: Any) -> int:
+        """Bytes of one sequence of the greatest length, of which a step computes 32 tokens."""
+        spec = model_spec({**CONFIG, **overrides}, 192)
+        groups = with_kv_dtype(spec, self.kv_cache_dtype, "float32").kv_groups
+        sizes = page_bytes(self._made(), groups)
+        return plan_pages(groups, sizes, PageDemand(192, 1, 32, 32), 2**30).total_bytes
+
+    def _made(self) -> Backend:
+        if self.backend == "reference":
+            return ReferenceBackend()
+        from vivace.backends.cpu import CpuBackend
+
+        return CpuBackend("float32", 1)
 
 
-def least_memory(kv_cache_dtype: Any, **overrides: Any) -> int:
-    """Bytes of one sequence of the greatest length, of which a step computes 32 tokens."""
-    spec = with_kv_dtype(model_spec({**CONFIG, **overrides}, 192), kv_cache_dtype, "float32")
-    sizes = page_bytes(ReferenceBackend(), spec.kv_groups)
-    return plan_pages(spec.kv_groups, sizes, PageDemand(192, 1, 32, 32), 2**30).total_bytes
+@pytest.fixture(params=itertools.product(["reference", "cpu"], ["int8", "int4"]), ids="-".join)
+def packed(request: pytest.FixtureRequest) -> Packed:
+    if request.param[0] == "cpu":
+        pytest.importorskip("vivace.backends.cpu._native")
+    return Packed(*request.param)
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -60,55 +84,52 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@PACKED
 @pytest.mark.parametrize("overrides", [{}, MISTRAL], ids=["llama", "mistral"])
 def test_tokens_do_not_depend_on_what_runs_around_them(
-    tmp_path: Path, kv_cache_dtype: str, overrides: dict[str, Any]
+    tmp_path: Path, packed: Packed, overrides: dict[str, Any]
 ) -> None:
     folder = write_tiny_llama(tmp_path, **overrides)
     prompts, params = requests()
-    llm = opened(folder, kv_cache_dtype=kv_cache_dtype, enable_prefix_caching=False)
+    llm = packed.opened(folder, enable_prefix_caching=False)
     alone = [answers(llm, [one], [of_it])[0] for one, of_it in zip(prompts, params, strict=True)]
     for name, options in SETTINGS.items():
-        llm = opened(folder, kv_cache_dtype=kv_cache_dtype, **options)
+        llm = packed.opened(folder, **options)
         assert answers(llm, prompts, params) == alone, name
         assert answers(llm, prompts, params) == alone, f"{name}, again, with prefixes known"
         assert llm.stats().pages_used == 0
-    scarce = opened(
-        folder,
-        kv_cache_dtype=kv_cache_dtype,
-        max_num_batched_tokens=32,
-        kv_memory_bytes=least_memory(kv_cache_dtype, **overrides),
+    scarce = packed.opened(
+        folder, max_num_batched_tokens=32, kv_memory_bytes=packed.least_memory(**overrides)
     )
     assert answers(scarce, prompts, params) == alone
     assert scarce.stats().preemptions > 0
 
 
-@PACKED
-def test_prefixes_come_back_from_host_memory_and_disk(tmp_path: Path, kv_cache_dtype: str) -> None:
+def test_prefixes_come_back_from_host_memory_and_disk(tmp_path: Path, packed: Packed) -> None:
     folder = write_tiny_llama(tmp_path)
     prompts, params = requests()
     options: dict[str, Any] = {
-        "kv_cache_dtype": kv_cache_dtype,
-        "kv_memory_bytes": least_memory(kv_cache_dtype),
+        "kv_memory_bytes": packed.least_memory(),
         "max_num_batched_tokens": 32,
         "kv_host_bytes": 2**16,
         "kv_disk_bytes": 2**24,
         "kv_disk_folder": str(tmp_path / "kept"),
     }
-    alone = answers(opened(folder, kv_cache_dtype=kv_cache_dtype), prompts, params)
+    alone = answers(packed.opened(folder), prompts, params)
     for restored in ("since eviction", "after a restart"):
-        llm = opened(folder, **options)
+        llm = packed.opened(folder, **options)
         assert answers(llm, prompts, params) == alone, restored
         assert llm.stats().tiers.restored > 0, restored
         llm.close()
 
 
-def test_packed_pages_are_used_and_close(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_packed_pages_are_used_and_close(tmp_path: Path, backend: str) -> None:
+    if backend == "cpu":
+        pytest.importorskip("vivace.backends.cpu._native")
     folder = write_tiny_llama(tmp_path)
     tokens = [random.Random(1).randrange(1, 199) for _ in range(180)]
     exact, int8, int4 = (
-        opened(folder, kv_cache_dtype=kept).logits(tokens) for kept in ("auto", "int8", "int4")
+        Packed(backend, kept).opened(folder).logits(tokens) for kept in ("auto", "int8", "int4")
     )
     np.testing.assert_array_equal(int8[:32], exact[:32])
     np.testing.assert_array_equal(int4[:32], exact[:32])

@@ -152,7 +152,7 @@ def test_bytes_stand_where_the_format_says(format: KVFormat, head_dim: int) -> N
     unpacked_keys, unpacked_values = unpack_blocks(packed, format, head_dim)
     for token, channel in ((0, 0), (17, head_dim - 1), (31, head_dim // 2)):
         scale = head[layout.key_scales].view(ml_dtypes.bfloat16)[channel]
-        code, zero = code_at(head[layout.key_codes], 32 * channel + token, format), 0
+        code, zero = code_at(head[layout.key_codes], 32 * channel + token, format), -128
         if format.bits == 4:
             zero = int(head[layout.key_zeros].view(np.int8)[channel])
         assert unpacked_keys[token, 1, channel] == np.float32(code + zero) * np.float32(scale)
@@ -161,13 +161,13 @@ def test_bytes_stand_where_the_format_says(format: KVFormat, head_dim: int) -> N
         group = 0 if format.bits == 8 else channel // 32
         scale = head[layout.value_scales].view(ml_dtypes.bfloat16)[token * groups + group]
         code = code_at(head[layout.value_codes], width * token + channel, format)
-        code -= 0 if format.bits == 8 else 8
+        code -= 128 if format.bits == 8 else 8
         assert unpacked_values[token, 1, channel] == np.float32(code) * np.float32(scale)
 
 
 def code_at(stored: np.ndarray, index: int, format: KVFormat) -> int:
     if format.bits == 8:
-        return int(stored.view(np.int8)[index])
+        return int(stored[index])
     run, place = divmod(index, 32)
     return int(stored[16 * run + place % 16]) >> (4 if place >= 16 else 0) & 15
 

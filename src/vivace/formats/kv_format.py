@@ -4,15 +4,15 @@ token.
 A packed page is one block of 32 tokens. Per KV head of d values it holds, one after another and
 padded to a multiple of 64 bytes:
 
-    key codes     int8 [d][32], or nibbles [d][16 bytes]
-    value codes   int8 [32][d32], or nibbles [32][d32 / 2 bytes]
+    key codes     bytes [d][32], or nibbles [d][16 bytes]
+    value codes   bytes [32][d32], or nibbles [32][d32 / 2 bytes]
     key scales    bfloat16 [d]: a channel's 32 tokens share one
     value scales  bfloat16 [32][groups]: so do a token's channels, or each 32 of them
     key zeros     int8 [d], of nibbles alone
 
 with d32 the head size padded to 32 by codes of zero. A byte of nibbles holds codes i (low) and
-i + 16 (high) of a run of 32: sixteen bytes are two vectors. A value is code * scale; a key of
-nibbles is (code + zero) * scale with codes 0 to 15, a value of nibbles (code - 8) * scale.
+i + 16 (high) of a run of 32: sixteen bytes are two vectors. Codes are unsigned: a value is
+(code - 128) * scale, or of nibbles (code - 8) * scale; a key of nibbles is (code + zero) * scale.
 
 Only what is before a row's own block is seen packed. That block is seen as it was computed, from
 bfloat16 pages of a group that gives them back once a block is full: KIVI's recent window, of 1 to
@@ -30,6 +30,7 @@ from typing import Literal
 
 KV_BLOCK_TOKENS = 32
 VALUE_GROUP = 32  # channels of an int4 value that share a scale
+MIDDLE_CODE = {8: 128, 4: 8}  # the code of zero, by bits, in groups without a zero point
 _LINE = 64
 
 

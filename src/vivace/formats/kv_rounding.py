@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vivace.formats.kv_format import (
     KV_BLOCK_TOKENS,
+    MIDDLE_CODE,
     KVFormat,
     head_layout,
     value_groups,
@@ -21,7 +22,6 @@ from vivace.formats.rounding import SILENT
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-_MIDDLE = 8  # the code of zero among a value's nibbles
 _RUN = 16  # nibbles so far apart share a byte
 
 
@@ -73,10 +73,11 @@ def pack_blocks(keys: Floats, values: Floats, format: KVFormat) -> Bytes:
     layout = head_layout(format, head_dim)
     key = round_keys(np.moveaxis(keys, -3, -1), format)
     value = round_values(_value_groups(np.moveaxis(values, -3, -2), format), format)
-    bias = 0 if format.bits == 8 else _MIDDLE
+    middle = MIDDLE_CODE[format.bits]
     packed = np.zeros((*key.scales.shape[:-1], layout.num_bytes), np.uint8)
-    packed[..., layout.key_codes] = _bytes_of_codes(_flat(key.codes, 2), format)
-    packed[..., layout.value_codes] = _bytes_of_codes(_flat(value.codes, 3) + bias, format)
+    key_codes = key.codes + np.float32(middle if format.bits == 8 else 0)
+    packed[..., layout.key_codes] = _bytes_of_codes(_flat(key_codes, 2), format)
+    packed[..., layout.value_codes] = _bytes_of_codes(_flat(value.codes, 3) + middle, format)
     packed[..., layout.key_scales] = _bytes_of_scales(key.scales)
     packed[..., layout.value_scales] = _bytes_of_scales(_flat(value.scales, 2))
     if format.bits == 4:
@@ -95,10 +96,11 @@ def _keys_of(packed: Bytes, format: KVFormat, head_dim: int) -> Codes:
     layout, lead = head_layout(format, head_dim), packed.shape[:-1]
     codes = _codes_of_bytes(packed[..., layout.key_codes], format)
     scales = _scales_of_bytes(packed[..., layout.key_scales])
-    zeros = np.zeros_like(scales)
+    zeros = np.full_like(scales, -MIDDLE_CODE[format.bits])
     if format.bits == 4:
-        zeros = np.ascontiguousarray(packed[..., layout.key_zeros]).view(np.int8)
-    return Codes(codes.reshape(*lead, head_dim, KV_BLOCK_TOKENS), scales, zeros.astype(np.float32))
+        stored = np.ascontiguousarray(packed[..., layout.key_zeros])
+        zeros = stored.view(np.int8).astype(np.float32)
+    return Codes(codes.reshape(*lead, head_dim, KV_BLOCK_TOKENS), scales, zeros)
 
 
 def _values_of(packed: Bytes, format: KVFormat, head_dim: int) -> Codes:
@@ -107,8 +109,7 @@ def _values_of(packed: Bytes, format: KVFormat, head_dim: int) -> Codes:
     codes = _codes_of_bytes(packed[..., layout.value_codes], format)
     codes = codes.reshape(*shape, value_width(head_dim) // shape[-1])
     scales = _scales_of_bytes(packed[..., layout.value_scales]).reshape(shape)
-    bias = np.float32(0 if format.bits == 8 else _MIDDLE)
-    return Codes(codes - bias, scales, np.zeros_like(scales))
+    return Codes(codes, scales, np.full_like(scales, -MIDDLE_CODE[format.bits]))
 
 
 def _symmetric(x: Floats, steps: np.float32, low: int, high: int) -> Codes:
@@ -155,17 +156,18 @@ def _flat(x: Floats, axes: int) -> Floats:
 
 def _bytes_of_codes(codes: Floats, format: KVFormat) -> Bytes:
     """[..., n] as [..., n * bits / 8]."""
+    stored: Bytes = codes.astype(np.uint8)
     if format.bits == 8:
-        return codes.astype(np.int8).view(np.uint8)
+        return stored
     lead, size = codes.shape[:-1], codes.shape[-1]
-    runs = codes.astype(np.uint8).reshape(*lead, size // (2 * _RUN), 2, _RUN)
+    runs = stored.reshape(*lead, size // (2 * _RUN), 2, _RUN)
     packed: Bytes = runs[..., 0, :] | (runs[..., 1, :] << np.uint8(4))
     return packed.reshape(*lead, size // 2)
 
 
 def _codes_of_bytes(packed: Bytes, format: KVFormat) -> Floats:
     if format.bits == 8:
-        return np.ascontiguousarray(packed).view(np.int8).astype(np.float32)
+        return packed.astype(np.float32)
     lead, size = packed.shape[:-1], packed.shape[-1]
     runs = packed.reshape(*lead, size // _RUN, 1, _RUN)
     codes = np.concatenate([runs & np.uint8(15), runs >> np.uint8(4)], axis=-2)

@@ -67,14 +67,17 @@ class Lowering:
 
     @add.register
     def _(self, record: RotaryWrite) -> None:
+        attention = self._attention(record.spec)
         self.program.rotary_write(
             self._at(record.out),
             self._at(record.x),
-            self._attention(record.spec),
+            attention,
             record.rotary,
             _optional_norm(record.q_norm),
             _optional_norm(record.k_norm),
         )
+        if record.spec.far is not None:
+            self.program.pack_blocks(attention)
 
     @add.register
     def _(self, record: Attention) -> None:
@@ -121,8 +124,6 @@ class Lowering:
         return place_of(self.plan, value)
 
     def _attention(self, spec: AttentionSpec) -> _native.Attention:
-        if spec.far is not None:
-            raise ValueError("The cpu backend has no packed KV pages yet.")
         return _native.Attention(
             self.program,
             (spec.kv_group, spec.kv_layer),
@@ -130,6 +131,7 @@ class Lowering:
             spec.scale,
             spec.window or 0,
             spec.softcap or 0.0,
+            None if spec.far is None else spec.far.group,
         )
 
 
