@@ -56,23 +56,19 @@ VIVACE_INLINE PageRange seen_pages(const Work& work, int begin, int end, int sta
   return {first / kPageTokens, (last + kPageTokens - 1) / kPageTokens};
 }
 
-// Spreads out one head's packed pages of a super-block; returns the first page behind them.
-VIVACE_INLINE int find_far_pages(const Work& work, int head, int start, PageRange range,
-                                 BlockPages& pages) {
+// Unpacks one head's packed pages of a super-block; returns the first page behind them.
+VIVACE_INLINE int unpack_far_pages(const Work& work, int head, int start, PageRange range,
+                                   BlockPages& pages) {
   const PackedPages& far = work.layer.far;
-  const std::size_t page_bytes = far_page_bytes(work.kv());
+  const std::size_t place = (work.item.first_kv_head + head) * packed_head(far.kv).bytes;
   int p = range.begin / 2 * 2;
   for (; p < range.end && start + p * kPageTokens < work.far_end(); p += 2) {
     const int id = work.item.far_table[(start + p * kPageTokens) / kPackedTokens];
-    const char* const page = (const char*)far.pages + id * far.page_stride;
-    SpreadPages to{};
-    for (int i = 0; i < 2; ++i) {
-      to.keys[i] = work.scratch.far + (p + i) * page_bytes;
-      to.values[i] = to.keys[i] + far_key_bytes(work.kv());
-      pages.keys[p + i] = to.keys[i];
-      pages.values[p + i] = to.values[i];
+    unpack_head(far.kv, (const char*)far.pages + id * far.page_stride + place, work.unpacked(p));
+    for (int page = p; page < p + 2; ++page) {
+      pages.keys[page] = work.unpacked(page);
+      pages.values[page] = pages.keys[page] + unpacked_key_bytes(far.kv);
     }
-    spread(far.kv, page + (work.item.first_kv_head + head) * packed_head(far.kv).bytes, to);
   }
   return p > range.begin ? p : range.begin;
 }
@@ -81,7 +77,7 @@ VIVACE_INLINE int find_far_pages(const Work& work, int head, int start, PageRang
 VIVACE_INLINE BlockPages find_pages(const Work& work, int head, int start, PageRange range) {
   const KVLayout& kv = work.kv();
   BlockPages pages{};
-  for (int p = find_far_pages(work, head, start, range, pages); p < range.end; ++p) {
+  for (int p = unpack_far_pages(work, head, start, range, pages); p < range.end; ++p) {
     const int block = start / kPageTokens + p;
     const char* page = work.page(block);
     const bool last = block == work.last_position() / kPageTokens;

@@ -1,8 +1,8 @@
 // One item of attention at work: its memory, and the states of its parts (attention_impl.hpp).
 #pragma once
 
-#include "attention_far.hpp"
 #include "attention_softmax.hpp"
+#include "kv_unpack.hpp"
 
 namespace vivace::VIVACE_ISA {
 
@@ -21,7 +21,7 @@ struct AttentionScratch {
   float* folded;        // states of the parts before
   float* scores;        // [rows of a block][kBlockTokens]
   char* probabilities;  // [rows of a block], kBlockTokens each
-  char* far;            // keys, then values, of a super-block's packed pages; where there are any
+  char* unpacked;       // a super-block's packed pages, unpacked; where there are any
 };
 
 VIVACE_INLINE PackedRows query_rows(const KVLayout& kv, int queries, void* data) {
@@ -50,7 +50,9 @@ static char* lay_out(const AttentionLayer& layer, int num_rows, char* base,
   scratch.folded = (float*)take(base, state);
   scratch.scores = (float*)take(base, sizeof(float) * kMaxBlockRows * kBlockTokens);
   scratch.probabilities = take(base, std::size_t(kMaxBlockRows) * kProbabilityStride);
-  if (layer.far.pages != nullptr) scratch.far = take(base, kBlockPages * far_page_bytes(kv));
+  if (layer.far.pages != nullptr) {
+    scratch.unpacked = take(base, kBlockPages * unpacked_page_bytes(kv));
+  }
   return base;
 }
 
@@ -87,6 +89,7 @@ struct Work {
     return query_rows(kv(), queries, scratch.queries + head * query_bytes(kv(), queries));
   }
   char* tail(int head) const { return scratch.tails + head * value_bytes(kv()); }
+  char* unpacked(int page) const { return scratch.unpacked + page * unpacked_page_bytes(kv()); }
 };
 
 // --- states ---

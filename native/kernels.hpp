@@ -103,9 +103,12 @@ struct WeightPart {
   const std::uint8_t* zero_points = nullptr;
 };
 
+// Below it the absmax of values that share a scale is taken as zero.
+constexpr float kSilent = 1e-30f;
+
 // Activations [m, k] in the layout of the level's matmul. int8 rows are quantized as they are
 // packed: scale = absmax / 127, code = round_half_even(x * (127 / absmax)); a row whose absmax is
-// below 1e-30 is all zero. Their scales and sums of codes stand in `data` too.
+// below kSilent is all zero. Their scales and sums of codes stand in `data` too.
 //   group: what the sums are taken over, the weights' group; 0 is the whole row.
 //   data: KernelTable::rows_bytes(rows) bytes.
 struct PackedRows {

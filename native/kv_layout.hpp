@@ -70,8 +70,8 @@ static constexpr int value_groups(const KVLayout& kv) {
 }
 
 // Byte offsets within one head of a packed page, and its size:
-//   key codes [d][32], value codes [32][d32], bfloat16 key scales [d] and value scales [32][groups],
-//   and with 4 bits key zero points, a byte each [d].
+//   key codes [d][32], value codes [32][d32], bfloat16 key scales [d] and value scales
+//   [32][groups], and with 4 bits key zero points, a byte each [d].
 struct PackedHead {
   std::size_t value_codes;
   std::size_t key_scales;

@@ -1,26 +1,24 @@
 // Full blocks of keys and values into packed pages: to the bit what formats/kv_rounding.py makes.
 #pragma once
 
-#include "attention_far.hpp"
+#include "kv_unpack.hpp"
 
 namespace vivace::VIVACE_ISA {
 
-// A group whose largest value is below it is silent: its scale is zero.
-constexpr float kSilent = 1e-30f;
-
 // What the scale of a group depends on.
-//   largest: of the absolute values; NaN where one is not finite.
 struct Extent {
-  V16 low, high, spoilt;
+  V16 low, high;
+  V16 poison;  // zero, or NaN in lanes where a value is not finite
 
   VIVACE_INLINE Extent of(const Run& run) {
     return Extent{run.first, run.first, zero()}.with(run.first).with(run.second);
   }
-  Extent with(V16 x) const { return {min(low, x), max(high, x), fma(x, zero(), spoilt)}; }
+  Extent with(V16 x) const { return {min(low, x), max(high, x), fma(x, zero(), poison)}; }
   float top() const { return reduce_max(high); }
   float bottom() const { return -reduce_max(negate(low)); }
+  // Of the absolute values; NaN where one is not finite.
   float largest() const {
-    if (reduce_add(spoilt) != 0.0f) return __builtin_nanf("");
+    if (reduce_add(poison) != 0.0f) return __builtin_nanf("");
     return top() > -bottom() ? top() : -bottom();
   }
 };
@@ -71,7 +69,8 @@ VIVACE_INLINE Run load_key_run(const PackTask& task, int channel) {
 }
 
 VIVACE_INLINE Run load_value_run(const PackTask& task, int token, int run) {
-  const char* const page = task.near_pages[token / kPageTokens] + value_offset(task.near, task.head);
+  const char* const page =
+      task.near_pages[token / kPageTokens] + value_offset(task.near, task.head);
   const int row = token % kPageTokens, width = value_width(task.near), column = 32 * run;
   const V16 first = page_row(task.near.dtype, page, row, width, column);
   if (column + 16 >= width) return {first, zero()};

@@ -60,6 +60,12 @@ class LowerBlock(NamedTuple):
     pages: tuple[StoredPage | None, ...]
 
 
+def max_held(window: int | None, num_tokens: int, page_tokens: int) -> int:
+    """Blocks needed at once to compute that many positions, one at a time in a window."""
+    blocks = -(-num_tokens // page_tokens)
+    return blocks if window is None else min(blocks, (window + page_tokens - 2) // page_tokens + 1)
+
+
 class PageBooks:
     """Pages of all groups.
 
@@ -82,10 +88,7 @@ class PageBooks:
 
     def max_held(self, window: int | None, num_tokens: int) -> int:
         """Blocks needed at once to compute that many positions, one at a time in a window."""
-        blocks = -(-num_tokens // self.page_tokens)
-        if window is None:
-            return blocks
-        return min(blocks, (window + self.page_tokens - 2) // self.page_tokens + 1)
+        return max_held(window, num_tokens, self.page_tokens)
 
     def known(
         self, tokens: Sequence[int], node: PrefixNode, block: int, end: int

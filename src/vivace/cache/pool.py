@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, KVSpec
+from vivace.cache.books import max_held
 from vivace.core.errors import CapacityError
 
-_WINDOW_SHARE = 1 / 32  # of a budget: so much of it may let more sequences run than are all long
+# Of a budget windows get this much at least: it lets more sequences run than could all be long.
+_WINDOW_SHARE = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,7 @@ class PageDemand:
 def blocks_held(spec: KVSpec, demand: PageDemand) -> int:
     """The most pages that a sequence of `max_model_len` tokens of the group holds when it is
     computed token by token: those that a window touches."""
-    blocks, size = -(-demand.max_model_len // demand.page_tokens), demand.page_tokens
-    if spec.window is None:
-        return blocks
-    return min(blocks, (spec.window + size - 2) // size + 1)
+    return max_held(spec.window, demand.max_model_len, demand.page_tokens)
 
 
 def blocks_of_step(spec: KVSpec, demand: PageDemand) -> int:
@@ -66,34 +65,36 @@ def plan_pages(
     """
     held = [blocks_held(spec, demand) for spec in groups]
     of_step = [blocks_of_step(spec, demand) for spec in groups]
-    once, each = _bytes(of_step, page_bytes), _bytes(held, page_bytes)
-    if once + each > budget:
-        needed = (once + each) / 2**20
+    each = [count * size for count, size in zip(held, page_bytes, strict=True)]
+    once = _bytes(of_step, page_bytes)
+    if once + sum(each) > budget:
+        needed = (once + sum(each)) / 2**20
         raise CapacityError(
             f"One sequence of {demand.max_model_len} tokens needs {needed:.0f} MiB of KV "
             f"pages, but only {budget / 2**20:.0f} MiB are set aside; lower max_model_len or "
             "raise the KV memory."
         )
-    whole = _bytes(
-        [0 if spec.window else n for spec, n in zip(groups, held, strict=True)], page_bytes
-    )
-    fitting, in_windows = _sequences(whole, each - whole, budget - once, demand.max_num_seqs)
+    sequences = _share(groups, each, budget - once, demand.max_num_seqs)
     num_pages = tuple(
-        int(count * (fitting if spec.window is None else in_windows)) + more
-        for count, more, spec in zip(held, of_step, groups, strict=True)
+        int(count * times) + more
+        for count, times, more in zip(held, sequences, of_step, strict=True)
     )
-    return PagePlan(num_pages, _bytes(num_pages, page_bytes), int(min(fitting, in_windows)))
+    return PagePlan(num_pages, _bytes(num_pages, page_bytes), int(min(sequences)))
 
 
-def _sequences(whole: int, windows: int, room: int, most: int) -> tuple[float, float]:
-    """How many sequences of the greatest length, of `most`, fit `room` bytes, and how many the
-    windows have room for, where each takes `windows` bytes there and `whole` bytes elsewhere."""
-    fitting = min(most, room / (whole + windows))
+def _share(groups: Sequence[KVSpec], each: Sequence[int], room: int, most: int) -> list[float]:
+    """Per group for how many sequences of the greatest length it has pages, at most `most`, where
+    one of them takes so many bytes of `each` group and all have `room` bytes."""
+    windows = sum(size for spec, size in zip(groups, each, strict=True) if spec.window is not None)
+    whole = sum(each) - windows
+    fitting = min(most, room / sum(each))
     if not (whole and windows):
-        return fitting, fitting
-    share = min(room - whole, max(fitting * windows, room * _WINDOW_SHARE))
-    in_windows = min(most, share / windows)
-    return min(most, max(1.0, (room - in_windows * windows) / whole)), in_windows
+        return [fitting] * len(groups)
+    of_windows = min(room - whole, max(fitting * windows, room * _WINDOW_SHARE))
+    in_windows = min(most, of_windows / windows)
+    in_whole = min(most, (room - in_windows * windows) / whole)
+    in_whole = max(1.0, in_whole)  # one fits, whatever division makes of it
+    return [in_whole if spec.window is None else in_windows for spec in groups]
 
 
 def longest_that_fits(

@@ -15,9 +15,9 @@ i + 16 (high) of a run of 32: sixteen bytes are two vectors. Codes are unsigned:
 (code - 128) * scale, or of nibbles (code - 8) * scale; a key of nibbles is (code + zero) * scale.
 
 Only what is before a row's own block is seen packed. That block is seen as it was computed, from
-bfloat16 pages of a group that gives them back once a block is full: KIVI's recent window, of 1 to
-32 tokens. So a prefix that ends with a full block needs no pages but packed ones. (A window of one
-block more halves what int4 costs; but then a shared prefix is lost with its last bfloat16 page.)
+plain pages of a group that gives them back once a block is full: KIVI's recent window, of 1 to 32
+tokens. So a prefix that ends with a full block needs no pages but packed ones. (With a window of
+one block more, a shared prefix would be lost with its last plain page.)
 
 Bits per value at head sizes 64 and 128: int8 8.38 and 8.31; int4 4.63 both. With the block in
 bfloat16, a context of 4,096 takes 1.88 and 1.90, and 3.37, times less than bfloat16.
