@@ -127,6 +127,10 @@ def test_packed_pages_come_back_too(tmp_path: Path, kept: str) -> None:
     assert tokens_of(again) == alone
     assert again.stats().tiers.fetched_used > 0
     again.close()
+    other = mini(**{**options, "kv_cache_dtype": "int4" if kept == "int8" else "int8"})
+    other.generate([prompts()[0]], GREEDY)
+    assert other.stats().tiers.fetched == 0
+    other.close()
 
 
 @pytest.fixture
