@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vivace.cache.pages import PagePool
+from vivace.cache.pages import PagePool, max_held
 from vivace.cache.prefix import PrefixNode, PrefixTree
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
@@ -58,12 +58,6 @@ class LowerBlock(NamedTuple):
 
     tokens: tuple[int, ...]
     pages: tuple[StoredPage | None, ...]
-
-
-def max_held(window: int | None, num_tokens: int, page_tokens: int) -> int:
-    """Blocks needed at once to compute that many positions, one at a time in a window."""
-    blocks = -(-num_tokens // page_tokens)
-    return blocks if window is None else min(blocks, (window + page_tokens - 2) // page_tokens + 1)
 
 
 class PageBooks:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, KVSpec
-from vivace.cache.books import max_held
+from vivace.cache.pages import max_held
 from vivace.core.errors import CapacityError
 
 # Of a budget windows get this much at least: it lets more sequences run than could all be long.
