@@ -56,11 +56,28 @@ VIVACE_INLINE PageRange seen_pages(const Work& work, int begin, int end, int sta
   return {first / kPageTokens, (last + kPageTokens - 1) / kPageTokens};
 }
 
+// Unpacks one head's packed pages of a super-block; returns the first page behind them.
+VIVACE_INLINE int unpack_far_pages(const Work& work, int head, int start, PageRange range,
+                                   BlockPages& pages) {
+  const PackedPages& far = work.layer.far;
+  const std::size_t place = (work.item.first_kv_head + head) * packed_head(far.kv).bytes;
+  int p = range.begin / 2 * 2;
+  for (; p < range.end && start + p * kPageTokens < work.far_end(); p += 2) {
+    const int id = work.item.far_table[(start + p * kPageTokens) / kPackedTokens];
+    unpack_head(far.kv, (const char*)far.pages + id * far.page_stride + place, work.unpacked(p));
+    for (int page = p; page < p + 2; ++page) {
+      pages.keys[page] = work.unpacked(page);
+      pages.values[page] = pages.keys[page] + unpacked_key_bytes(far.kv);
+    }
+  }
+  return p > range.begin ? p : range.begin;
+}
+
 // Where the keys and values of one head stand in a super-block's pages, the last page's copied.
 VIVACE_INLINE BlockPages find_pages(const Work& work, int head, int start, PageRange range) {
   const KVLayout& kv = work.kv();
   BlockPages pages{};
-  for (int p = range.begin; p < range.end; ++p) {
+  for (int p = unpack_far_pages(work, head, start, range, pages); p < range.end; ++p) {
     const int block = start / kPageTokens + p;
     const char* page = work.page(block);
     const bool last = block == work.last_position() / kPageTokens;
@@ -79,9 +96,29 @@ VIVACE_INLINE int first_block(const AttentionLayer& layer, const AttentionItem& 
   return start < seen ? seen : start;
 }
 
-// The pages that an item sees of the super-block at `start`.
+// The packed pages that an item sees of the super-block at `start`.
+VIVACE_INLINE Ahead far_pages_ahead(const AttentionLayer& layer, const AttentionItem& item,
+                                    int start) {
+  const int first = first_visible(layer, item.first_position);
+  const int last = end_position(item) / kPackedTokens;
+  const int own = item.first_position / kPackedTokens, block = start / kPackedTokens;
+  const int begin = clamp(first - start, 0, kBlockTokens) / kPackedTokens;
+  const int end = clamp((last < own ? last : own) - block, begin, kBlockPages / 2);
+  const std::size_t head_bytes = packed_head(layer.far.kv).bytes;
+  Ahead ahead{};
+  ahead.bytes = item.num_kv_heads * head_bytes;
+  for (int p = begin; p < end; ++p) {
+    const std::int64_t page = item.far_table[block + p] * layer.far.page_stride;
+    ahead.pages[ahead.count++] =
+        (const char*)layer.far.pages + page + item.first_kv_head * head_bytes;
+  }
+  return ahead;
+}
+
+// The pages that an item sees of the super-block at `start`; of a layer with packed pages, those.
 VIVACE_INLINE Ahead pages_ahead(const AttentionLayer& layer, const AttentionItem& item,
                                 int start) {
+  if (layer.far.pages != nullptr) return far_pages_ahead(layer, item, start);
   const int first = first_visible(layer, item.first_position), last = end_position(item) - 1;
   const int begin = clamp(first - start, 0, kBlockTokens) / kPageTokens;
   const int end = clamp(last / kPageTokens + 1 - start / kPageTokens, begin, kBlockPages);
@@ -170,7 +207,8 @@ void attend(const Work& work) {
 
 static int attention_rows(const AttentionLayer& layer) {
   const int group = group_of(layer);
-  return group >= kItemQueries ? 1 : kItemQueries / group;
+  const int rows = group >= kItemQueries ? 1 : kItemQueries / group;
+  return layer.far.pages != nullptr && rows > kPackedTokens ? kPackedTokens : rows;
 }
 
 static std::size_t attention_scratch_bytes(const AttentionLayer& layer, int num_rows) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention_softmax.hpp"
+#include "kv_unpack.hpp"
 
 namespace vivace::VIVACE_ISA {
 
@@ -12,7 +13,7 @@ VIVACE_INLINE Visible visible(const AttentionLayer& layer, int position, int sta
   return {begin, clamp(position + 1 - start, 0, kBlockTokens)};
 }
 
-// One thread's memory for one item; each but the last two holds one block per KV head.
+// One thread's memory for one item; each but the last three holds one block per KV head.
 struct AttentionScratch {
   char* queries;        // PackedRows of the head's queries
   char* tails;          // values of the last page, cleared behind the last position
@@ -20,6 +21,7 @@ struct AttentionScratch {
   float* folded;        // states of the parts before
   float* scores;        // [rows of a block][kBlockTokens]
   char* probabilities;  // [rows of a block], kBlockTokens each
+  char* unpacked;       // a super-block's packed pages, unpacked; where there are any
 };
 
 VIVACE_INLINE PackedRows query_rows(const KVLayout& kv, int queries, void* data) {
@@ -48,6 +50,9 @@ static char* lay_out(const AttentionLayer& layer, int num_rows, char* base,
   scratch.folded = (float*)take(base, state);
   scratch.scores = (float*)take(base, sizeof(float) * kMaxBlockRows * kBlockTokens);
   scratch.probabilities = take(base, std::size_t(kMaxBlockRows) * kProbabilityStride);
+  if (layer.far.pages != nullptr) {
+    scratch.unpacked = take(base, kBlockPages * unpacked_page_bytes(kv));
+  }
   return base;
 }
 
@@ -76,10 +81,15 @@ struct Work {
   const char* page(int block) const {
     return (const char*)layer.pages + item.block_table[block] * layer.page_stride;
   }
+  // Packed pages hold what is before this position.
+  int far_end() const {
+    return layer.far.pages == nullptr ? 0 : item.first_position / kPackedTokens * kPackedTokens;
+  }
   PackedRows packed(int head) const {
     return query_rows(kv(), queries, scratch.queries + head * query_bytes(kv(), queries));
   }
   char* tail(int head) const { return scratch.tails + head * value_bytes(kv()); }
+  char* unpacked(int page) const { return scratch.unpacked + page * unpacked_page_bytes(kv()); }
 };
 
 // --- states ---

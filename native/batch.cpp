@@ -4,8 +4,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "kv_layout.hpp"
-
 namespace vivace {
 namespace {
 
@@ -45,15 +43,15 @@ void validate_sequence(const Batch& batch, int sequence) {
 }
 
 void validate_pages(const Batch& batch, const BatchBounds& bounds, std::size_t group) {
-  const std::optional<int> pages = bounds.group_pages[group];
+  const std::optional<GroupPages> pages = bounds.group_pages[group];
   if (!pages) return;
   require(group < batch.block_tables.size(), "each KV group needs a block table");
   const BlockTable& table = batch.block_tables[group];
   require(table.sequences == batch.sequences(), "each sequence needs a row of the block table");
   for (int sequence = 0; sequence < batch.sequences(); ++sequence) {
-    const int blocks = (batch.context_lens[sequence] + kPageTokens - 1) / kPageTokens;
+    const int blocks = (batch.context_lens[sequence] + pages->tokens - 1) / pages->tokens;
     require(blocks <= table.width, "a block table is shorter than its context");
-    require(all_below({table.row(sequence), std::size_t(blocks)}, *pages),
+    require(all_below({table.row(sequence), std::size_t(blocks)}, pages->count),
             "a block table names a page that does not exist");
   }
 }

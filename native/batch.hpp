@@ -32,6 +32,12 @@ struct Batch {
   int sequences() const { return static_cast<int>(context_lens.size()); }
 };
 
+// Pages of one KV group, and the tokens of each.
+struct GroupPages {
+  int count;
+  int tokens;
+};
+
 // What a program can take, collected from its ops.
 struct BatchBounds {
   int max_rows = 0;
@@ -39,7 +45,7 @@ struct BatchBounds {
   int max_logit_rows = 0;
   int vocab_size = INT_MAX;
   int positions = INT_MAX;
-  std::vector<std::optional<int>> group_pages;  // per KV group; none where no op reads it
+  std::vector<std::optional<GroupPages>> group_pages;  // per KV group; none where no op reads it
 };
 
 // Throws std::invalid_argument with a sentence that names what is wrong.

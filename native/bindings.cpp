@@ -44,6 +44,16 @@ Residual residual_of(const Program& program, Value into, const std::optional<Nor
   return {program.rows(into.first, into.second), post_norm, multiplier};
 }
 
+// The pages of a group in which a layer of [heads, KV heads, head size] stands.
+const std::shared_ptr<KVCache>& pages_of(const Program& program, int group, int layer,
+                                         const std::array<int, 3>& heads) {
+  const auto& cache = program.cache(group);
+  require_shape(cache->layout.num_kv_heads == heads[1] && cache->layout.head_dim == heads[2],
+                "attention's heads and its KV group");
+  require_shape(layer >= 0 && layer < cache->num_layers, "a KV layer and its group");
+  return cache;
+}
+
 // --- what Python sees ---
 
 void bind_enums(nb::module_& m) {
@@ -80,15 +90,18 @@ void bind_parts_of_ops(nb::module_& m) {
       }));
   nb::class_<AttentionOp>(m, "Attention")
       .def(nb::new_([](const Program& program, std::pair<int, int> place,
-                       const std::array<int, 3>& heads, float scale, int window, float softcap) {
-        const auto& cache = program.cache(place.first);
-        require_shape(cache->layout.num_kv_heads == heads[1] && cache->layout.head_dim == heads[2],
-                      "attention's heads and its KV group");
-        require_shape(place.second >= 0 && place.second < cache->num_layers,
-                      "a KV layer and its group");
-        return AttentionOp{cache, place.first, place.second, heads[0], scale, window, softcap,
-                           nullptr};
-      }));
+                       const std::array<int, 3>& heads, float scale, int window, float softcap,
+                       std::optional<int> far_group) {
+        const auto cache = pages_of(program, place.first, place.second, heads);
+        require_shape(cache->layout.packed_bits == 0, "attention and pages of its own numbers");
+        AttentionOp op{cache, place.first, place.second, heads[0], scale, window, softcap, nullptr};
+        if (!far_group) return op;
+        op.far = pages_of(program, *far_group, place.second, heads);
+        op.far_group = *far_group;
+        require_shape(op.far->layout.packed_bits != 0, "far pages are packed");
+        return op;
+      }),
+      "program"_a, "place"_a, "heads"_a, "scale"_a, "window"_a, "softcap"_a, "far_group"_a.none());
   nb::class_<ExpertsOp>(m, "Experts")
       .def(nb::new_([](std::shared_ptr<Linear> router, std::vector<std::shared_ptr<Linear>> up,
                        std::vector<std::shared_ptr<Linear>> down, const ActivationTask& activation,
@@ -157,6 +170,11 @@ void bind_attention_ops(nb::class_<Program>& program) {
            },
            "out"_a, "qkv"_a, "attention"_a, "rotary"_a.none(), "q_norm"_a.none(),
            "k_norm"_a.none())
+      .def("pack_blocks",
+           [](Program& self, const AttentionOp& attention) {
+             require_shape(attention.far != nullptr, "packed blocks and far pages");
+             self.add(make_pack_blocks(self.context(), attention));
+           })
       .def("attention",
            [](Program& self, Value out, Value queries, AttentionOp attention,
               std::shared_ptr<Vector> sinks) {

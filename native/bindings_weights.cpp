@@ -170,17 +170,18 @@ void bind_weights(nb::module_& m) {
       .def_prop_ro("k", &Linear::k);
   bind_bytes(linear);
   nb::class_<RotaryTable>(m, "RotaryTable").def(nb::new_(&make_rotary));
+  nb::class_<KVLayout>(m, "KVLayout")
+      .def(nb::new_([](DType dtype, int num_kv_heads, int head_dim, int packed_bits) {
+        return KVLayout{dtype, num_kv_heads, head_dim, packed_bits};
+      }))
+      .def_prop_ro("page_bytes", [](const KVLayout& self) { return page_bytes(self); });
   nb::class_<KVCache>(m, "KVCache")
       .def("__init__",
-           [](KVCache* self, DType dtype, std::pair<int, int> heads, int num_layers,
-              int num_pages) {
-             new (self) KVCache({dtype, heads.first, heads.second}, num_layers, num_pages);
+           [](KVCache* self, const KVLayout& layout, int num_layers, int num_pages) {
+             new (self) KVCache(layout, num_layers, num_pages);
            })
       .def("copy_pages", &KVCache::copy_pages)
       .def_prop_ro("pages", &pages_of);
-  m.def("page_bytes", [](DType dtype, int num_kv_heads, int head_dim) {
-    return page_bytes(KVLayout{dtype, num_kv_heads, head_dim});
-  });
 }
 
 }  // namespace vivace

@@ -208,7 +208,7 @@ static void pack_codes(const float* values, const PackedRows& rows, int row) {
   const RowPlace place = place_of(row_layout(rows.kind, rows.group, rows.m), rows, depth, row);
   const RowSums sums = row_sums(rows);
   const float magnitude = magnitude_of(values, rows.k);
-  const bool vanishes = magnitude < 1e-30f;
+  const bool vanishes = magnitude < kSilent;
   sums.scales[row] = vanishes ? 0.0f : magnitude / 127.0f;
   const V16 factor = broadcast(vanishes ? 0.0f : 127.0f / magnitude);
   std::int32_t* start = sums.of_block(place.block_begin) + row - place.block_begin;

@@ -103,9 +103,12 @@ struct WeightPart {
   const std::uint8_t* zero_points = nullptr;
 };
 
+// Below it the absmax of values that share a scale is taken as zero.
+constexpr float kSilent = 1e-30f;
+
 // Activations [m, k] in the layout of the level's matmul. int8 rows are quantized as they are
 // packed: scale = absmax / 127, code = round_half_even(x * (127 / absmax)); a row whose absmax is
-// below 1e-30 is all zero. Their scales and sums of codes stand in `data` too.
+// below kSilent is all zero. Their scales and sums of codes stand in `data` too.
 //   group: what the sums are taken over, the weights' group; 0 is the whole row.
 //   data: KernelTable::rows_bytes(rows) bytes.
 struct PackedRows {
@@ -134,11 +137,20 @@ struct GemmTask {
   const ActivationTask* activation = nullptr;
 };
 
+// Pages of packed keys and values: page i starts page_stride * i bytes behind `pages`.
+struct PackedPages {
+  KVLayout kv;
+  const void* pages = nullptr;
+  std::int64_t page_stride = 0;
+};
+
 // One layer's attention, the same for all its work items. A row at position p sees positions
 // p - window + 1 to p. Queries and out are float32 [rows][heads][head_dim].
 //   window, softcap: 0 is none.
 //   sinks: one extra logit per head, or null.
 //   pages: page 0 of this layer; page i starts page_stride * i bytes later (kv_layout.hpp).
+//   far: in which a row sees all that is before its own block of kPackedTokens; its `pages` is null
+//     where it sees everything in the layer's own.
 struct AttentionLayer {
   KVLayout kv;
   int num_heads = 0;
@@ -148,6 +160,7 @@ struct AttentionLayer {
   const float* sinks = nullptr;
   const void* pages = nullptr;
   std::int64_t page_stride = 0;
+  PackedPages far{};
 };
 
 static constexpr int group_of(const AttentionLayer& layer) {
@@ -167,6 +180,8 @@ constexpr int kPartTokens = 512;
 // values up to the last row's position stand in the pages.
 //   queries, out: head 0 of the first row; strides count floats from row to row.
 //   block_table: page ids by block of 16 positions; those before the first row's window are unread.
+//   far_table: those of the layer's packed pages, by block of 32. With them all rows stand in one
+//     such block, and only its pages are read of the layer's own.
 //   first_part, num_parts: all parts that any of the rows sees, or some of them.
 //   states: null where the parts are folded and `out` is written; otherwise the states of the
 //     item's parts, attention_state_floats each, which fold_attention takes and overwrites.
@@ -177,6 +192,7 @@ struct AttentionItem {
   float* out = nullptr;
   std::int64_t out_stride = 0;
   const std::int32_t* block_table = nullptr;
+  const std::int32_t* far_table = nullptr;
   int first_kv_head = 0;
   int num_kv_heads = 0;
   int first_position = 0;
@@ -200,6 +216,15 @@ static constexpr std::size_t head_state_floats(const AttentionLayer& layer, int 
 static constexpr std::size_t attention_state_floats(const AttentionLayer& layer, int num_rows) {
   return layer.kv.num_kv_heads * head_state_floats(layer, num_rows);
 }
+
+// One head's full block, from two pages of `near` into a packed one of `far`.
+struct PackTask {
+  KVLayout near;
+  KVLayout far;
+  const char* near_pages[2];
+  char* far_page;
+  int head;
+};
 
 // A row's result is bit-identical whatever other rows it is computed with, for one level and dtype.
 struct KernelTable {
@@ -225,6 +250,9 @@ struct KernelTable {
   void (*attention)(const AttentionLayer& layer, const AttentionItem& item, void* scratch);
   // Writes `out` from the states of all the parts that the item's rows see.
   void (*fold_attention)(const AttentionLayer& layer, const AttentionItem& item, void* scratch);
+
+  // Packs as formats/kv_rounding.py does, to the bit.
+  void (*pack_block)(const PackTask& task);
 
   // --- single rows ---
   RowKernels rows;

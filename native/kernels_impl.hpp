@@ -8,6 +8,8 @@
 
 #include "attention_impl.hpp"
 
+#include "kv_pack_impl.hpp"
+
 #include "elementwise_impl.hpp"
 
 #include "sampling_impl.hpp"
@@ -26,6 +28,7 @@ extern constexpr KernelTable kTable = {
     .attention_scratch_bytes = attention_scratch_bytes,
     .attention = attention,
     .fold_attention = fold_attention,
+    .pack_block = pack_block,
     .rows = kRowKernels,
     .sampling = kSamplingKernels,
 };

@@ -24,6 +24,7 @@ struct EmbedOp {
 };
 
 // softcap, window: 0 is none.
+// far: the packed pages of what is before a row's own block, as AttentionLayer has them; or null.
 struct AttentionOp {
   std::shared_ptr<const KVCache> cache;
   int group;
@@ -33,6 +34,8 @@ struct AttentionOp {
   int window;
   float softcap;
   std::shared_ptr<const Vector> sinks;  // or null
+  std::shared_ptr<const KVCache> far = nullptr;
+  int far_group = 0;
 };
 
 struct RotaryWriteOp {
@@ -57,6 +60,8 @@ OpPtr make_norm_linear(const OpContext& context, Rows x, const std::optional<Nor
                        Rows out);
 OpPtr make_rotary_write(const OpContext& context, Rows qkv, const AttentionOp& attention,
                         const RotaryWriteOp& op, Rows out);
+// Packs the blocks that this step has filled, for an attention with far pages.
+OpPtr make_pack_blocks(const OpContext& context, const AttentionOp& op);
 OpPtr make_attention(const OpContext& context, Rows queries, const AttentionOp& op, Rows out);
 OpPtr make_linear_residual(const OpContext& context, Rows x, const LinearPtr& linear,
                            const Residual& residual, Rows out);

@@ -32,7 +32,7 @@ class RotaryWrite final : public Op {
 
   void narrow(BatchBounds& bounds) const override {
     if (op_.rotary) bounds.positions = std::min(bounds.positions, op_.rotary->positions);
-    bounds.group_pages[attention_.group] = static_cast<int>(attention_.cache->num_pages);
+    bounds.group_pages[attention_.group] = attention_.cache->group_pages();
   }
 
  private:
@@ -150,7 +150,8 @@ class Attention final : public Op {
   }
 
   void narrow(BatchBounds& bounds) const override {
-    bounds.group_pages[op_.group] = static_cast<int>(op_.cache->num_pages);
+    bounds.group_pages[op_.group] = op_.cache->group_pages();
+    if (op_.far) bounds.group_pages[op_.far_group] = op_.far->group_pages();
   }
 
  private:
@@ -184,7 +185,15 @@ class Attention final : public Op {
             .softcap = op.softcap,
             .sinks = op.sinks ? op.sinks->data() : nullptr,
             .pages = op.cache->layer(op.layer),
-            .page_stride = static_cast<std::int64_t>(page_bytes(op.cache->layout))};
+            .page_stride = static_cast<std::int64_t>(page_bytes(op.cache->layout)),
+            .far = far_of(op)};
+  }
+
+  static PackedPages far_of(const AttentionOp& op) {
+    if (!op.far) return {};
+    return {.kv = op.far->layout,
+            .pages = op.far->layer(op.layer),
+            .page_stride = static_cast<std::int64_t>(page_bytes(op.far->layout))};
   }
 
   std::size_t state_floats() const {
@@ -207,10 +216,17 @@ class Attention final : public Op {
     const Batch& batch = frame.batch;
     for (int sequence = 0; sequence < batch.sequences(); ++sequence) {
       const int end = batch.query_starts[sequence + 1];
-      for (int begin = batch.query_starts[sequence]; begin < end; begin += rows_per_item_) {
-        body(item_of(frame, sequence, begin, std::min(rows_per_item_, end - begin)));
+      for (int begin = batch.query_starts[sequence], rows; begin < end; begin += rows) {
+        rows = std::min(most_rows(batch.positions[begin]), end - begin);
+        body(item_of(frame, sequence, begin, rows));
       }
     }
+  }
+
+  // Rows of an item that begins at a position: beside packed pages it ends with its block.
+  int most_rows(int position) const {
+    if (!op_.far) return rows_per_item_;
+    return std::min(rows_per_item_, kPackedTokens - position % kPackedTokens);
   }
 
   AttentionItem item_of(const Frame& frame, int sequence, int begin, int rows) const {
@@ -221,6 +237,8 @@ class Attention final : public Op {
             .out = out_.row(begin),
             .out_stride = out_.width,
             .block_table = frame.batch.block_tables[op_.group].row(sequence),
+            .far_table =
+                op_.far ? frame.batch.block_tables[op_.far_group].row(sequence) : nullptr,
             .first_kv_head = 0,
             .num_kv_heads = layer_.kv.num_kv_heads,
             .first_position = position,

@@ -9,13 +9,14 @@
 //   lane_bits: bit i for lane i of a mask
 //   compress: stores the lanes of some bits, one after another, and says how many they are; what
 //     follows them up to p + 16 is overwritten
-//   load_bf16 store_bf16 load_f16 (and _partial), load_bf16_pairs
+//   load_bf16 store_bf16 load_f16 (and _partial), load_bf16_pairs store_bf16_pairs
 //   to_f16 (one value)
 //   reduce_add reduce_max exp sigmoid tanh erfc silu gelu gelu_tanh
 //
 // I16: sixteen 32-bit integers.
 //
 //   broadcast_int, load_bytes (unsigned), *, to_float
+//   split_nibbles: the low and the high four bits of bytes
 //   store_bytes: the low bytes of whole numbers from -128 to 255
 //
 // Codes: sixteen columns of four unsigned bytes.

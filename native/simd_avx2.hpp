@@ -168,6 +168,14 @@ VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) 
          _mm256_castsi256_ps(_mm256_and_si256(b, high))};
 }
 
+VIVACE_INLINE __m256i join_bf16(__m256 even, __m256 odd) {
+  return _mm256_or_si256(round_bf16_bits(even), _mm256_slli_epi32(round_bf16_bits(odd), 16));
+}
+VIVACE_INLINE void store_bf16_pairs(std::uint16_t* p, V16 even, V16 odd) {
+  _mm256_storeu_si256((__m256i*)p, join_bf16(even.lo, odd.lo));
+  _mm256_storeu_si256((__m256i*)(p + 16), join_bf16(even.hi, odd.hi));
+}
+
 VIVACE_INLINE std::uint16_t to_f16(float x) {
   return static_cast<std::uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -178,6 +186,11 @@ VIVACE_INLINE I16 broadcast_int(std::int32_t x) {
 VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
   const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
   return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+VIVACE_INLINE void split_nibbles(I16 bytes, I16& low, I16& high) {
+  const __m256i mask = _mm256_set1_epi32(15);
+  low = {_mm256_and_si256(bytes.lo, mask), _mm256_and_si256(bytes.hi, mask)};
+  high = {_mm256_srli_epi32(bytes.lo, 4), _mm256_srli_epi32(bytes.hi, 4)};
 }
 VIVACE_INLINE I16 operator*(I16 a, I16 b) {
   return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};

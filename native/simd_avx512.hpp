@@ -116,6 +116,11 @@ VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) 
   odd.v = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(int(0xffff0000u))));
 }
 
+VIVACE_INLINE void store_bf16_pairs(std::uint16_t* p, V16 even, V16 odd) {
+  const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(to_bf16(odd)), 16);
+  _mm512_storeu_si512(p, _mm512_or_si512(_mm512_cvtepu16_epi32(to_bf16(even)), high));
+}
+
 VIVACE_INLINE std::uint16_t to_f16(float x) {
   return static_cast<std::uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -123,6 +128,10 @@ VIVACE_INLINE std::uint16_t to_f16(float x) {
 VIVACE_INLINE I16 broadcast_int(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
 VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
   return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))};
+}
+VIVACE_INLINE void split_nibbles(I16 bytes, I16& low, I16& high) {
+  low.v = _mm512_and_si512(bytes.v, _mm512_set1_epi32(15));
+  high.v = _mm512_srli_epi32(bytes.v, 4);
 }
 VIVACE_INLINE I16 operator*(I16 a, I16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 VIVACE_INLINE V16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }

@@ -148,6 +148,10 @@ VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) 
   }
 }
 
+VIVACE_INLINE void store_bf16_pairs(std::uint16_t* p, V16 even, V16 odd) {
+  for (int i = 0; i < 4; ++i) vst2_u16(p + 8 * i, {{to_bf16(even.q[i]), to_bf16(odd.q[i])}});
+}
+
 VIVACE_INLINE I16 broadcast_int(std::int32_t x) { VIVACE_EACH(I16, vdupq_n_s32(x)); }
 VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
   const uint8x16_t bytes = vld1q_u8(p);
@@ -155,6 +159,13 @@ VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
   const uint16x4_t quads[] = {vget_low_u16(low), vget_high_u16(low), vget_low_u16(high),
                               vget_high_u16(high)};
   VIVACE_EACH(I16, vreinterpretq_s32_u32(vmovl_u16(quads[i])));
+}
+VIVACE_INLINE void split_nibbles(I16 bytes, I16& low, I16& high) {
+  for (int i = 0; i < 4; ++i) {
+    const int32x4_t both = bytes.q[i];
+    low.q[i] = vandq_s32(both, vdupq_n_s32(15));
+    high.q[i] = vshrq_n_s32(both, 4);
+  }
 }
 VIVACE_INLINE I16 operator*(I16 a, I16 b) { VIVACE_EACH(I16, vmulq_s32(a.q[i], b.q[i])); }
 VIVACE_INLINE V16 to_float(I16 a) { VIVACE_EACH(V16, vcvtq_f32_s32(a.q[i])); }

@@ -160,6 +160,13 @@ VIVACE_INLINE void load_bf16_pairs(const std::uint16_t* p, V16& even, V16& odd) 
   }
 }
 
+VIVACE_INLINE void store_bf16_pairs(std::uint16_t* p, V16 even, V16 odd) {
+  for (int i = 0; i < 4; ++i) {
+    const QuadBits pairs = round_bf16_bits(even.q[i]) | round_bf16_bits(odd.q[i]) << 16;
+    std::memcpy(p + 8 * i, &pairs, sizeof pairs);
+  }
+}
+
 // Round to nearest even; beyond the largest is infinite. A NaN stays a NaN.
 VIVACE_INLINE std::uint16_t to_f16(float x) {
   const float magnitude = __builtin_fabsf(x);
@@ -190,6 +197,13 @@ VIVACE_INLINE I16 broadcast_int(std::int32_t x) {
 }
 VIVACE_INLINE I16 load_bytes(const std::uint8_t* p) {
   VIVACE_QUAD_INTS((QuadInt{p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]}));
+}
+VIVACE_INLINE void split_nibbles(I16 bytes, I16& low, I16& high) {
+  for (int i = 0; i < 4; ++i) {
+    const QuadInt both = bytes.q[i];
+    low.q[i] = both & 15;
+    high.q[i] = both >> 4;
+  }
 }
 VIVACE_INLINE I16 operator*(I16 a, I16 b) { VIVACE_QUAD_INTS(a.q[i] * b.q[i]); }
 VIVACE_INLINE V16 to_float(I16 a) { VIVACE_QUADS(__builtin_convertvector(a.q[i], Quad)); }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "batch.hpp"
 #include "memory.hpp"
 #include "runtime.hpp"
 
@@ -77,6 +78,7 @@ struct KVCache {
   KVCache(KVLayout layout, int num_layers, int num_pages);
 
   std::size_t bytes_per_page() const { return page_bytes(layout); }
+  GroupPages group_pages() const { return {static_cast<int>(num_pages), page_tokens(layout)}; }
   char* layer(int index) const { return memory.at(index * num_pages * bytes_per_page()); }
   // Copies whole pages, in order. Throws std::out_of_range for an unknown page.
   void copy_pages(const std::vector<int>& sources, const std::vector<int>& targets) const;

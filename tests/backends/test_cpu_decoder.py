@@ -17,12 +17,14 @@ from vivace.backends.protocol import (
     Batch,
     BatchLimits,
     Experts,
+    FarKV,
     KVSpec,
     Norm,
     RotarySpec,
 )
 from vivace.backends.reference import ReferenceBackend
 from vivace.core.errors import BackendError
+from vivace.formats.kv_format import INT8_KV
 from vivace.models.decoder import (
     AttentionWeights,
     Decoder,
@@ -243,6 +245,14 @@ def test_what_does_not_fit_is_refused() -> None:
     far = AttentionSpec(1, 1, 2, 1.0, kv_layer=1)
     with pytest.raises(BackendError, match="KV layer"):
         backend.compile(lambda ops: ops.rotary_write(ops.embed(table), far, None), [cache], limits)
+    packed = backend.kv_cache(KVSpec(1, 1, 2, format=INT8_KV), 4)
+    with pytest.raises(BackendError, match="pages of its own numbers"):
+        backend.compile(lambda ops: ops.rotary_write(ops.embed(table), one, None), [packed], limits)
+    both = AttentionSpec(1, 1, 2, 1.0, far=FarKV(1, INT8_KV))
+    with pytest.raises(BackendError, match="far pages are packed"):
+        backend.compile(
+            lambda ops: ops.rotary_write(ops.embed(table), both, None), [cache, cache], limits
+        )
     head = weights.linear(backend, 8, 8)
     with pytest.raises(BackendError, match="go on from"):
         backend.compile(

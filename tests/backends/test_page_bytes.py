@@ -12,8 +12,13 @@ from cpu_cases import Span, batch_of
 from vivace.backends.protocol import Backend, BatchLimits, KVSpec
 from vivace.backends.reference import ReferenceBackend
 from vivace.core.errors import BackendError
+from vivace.formats.kv_format import INT4_KV, INT8_KV
 
-SPEC = KVSpec(2, 3, 20)
+SPECS = {
+    "plain": KVSpec(2, 3, 20),
+    "int8": KVSpec(2, 3, 20, format=INT8_KV),
+    "int4": KVSpec(2, 3, 20, format=INT4_KV),
+}
 PAGES = 5
 LIMITS = BatchLimits(max_tokens=64, max_sequences=8, max_logit_rows=64)
 
@@ -45,36 +50,41 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return BACKENDS[name](dtype)
 
 
-def random_pages(backend: Backend, count: int) -> Any:
+@pytest.fixture(params=SPECS)
+def spec(request: pytest.FixtureRequest) -> KVSpec:
+    return SPECS[request.param]
+
+
+def random_pages(backend: Backend, spec: KVSpec, count: int) -> Any:
     """Bytes that are the same small integers in every format: no NaN, which has many forms."""
-    size = backend.kv_page_bytes(SPEC)
+    size = backend.kv_page_bytes(spec)
     return np.random.default_rng(3).integers(0, 60, (count, size), dtype=np.uint8)
 
 
-def test_pages_are_read_as_they_were_written(backend: Backend) -> None:
-    cache = backend.kv_cache(SPEC, PAGES)
-    data = random_pages(backend, 2)
+def test_pages_are_read_as_they_were_written(backend: Backend, spec: KVSpec) -> None:
+    cache = backend.kv_cache(spec, PAGES)
+    data = random_pages(backend, spec, 2)
     backend.write_pages(cache, [3, 0], data)
     np.testing.assert_array_equal(backend.read_pages(cache, [0, 3]), data[::-1])
     assert not backend.read_pages(cache, [1, 2, 4]).any()
-    other = backend.kv_cache(SPEC, 2)
+    other = backend.kv_cache(spec, 2)
     backend.write_pages(other, [1], backend.read_pages(cache, [3]))
     backend.copy_pages(other, [1], [0])
     np.testing.assert_array_equal(backend.read_pages(other, [0]), data[:1])
 
 
-def test_what_was_read_does_not_change_with_the_page(backend: Backend) -> None:
-    cache = backend.kv_cache(SPEC, PAGES)
-    data = random_pages(backend, 1)
+def test_what_was_read_does_not_change_with_the_page(backend: Backend, spec: KVSpec) -> None:
+    cache = backend.kv_cache(spec, PAGES)
+    data = random_pages(backend, spec, 1)
     backend.write_pages(cache, [2], data)
     read = backend.read_pages(cache, [2])
     backend.write_pages(cache, [2], np.zeros_like(data))
     np.testing.assert_array_equal(read, data)
 
 
-def test_wrong_pages_and_sizes_are_refused(backend: Backend) -> None:
-    cache = backend.kv_cache(SPEC, PAGES)
-    data = random_pages(backend, 1)
+def test_wrong_pages_and_sizes_are_refused(backend: Backend, spec: KVSpec) -> None:
+    cache = backend.kv_cache(spec, PAGES)
+    data = random_pages(backend, spec, 1)
     for wrong in (-1, PAGES):
         with pytest.raises(BackendError, match="Pages must lie"):
             backend.read_pages(cache, [wrong])

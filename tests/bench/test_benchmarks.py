@@ -28,6 +28,16 @@ def test_bits_of_a_scheme() -> None:
     assert int8["cost"] == pytest.approx(int8["bits_per_byte"] / result["bits_per_byte"] - 1)
 
 
+def test_what_packed_pages_cost_and_save() -> None:
+    result = run("kv_quality.py", "--files", "1", "--formats", "int8", "--context", "512")
+    int8 = result["formats"]["int8"]
+    assert 0 < int8["kl"] < 0.002
+    assert int8["agreement"] > 0.98
+    assert int8["perplexity"] == pytest.approx(1, abs=0.01)
+    # 16 blocks of 32 tokens, of which the last is there in bfloat16 too
+    assert int8["smaller"] == pytest.approx(16 / (16 * 4288 / 8192 + 1), rel=1e-6)
+
+
 def test_startup() -> None:
     result = run("startup.py", "--rounds", "1")
     assert 0 < result["help_seconds"] < result["first_token_seconds"]

@@ -128,6 +128,16 @@ def test_a_window_hit_needs_only_the_pages_still_seen() -> None:
     assert opened(user, [1] * (2 * PAGE + 1)).computed == 0
 
 
+def test_what_no_row_behind_a_block_sees_is_free_once_the_block_is_full() -> None:
+    user = PageUser([KVGroup(8), KVGroup(4, window=1)])
+    computed(user, [1] * 2 * PAGE + [2])
+    assert user.kv.pages_used == 3 + 1
+    assert opened(user, [1] * 2 * PAGE + [3]).computed == 2 * PAGE
+    assert user.kv.pages_used == 3 + 1
+    user.release(0)
+    assert user.kv.pages_used == 2
+
+
 def test_the_least_recently_used_leaf_is_evicted_first() -> None:
     user = PageUser([KVGroup(4)])
     computed(user, [1] * PAGE + [2] * PAGE)

@@ -94,6 +94,21 @@ def test_inspect_cuts_the_context_to_the_memory_as_the_engine_does(
     assert (memory["fits"], memory["context"]) == (True, 48)
 
 
+def test_inspect_shows_what_packed_pages_take(vivace: Vivace, bare_model: Path) -> None:
+    def memory(kept: str) -> dict[str, Any]:
+        flags = ("--context", 256, "--kv-cache-dtype", kept, *REFERENCE, "--json")
+        found: dict[str, Any] = answer(vivace("inspect", bare_model, *flags))["memory"]
+        return found
+
+    plain, int8, int4 = (memory(kept) for kept in ("auto", "int8", "int4"))
+    assert (plain["kv_cache_dtype"], int8["kv_cache_dtype"]) == ("auto", "int8")
+    heads, near = 2 * 2, 32 * 2 * 16 * 4  # layers and heads; a block of near tokens in float32
+    assert plain["kv_sequence_bytes"] == 8 * heads * near
+    # 32 tokens of 16 keys and, padded, 32 values; their scales; up to a whole cache line
+    assert int8["kv_sequence_bytes"] == heads * (8 * 1664 + near)
+    assert int4["kv_sequence_bytes"] == heads * (8 * 896 + near)
+
+
 def test_inspect_refuses_a_context_past_the_models(vivace: Vivace, bare_model: Path) -> None:
     result = vivace("inspect", bare_model, "--context", 100_000, *REFERENCE)
     assert (result.code, result.out) == (2, "")

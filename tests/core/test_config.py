@@ -42,7 +42,10 @@ def test_what_has_no_automatic_value_cannot_be_none(option: str) -> None:
         EngineConfig(**wrong)
 
 
-@pytest.mark.parametrize(("option", "value"), [("backend", "abacus"), ("dtype", "float16")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("backend", "abacus"), ("dtype", "float16"), ("kv_cache_dtype", "float32")],
+)
 def test_choices_are_listed(option: str, value: str) -> None:
     wrong: dict[str, Any] = {option: value}
     with pytest.raises(UsageError, match=f"^{option} must be one of auto, "):

@@ -107,6 +107,32 @@ def test_a_restart_finds_its_disk_tier_and_gives_the_same_tokens(
     assert other.stats().tiers.fetched == 0
 
 
+@needs_model
+@pytest.mark.parametrize("kept", ["int8", "int4"])
+def test_packed_pages_come_back_too(tmp_path: Path, kept: str) -> None:
+    alone = tokens_of(mini(enable_prefix_caching=False, kv_cache_dtype=kept))
+    options = {
+        "kv_cache_dtype": kept,
+        "max_num_batched_tokens": 64,
+        "kv_memory_bytes": 640 * 2**10,
+        "kv_host_bytes": 2**20,
+        "kv_disk_bytes": 2**30,
+        "kv_disk_folder": str(tmp_path),
+    }
+    first = mini(**options)
+    assert tokens_of(first) == alone
+    assert first.stats().tiers.restored > 0
+    first.close()
+    again = mini(**options)
+    assert tokens_of(again) == alone
+    assert again.stats().tiers.fetched_used > 0
+    again.close()
+    other = mini(**{**options, "kv_cache_dtype": "int4" if kept == "int8" else "int8"})
+    other.generate([prompts()[0]], GREEDY)
+    assert other.stats().tiers.fetched == 0
+    other.close()
+
+
 @pytest.fixture
 def core(tmp_path: Path) -> Iterator[EngineCore]:
     folder = write_tiny_llama(tmp_path)

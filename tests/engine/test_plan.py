@@ -10,7 +10,13 @@ import pytest
 from tests.engine.tiny import CONFIG, write_tiny_llama
 from vivace.backends.protocol import KVSpec, LinearForm
 from vivace.backends.reference import ReferenceBackend
-from vivace.cache.pool import PageDemand, blocks_per_sequence, longest_that_fits, plan_pages
+from vivace.cache.pool import (
+    PageDemand,
+    blocks_held,
+    blocks_of_step,
+    longest_that_fits,
+    plan_pages,
+)
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
 from vivace.engine.plan import plan_memory, weight_bytes
@@ -33,32 +39,44 @@ SIZES = [100, 500]
 
 
 def test_a_window_needs_only_what_it_sees_and_computes() -> None:
-    assert blocks_per_sequence(FULL, DEMAND) == 63
-    assert blocks_per_sequence(WINDOW, DEMAND) == 8
-    assert blocks_per_sequence(WINDOW, PageDemand(40, 10, 32)) == 3
+    assert (blocks_held(FULL, DEMAND), blocks_of_step(FULL, DEMAND)) == (63, 0)
+    assert (blocks_held(WINDOW, DEMAND), blocks_of_step(WINDOW, DEMAND)) == (5, 2)
+    short = PageDemand(max_model_len=40, max_num_seqs=10, max_step_tokens=32)
+    assert (blocks_held(WINDOW, short), blocks_of_step(WINDOW, short)) == (3, 0)
 
 
 def test_with_enough_memory_every_sequence_fits_and_no_more_is_taken() -> None:
     plan = plan_pages([FULL, WINDOW], SIZES, DEMAND, 10**9)
-    assert plan.num_pages == (630, 80)
-    assert plan.total_bytes == 630 * 100 + 80 * 500
+    assert plan.num_pages == (630, 52)  # what a step computes is there once
+    assert plan.total_bytes == 630 * 100 + 52 * 500
 
 
-@pytest.mark.parametrize("budget", [10_300, 15_000, 99_999])
+@pytest.mark.parametrize("budget", [9_800, 15_000, 88_999])
 def test_a_tight_budget_is_kept_and_still_holds_one_sequence(budget: int) -> None:
     plan = plan_pages([FULL, WINDOW], SIZES, DEMAND, budget)
     assert plan.total_bytes <= budget
     assert plan.num_pages[0] >= 63
-    assert plan.num_pages[1] >= 8
+    assert plan.num_pages[1] >= 7
+
+
+def test_a_small_window_has_room_for_more_sequences_than_are_all_long() -> None:
+    """Else nothing short could run beside them: the window's pages would be gone first."""
+    near = KVSpec(num_layers=1, num_kv_heads=1, head_dim=64, window=1)
+    demand = PageDemand(max_model_len=16_000, max_num_seqs=64, max_step_tokens=1)
+    plan = plan_pages([FULL, near], [100, 100], demand, 400_000)
+    assert plan.num_pages == (3_935, 65)  # 64, and what a step passes
+    assert plan.num_sequences == 3
+    tight = plan_pages([FULL, near], [100, 100], demand, 101_000)
+    assert tight.num_pages == (1_000, 10)
 
 
 def test_less_than_one_sequence_is_an_error_and_says_which_length_would_fit() -> None:
     with pytest.raises(CapacityError, match="max_model_len"):
-        plan_pages([FULL, WINDOW], SIZES, DEMAND, 10_299)
-    fits = longest_that_fits([FULL, WINDOW], SIZES, DEMAND, 10_299)
+        plan_pages([FULL, WINDOW], SIZES, DEMAND, 9_799)
+    fits = longest_that_fits([FULL, WINDOW], SIZES, DEMAND, 9_799)
     assert fits == 62 * 16
     shorter = PageDemand(fits, 10, 32)
-    assert plan_pages([FULL, WINDOW], SIZES, shorter, 10_299).total_bytes <= 10_299
+    assert plan_pages([FULL, WINDOW], SIZES, shorter, 9_799).total_bytes <= 9_799
 
 
 def test_weights_are_those_of_the_decoder_in_the_dtype_of_the_backend() -> None:

@@ -81,6 +81,7 @@ inline const char* name(DType dtype) { return dtype == DType::bfloat16 ? "bfloat
 
 void test_gemm(const KernelTable& kernels, Checks& checks);
 void test_attention(const KernelTable& kernels, Checks& checks);
+void test_packed_pages(const KernelTable& kernels, Checks& checks);
 void test_pool(Checks& checks);
 void test_reads(Isa isa, Checks& checks);
 void test_steps(Isa isa, Checks& checks);

@@ -52,6 +52,7 @@ int test_level(Isa isa) {
   test_simd(isa, checks);
   test_gemm(kernels(isa), checks);
   test_attention(kernels(isa), checks);
+  test_packed_pages(kernels(isa), checks);
   test_reads(isa, checks);
 #if defined(__linux__)
   test_steps(isa, checks);

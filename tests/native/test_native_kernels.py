@@ -60,7 +60,15 @@ def object_commands() -> dict[str, list[str]]:
     commands = {
         f"{source}.o": ["-O2", *have, f"{NATIVE}/{source}.cpp"] for source in ("kernels", *RUNTIME)
     }
-    for source in ("test_kernels", "layers", "test_gemm", "test_attention", "test_pool", *STEPS):
+    for source in (
+        "test_kernels",
+        "layers",
+        "test_gemm",
+        "test_attention",
+        "test_packed_pages",
+        "test_pool",
+        *STEPS,
+    ):
         commands[f"{source}.o"] = ["-O2", *have, f"{TESTS}/{source}.cpp"]
     for level, flags in {"portable": ["-Wno-psabi"], **known}.items():
         commands[f"{level}.o"] = ["-O3", *flags, f"{NATIVE}/kernels_{level}.cpp"]

@@ -91,6 +91,34 @@ void test_bfloat16(tests::Checks& checks) {
   checks.that(std::isnan(tests::widen(nan[15])), "a NaN rounds to %x", nan[15]);
 }
 
+void test_pairs(tests::Checks& checks) {
+  std::mt19937 random(4);
+  const std::vector<float> even = tests::random_values(random, 16);
+  const std::vector<float> odd = tests::random_values(random, 16);
+  std::uint16_t pairs[32];
+  store_bf16_pairs(pairs, load(even.data()), load(odd.data()));
+  for (int i = 0; i < 16; ++i) {
+    checks.that(pairs[2 * i] == tests::narrow(even[i]), "even %d of pairs", i);
+    checks.that(pairs[2 * i + 1] == tests::narrow(odd[i]), "odd %d of pairs", i);
+  }
+}
+
+void test_nibbles(tests::Checks& checks) {
+  std::uint8_t bytes[16];
+  for (int first = 0; first < 256; first += 16) {
+    for (int i = 0; i < 16; ++i) bytes[i] = static_cast<std::uint8_t>(first + i);
+    I16 low, high;
+    split_nibbles(load_bytes(bytes), low, high);
+    float lows[16], highs[16];
+    store(lows, to_float(low));
+    store(highs, to_float(high));
+    for (int i = 0; i < 16; ++i) {
+      checks.that(lows[i] == i && highs[i] == first / 16, "nibbles of %d: %g, %g", first + i,
+                  lows[i], highs[i]);
+    }
+  }
+}
+
 void test_float16(tests::Checks& checks) {
   for (int bits = 0; bits < 0x10000; ++bits) {
     std::uint16_t halves[16] = {static_cast<std::uint16_t>(bits)};
@@ -133,6 +161,8 @@ void test_simd(tests::Checks& checks) {
   test_functions(checks);
   test_extremes(checks);
   test_bfloat16(checks);
+  test_pairs(checks);
+  test_nibbles(checks);
   test_float16(checks);
   test_lanes(checks);
 }

@@ -14,8 +14,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.page_bytes import PageBytes
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
+from vivace.formats.kv_format import KV_BLOCK_TOKENS, KVFormat
 from vivace.formats.qtensor import QTensor, Scheme
 
 Tensor: TypeAlias = Any  # an activation of the backend
@@ -25,7 +27,6 @@ Linear: TypeAlias = Any  # a packed weight (and bias) of the backend
 RotaryTable: TypeAlias = Any  # cosines and sines of the backend
 KVCache: TypeAlias = Any  # the pages of one KV group
 IntArray: TypeAlias = NDArray[np.int32]
-PageBytes: TypeAlias = NDArray[np.uint8]
 
 PAGE_TOKENS = 16
 DTypeName = Literal["float32", "bfloat16"]
@@ -58,6 +59,16 @@ class Batch:
     logit_rows: IntArray
     adapter_ids: IntArray | None = None
 
+    def row_sequences(self) -> NDArray[np.intp]:
+        """The sequence of each row: [T]."""
+        return np.repeat(np.arange(len(self.context_lens)), np.diff(self.query_starts))
+
+    def filled_blocks(self) -> tuple[NDArray[np.intp], IntArray]:
+        """The blocks of KV_BLOCK_TOKENS positions whose last one is in this batch: their sequences
+        and their numbers."""
+        last = (self.positions + 1) % KV_BLOCK_TOKENS == 0
+        return self.row_sequences()[last], self.positions[last] // KV_BLOCK_TOKENS
+
     def refuse_adapters(self) -> None:
         """Raises BackendError where rows ask for adapters: no backend has them yet."""
         if self.adapter_ids is not None:
@@ -82,12 +93,19 @@ class KVSpec:
         num_kv_heads: KV heads per layer.
         head_dim: values per head.
         window: how many last positions a row sees, itself included; None sees all.
+        format: how its pages are packed; None keeps them in the backend's dtype.
     """
 
     num_layers: int
     num_kv_heads: int
     head_dim: int
     window: int | None = None
+    format: KVFormat | None = None
+
+    @property
+    def page_tokens(self) -> int:
+        """Positions that a page holds."""
+        return PAGE_TOKENS if self.format is None else KV_BLOCK_TOKENS
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,21 @@ class RotarySpec:
 
 
 @dataclass(frozen=True)
+class FarKV:
+    """Packed pages beside a layer's own, which keep only a row's own block of 32 positions.
+
+    A row sees the positions of its own block in the layer's own group, and those of blocks before
+    it in these pages: by the two positions alone.
+
+    Attributes:
+        group: the KV group of the packed pages; the layer has the same place in it.
+    """
+
+    group: int
+    format: KVFormat
+
+
+@dataclass(frozen=True)
 class AttentionSpec:
     """One layer's attention.
 
@@ -142,6 +175,7 @@ class AttentionSpec:
         softcap: scores become softcap * tanh(score / softcap), before the mask.
         kv_group: which KV group holds its pages.
         kv_layer: its place within the group.
+        far: where it sees what is before its block; None for a layer that is not compressed.
     """
 
     num_heads: int
@@ -152,6 +186,7 @@ class AttentionSpec:
     softcap: float | None = None
     kv_group: int = 0
     kv_layer: int = 0
+    far: FarKV | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +276,8 @@ class Ops(Protocol):
         k_norm: Norm | None = None,
     ) -> Tensor:
         """Split [q | k | v], norm and turn q and k, write k and v to pages; the result is for
-        `attention` alone. A norm as long as a head works per head, a longer one on the whole."""
+        `attention` alone. A norm as long as a head works per head, a longer one on the whole.
+        With `far`, each block that is now full is packed into its far page, once it is written."""
         ...
 
     def attention(
@@ -266,20 +302,6 @@ class Ops(Protocol):
     ) -> Tensor:
         """float32 [R, vocab] of the batch's logit rows: multiplier * head(hidden), then capped."""
         ...
-
-
-def check_pages(pages: Sequence[int], num_pages: int) -> None:
-    """Raises BackendError where one is unknown."""
-    if pages and not 0 <= min(pages) <= max(pages) < num_pages:
-        raise BackendError(f"Pages must lie in [0, {num_pages}).")
-
-
-def check_page_bytes(data: PageBytes, num_pages: int, num_bytes: int) -> None:
-    """Raises BackendError where data are not [num_pages, num_bytes]."""
-    if data.shape != (num_pages, num_bytes):
-        raise BackendError(
-            f"{num_pages} pages of {num_bytes} bytes cannot be filled with {data.shape} bytes."
-        )
 
 
 Forward: TypeAlias = Callable[[Ops], Tensor]

@@ -105,7 +105,8 @@ class KVManager:
         Only equal salts share; None shares with nobody, neither way. What lower tiers know of the
         prefix is copied to new pages; where no other sequence is open, what is on its way from
         disk is waited for. Takes no other page; but there is room for all tokens given, with
-        `spare` pages of each group left over. None, and nothing changed, where there is not.
+        `spare` pages left over of each group that sees all. None, and nothing changed, where there
+        is not.
         """
         books = self._books
         shares = self._sharing and salt is not None
@@ -148,15 +149,14 @@ class KVManager:
     def extend(self, pages: SequencePages, end: int) -> int:
         """Make room for positions up to `end`, or for as many as there are pages for.
 
-        Gives back pages that a window has passed, takes new ones and evicts idle ones for them.
-        Returns the position up to which there is room now, at most `end`.
+        Takes new pages and evicts idle ones for them. Returns the position up to which there is
+        room now, at most `end`.
         """
         if end <= len(pages.tables[0]) * self._page_tokens:
             return end
         books = self._books
         blocks = -(-end // self._page_tokens)
         for group, table in enumerate(pages.tables):
-            books.slide(pages, group, pages.computed)
             blocks = min(blocks, len(table) + books.pools[group].num_available)
         for group, table in enumerate(pages.tables):
             while len(table) < blocks:
@@ -164,13 +164,16 @@ class KVManager:
         return min(end, blocks * self._page_tokens)
 
     def commit(self, pages: SequencePages, end: int) -> None:
-        """Positions up to `end` are computed now; share the blocks that this made full.
+        """Positions up to `end` are computed now; share the blocks that this made full, and give
+        back pages that a window has passed.
 
         A block that another sequence shared first is replaced by that one's page.
         """
         if pages.shares and pages.computed // self._page_tokens < end // self._page_tokens:
             self._books.merge(pages, end)
         pages.computed = end
+        for group in range(len(pages.tables)):
+            self._books.slide(pages, group, end)
 
     def release(self, pages: SequencePages) -> None:
         """Give back all pages. The tables keep their entries: a step under way may read them.

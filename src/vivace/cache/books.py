@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vivace.cache.pages import PagePool
+from vivace.cache.pages import PagePool, max_held
 from vivace.cache.prefix import PrefixNode, PrefixTree
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
@@ -82,10 +82,7 @@ class PageBooks:
 
     def max_held(self, window: int | None, num_tokens: int) -> int:
         """Blocks needed at once to compute that many positions, one at a time in a window."""
-        blocks = -(-num_tokens // self.page_tokens)
-        if window is None:
-            return blocks
-        return min(blocks, (window + self.page_tokens - 2) // self.page_tokens + 1)
+        return max_held(window, num_tokens, self.page_tokens)
 
     def known(
         self, tokens: Sequence[int], node: PrefixNode, block: int, end: int
@@ -119,12 +116,16 @@ class PageBooks:
         )
 
     def has_room(self, num_tokens: int, path: Sequence[PrefixNode], spare: int) -> bool:
-        """Whether a sequence of so many tokens that shares `path` fits beside all others."""
+        """Whether a sequence of so many tokens that shares `path` fits beside all others.
+
+        Spare pages are for what sees all: in a window, who goes on gives back what it takes.
+        """
         for group, (window, pool) in enumerate(zip(self.windows, self.pools, strict=True)):
             first = self.first_seen(window, len(path) * self.page_tokens)
             shared = [node.pages[group] for node in path[first:]]
             in_use = sum(page is not None and pool.refs(page) > 0 for page in shared)
-            if self.max_held(window, num_tokens) - in_use + spare > pool.num_available:
+            wanted = self.max_held(window, num_tokens) + (spare if window is None else 0)
+            if wanted - in_use > pool.num_available:
                 return False
         return True
 
@@ -136,7 +137,7 @@ class PageBooks:
     def adopt(self, pages: SequencePages, blocks: Sequence[LowerBlock]) -> None:
         """As `share`, with pages from lower tiers where the device lacks one.
 
-        There must be an available page for each block in each group.
+        There must be an available page for each block that a group still sees behind them.
         """
         nodes = self._grow(pages.tail, blocks)
         self._advance(pages, nodes)  # holds what is there first: taking evicts
@@ -174,14 +175,15 @@ class PageBooks:
     def merge(self, pages: SequencePages, end: int) -> None:
         """Offer the full blocks before position `end` that are behind the sequence's tail.
 
-        A block that another sequence shared first is replaced by that one's page.
+        A block that another sequence shared first is replaced by that one's page. In a window of
+        one token nobody behind a block sees any of it: its page stays the sequence's own.
         """
         size = self.page_tokens
         node = pages.tail
         for block in range(pages.computed // size, end // size):
             node = self.tree.child(node, tuple(pages.tokens[block * size : (block + 1) * size]))
             for group, table in enumerate(pages.tables):
-                if block >= pages.firsts[group]:
+                if block >= pages.firsts[group] and self.windows[group] != 1:
                     self._merge(group, table, block, node)
             if self.tiers is not None:
                 self.tiers.remember(node)

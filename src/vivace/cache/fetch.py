@@ -55,9 +55,14 @@ class PrefixFetcher:
         Args:
             may_wait: for pages that are on their way from disk.
         """
-        blocks = self._found(pages, may_wait)
-        if blocks and all(len(blocks) <= pool.num_available for pool in self._books.pools):
-            self._books.adopt(pages, blocks)
+        books, blocks = self._books, self._found(pages, may_wait)
+        end = pages.computed // books.page_tokens + len(blocks)
+        for window, pool in zip(books.windows, books.pools, strict=True):
+            seen = end - books.first_seen(window, end * books.page_tokens)
+            if min(seen, len(blocks)) > pool.num_available:
+                return
+        if blocks:
+            books.adopt(pages, blocks)
 
     def _found(self, pages: SequencePages, may_wait: bool) -> list[LowerBlock]:
         """Blocks behind the sequence's tail that a lower tier or the device has, so far as all

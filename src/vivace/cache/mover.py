@@ -8,11 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from vivace.backends.protocol import Backend, KVCache
+from vivace.backends.protocol import Backend, KVCache, KVSpec
+from vivace.cache.pool import page_bytes, pages_per_shared
 
 
 class PageMover(Protocol):
-    """Pages of every KV group as bytes."""
+    """Pages of every KV group as bytes: the pages of the books, each of which may be several of
+    the backend (pool.py)."""
 
     @property
     def page_bytes(self) -> Sequence[int]:
@@ -36,12 +38,13 @@ class BackendMover:
         self,
         backend: Backend,
         caches: Sequence[KVCache],
-        page_bytes: Sequence[int],
+        groups: Sequence[KVSpec],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._backend = backend
         self._caches = tuple(caches)
-        self.page_bytes = tuple(page_bytes)
+        self.page_bytes = tuple(page_bytes(backend, groups))
+        self._counts = tuple(pages_per_shared(groups))
         self._clock = clock
         self._seconds = 0.0
         self._nbytes = 0
@@ -52,15 +55,21 @@ class BackendMover:
 
     def read(self, group: int, page: int) -> bytes:
         started = self._clock()
-        data = self._backend.read_pages(self._caches[group], [page]).tobytes()
+        data = self._backend.read_pages(self._caches[group], self._ids(group, page)).tobytes()
         self._count(len(data), started)
         return data
 
     def write(self, group: int, page: int, data: bytes) -> None:
         started = self._clock()
-        pages = np.frombuffer(data, np.uint8)[None]
-        self._backend.write_pages(self._caches[group], [page], pages)
+        ids = self._ids(group, page)
+        pages = np.frombuffer(data, np.uint8).reshape(len(ids), -1)
+        self._backend.write_pages(self._caches[group], ids, pages)
         self._count(len(data), started)
+
+    def _ids(self, group: int, page: int) -> range:
+        """The backend's pages for one page of the books."""
+        count = self._counts[group]
+        return range(page * count, (page + 1) * count)
 
     def _count(self, num_bytes: int, started: float) -> None:
         self._nbytes += num_bytes

@@ -82,13 +82,20 @@ def _facts(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
 def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
     """What the engine would hold, beside what is free; or why that does not fit."""
     from vivace.engine.backends import Wanted, choose_backend
-    from vivace.engine.plan import plan_memory, weight_bytes, weights_held
+    from vivace.engine.plan import (
+        kv_bytes_per_sequence,
+        plan_memory,
+        weight_bytes,
+        weights_held,
+        with_kv_dtype,
+    )
     from vivace.formats.policy import PrecisionPolicy
     from vivace.hardware.machine import detect
 
     policy = PrecisionPolicy.parse(config.quantize)
     available = detect().memory_available
     backend = choose_backend(Wanted(config, checkpoint, 1, notice))
+    spec = with_kv_dtype(spec, config.kv_cache_dtype, backend.dtype)
     size = weight_bytes(spec, backend.dtype, policy)
     facts: dict[str, Any] = {
         "backend": backend.name,
@@ -107,6 +114,8 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict
     at_once = plan.pages.num_sequences
     facts |= {
         "context": plan.max_model_len,
+        "kv_cache_dtype": config.kv_cache_dtype,
+        "kv_sequence_bytes": kv_bytes_per_sequence(spec, backend, plan.max_model_len),
         "kv_bytes": plan.pages.total_bytes,
         "total_bytes": plan.total_bytes,
     }

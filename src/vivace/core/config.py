@@ -11,10 +11,12 @@ from vivace.core.kinds import is_integer, is_number
 
 BackendChoice = Literal["auto", "cpu", "reference", "torch"]
 DTypeChoice = Literal["auto", "float32", "bfloat16"]
+KVCacheDType = Literal["auto", "bfloat16", "int8", "int4"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "backend": get_args(BackendChoice),
     "dtype": get_args(DTypeChoice),
+    "kv_cache_dtype": get_args(KVCacheDType),
 }
 _COUNTS = ("max_num_seqs", "max_num_batched_tokens", "max_prefill_beside_decodes")
 _OPTIONAL_COUNTS = (
@@ -47,6 +49,8 @@ class EngineConfig:
         none. What comes from disk passes through kv_host_bytes.
     kv_disk_folder: where these files are; None is a folder in the user's cache. Engines that share
         one bound it together only roughly.
+    kv_cache_dtype: what KV pages are kept in; "auto" is the backend's dtype. int8 and int4 keep
+        the last block, of at most 32 tokens, in that.
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
@@ -82,6 +86,7 @@ class EngineConfig:
     kv_host_bytes: int | None = None
     kv_disk_bytes: int | None = None
     kv_disk_folder: str | None = None
+    kv_cache_dtype: KVCacheDType = "auto"
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_prefill_chunk: int | None = None

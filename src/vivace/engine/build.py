@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vivace.backends.protocol import PAGE_TOKENS, Backend, BatchLimits
+from vivace.backends.protocol import Backend, BatchLimits
 from vivace.cache.blocks import KVGroup, KVManager
+from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.config import EngineConfig, parse_weights
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
@@ -16,7 +17,7 @@ from vivace.decoding.stops import OutputText
 from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.core import EngineCore
 from vivace.engine.notices import Notify
-from vivace.engine.plan import MemoryPlan, plan_memory
+from vivace.engine.plan import MemoryPlan, plan_memory, with_kv_dtype
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.engine.tiers import PagesOf, make_tiers
 from vivace.formats.checkpoint import (
@@ -104,9 +105,10 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     machine = detect()
     threads = machine.cores if config.threads is None else config.threads
     backend = choose_backend(Wanted(config, checkpoint, threads, notify))
+    spec = model_spec(checkpoint.config, config.max_model_len)
     plan = plan_memory(
         config,
-        model_spec(checkpoint.config, config.max_model_len),
+        with_kv_dtype(spec, config.kv_cache_dtype, backend.dtype),
         backend,
         machine.memory_available,
         policy,
@@ -115,6 +117,7 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     eos_token_ids = _end_token_ids(checkpoint, tokenizer)
     default_params = sampling_defaults(checkpoint)
     decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify), policy)
+    served = with_kv_dtype(decoder.spec, config.kv_cache_dtype, backend.dtype)
     return _Loaded(
         config,
         checkpoint,
@@ -122,7 +125,7 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
         backend,
         threads,
         plan,
-        decoder,
+        replace(decoder, spec=served),
         eos_token_ids,
         default_params,
     )
@@ -138,11 +141,14 @@ def _end_token_ids(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> tuple
 def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner]:
     """The pages, those who keep their books, and the program that uses them."""
     config, backend, decoder = loaded.config, loaded.backend, loaded.decoder
-    sizes = list(zip(decoder.spec.kv_groups, loaded.plan.pages.num_pages, strict=True))
-    caches = [backend.kv_cache(group, num_pages) for group, num_pages in sizes]
+    groups, num_pages = decoder.spec.kv_groups, loaded.plan.pages.num_pages
+    caches = [
+        backend.kv_cache(spec, count * each)
+        for spec, count, each in zip(groups, num_pages, pages_per_shared(groups), strict=True)
+    ]
     kv = KVManager(
-        [KVGroup(num_pages, group.window) for group, num_pages in sizes],
-        PAGE_TOKENS,
+        [KVGroup(count, spec.window) for spec, count in zip(groups, num_pages, strict=True)],
+        shared_page_tokens(groups),
         config.enable_prefix_caching,
         tiers=make_tiers(config, PagesOf(loaded.checkpoint, decoder, backend, caches), step_time),
         longest=loaded.plan.max_model_len,
@@ -190,7 +196,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         max_model_len=plan.max_model_len,
         eos_token_ids=loaded.eos_token_ids,
         num_pages=sum(plan.pages.num_pages),
-        page_tokens=PAGE_TOKENS,
+        page_tokens=shared_page_tokens(spec.kv_groups),
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
         threads=loaded.threads,

@@ -9,13 +9,17 @@ from vivace.backends.protocol import Backend, DTypeName
 from vivace.cache.pool import (
     PageDemand,
     PagePlan,
+    blocks_held,
     longest_that_fits,
     page_bytes,
     plan_pages,
+    shared_page_tokens,
 )
-from vivace.core.config import EngineConfig
-from vivace.core.errors import CapacityError
+from vivace.core.config import EngineConfig, KVCacheDType
+from vivace.core.errors import CapacityError, UsageError
+from vivace.formats.kv_format import KV_FORMATS
 from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
+from vivace.models.build import compress_kv
 from vivace.models.loader import role_schemes, role_shapes
 from vivace.models.spec import ModelSpec
 
@@ -67,7 +71,12 @@ def plan_memory(
     if budget is None:
         budget = int(KV_SHARE * (available - weights))
     sizes = page_bytes(backend, spec.kv_groups)
-    demand = PageDemand(spec.max_model_len, config.max_num_seqs, config.max_num_batched_tokens)
+    demand = PageDemand(
+        spec.max_model_len,
+        config.max_num_seqs,
+        config.max_num_batched_tokens,
+        shared_page_tokens(spec.kv_groups),
+    )
     if config.max_model_len is None:
         fits = longest_that_fits(spec.kv_groups, sizes, demand, budget)
         demand = replace(demand, max_model_len=max(fits, 1))
@@ -79,6 +88,27 @@ def plan_memory(
             "memory are free; lower kv_memory_bytes."
         )
     return plan
+
+
+def with_kv_dtype(spec: ModelSpec, choice: KVCacheDType, dtype: DTypeName) -> ModelSpec:
+    """The model with its KV pages kept as asked for, on a backend of `dtype`.
+
+    Raises:
+        UsageError: bfloat16 pages beside float32 sums.
+    """
+    if choice in KV_FORMATS:
+        return compress_kv(spec, KV_FORMATS[choice])
+    if choice not in ("auto", dtype):
+        raise UsageError(f"KV pages in {choice} need dtype {choice}: the dtype here is {dtype}.")
+    return spec
+
+
+def kv_bytes_per_sequence(spec: ModelSpec, backend: Backend, num_tokens: int) -> int:
+    """KV pages that one sequence of that many tokens holds while it decodes."""
+    groups = spec.kv_groups
+    demand = PageDemand(num_tokens, 1, 1, shared_page_tokens(groups))
+    sizes = zip(groups, page_bytes(backend, groups), strict=True)
+    return sum(blocks_held(group, demand) * size for group, size in sizes)
 
 
 def weight_bytes(spec: ModelSpec, dtype: DTypeName, policy: PrecisionPolicy = UNQUANTIZED) -> int:

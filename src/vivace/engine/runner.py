@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.backends.protocol import (
-    PAGE_TOKENS,
     Backend,
     Batch,
     BatchLimits,
     IntArray,
     KVCache,
 )
+from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.step import ScheduledSequence, Step
 from vivace.models.decoder import Decoder
 
@@ -35,13 +35,19 @@ class Runner:
         self.seconds = 0.0
         self._backend = backend
         self._program = backend.compile(decoder.logits, caches, limits)
-        blocks = -(-decoder.spec.max_model_len // PAGE_TOKENS)
+        groups = decoder.spec.kv_groups
+        self._pages_per_shared = pages_per_shared(groups)
+        self._page_tokens = shared_page_tokens(groups)
+        blocks = -(-decoder.spec.max_model_len // self._page_tokens)
         self._token_ids = np.zeros(limits.max_tokens, np.int32)
         self._positions = np.zeros(limits.max_tokens, np.int32)
         self._query_starts = np.zeros(limits.max_sequences + 1, np.int32)
         self._context_lens = np.zeros(limits.max_sequences, np.int32)
         self._logit_rows = np.zeros(limits.max_logit_rows, np.int32)
-        self._tables = tuple(np.zeros((limits.max_sequences, blocks), np.int32) for _ in caches)
+        self._tables = tuple(
+            np.zeros((limits.max_sequences, blocks * count), np.int32)
+            for count in self._pages_per_shared
+        )
 
     def run(self, step: Step) -> NDArray[np.float32]:
         """Logits [R, vocab] of the step's sampling sequences; valid until the next run."""
@@ -66,9 +72,10 @@ class Runner:
         self._positions[rows] = range(start, end) if sequence.count > 1 else start
         self._query_starts[s + 1] = row + sequence.count
         self._context_lens[s] = end
-        blocks = -(-end // PAGE_TOKENS)
-        for table, pages in zip(self._tables, sequence.block_tables, strict=True):
-            table[s, :blocks] = pages[:blocks]
+        blocks = -(-end // self._page_tokens)
+        tables = zip(self._tables, sequence.block_tables, self._pages_per_shared, strict=True)
+        for table, pages, count in tables:
+            _fill_table(table[s, : blocks * count], pages[:blocks], count)
 
     def _run(self, num_sequences: int, logit_rows: IntArray) -> NDArray[np.float32]:
         tokens = int(self._query_starts[num_sequences])
@@ -84,3 +91,11 @@ class Runner:
         result = self._program.run(batch)
         self.seconds += time.perf_counter() - started
         return self._backend.numpy(result)
+
+
+def _fill_table(row: IntArray, pages: Sequence[int], count: int) -> None:
+    """Each page of the books is `count` consecutive ones of the backend."""
+    if count == 1:
+        row[:] = pages
+        return
+    row[:] = (np.asarray(pages, np.int32)[:, None] * count + np.arange(count)).ravel()

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vivace.backends.protocol import PAGE_TOKENS, Backend, KVCache
+from vivace.backends.protocol import Backend, KVCache
 from vivace.cache.chain import BlockChain
 from vivace.cache.disk import DiskTier
 from vivace.cache.disk_queue import DiskQueue
 from vivace.cache.host import HostTier
 from vivace.cache.mover import BackendMover
+from vivace.cache.pool import shared_page_tokens
 from vivace.cache.swap import swap_is_cheaper
 from vivace.cache.tiers import PageTiers
 from vivace.core.config import EngineConfig
@@ -47,8 +48,7 @@ def make_tiers(config: EngineConfig, pages: PagesOf, step_time: StepTimeModel) -
     """
     if config.kv_host_bytes is None:
         return None
-    backend, groups = pages.backend, pages.decoder.spec.kv_groups
-    mover = BackendMover(backend, pages.caches, [backend.kv_page_bytes(g) for g in groups])
+    mover = BackendMover(pages.backend, pages.caches, pages.decoder.spec.kv_groups)
     chain = BlockChain(fingerprint(config, pages).encode())
 
     def is_worth_it(num_bytes: int, num_tokens: int) -> bool:
@@ -63,8 +63,9 @@ def fingerprint(config: EngineConfig, pages: PagesOf) -> str:
     """All that the bytes of a page depend on beside its tokens, as text."""
     files = [file_identity(path.resolve()) for path in pages.checkpoint.tensors.paths]
     backend = pages.backend
-    numbers = backend.dtype, config.quantize, cut_digest(), PAGE_TOKENS
-    return repr((files, backend.numerics, numbers, _timeless(pages.decoder.spec)))
+    spec = _timeless(pages.decoder.spec)
+    numbers = backend.dtype, config.quantize, cut_digest(), shared_page_tokens(spec.kv_groups)
+    return repr((files, backend.numerics, numbers, spec))
 
 
 def _timeless(spec: ModelSpec) -> ModelSpec:

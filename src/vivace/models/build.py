@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vivace.backends.protocol import Activation, AttentionSpec, KVSpec, RotarySpec
+from vivace.backends.protocol import Activation, AttentionSpec, FarKV, KVSpec, RotarySpec
 from vivace.core.errors import CheckpointError
+from vivace.formats.kv_format import KV_BLOCK_TOKENS, KVFormat
 from vivace.models.config import Config
 from vivace.models.rope import rope_parameters, rotary_spec
 from vivace.models.spec import ExpertsSpec, LayerSpec, MLPSpec, ModelSpec, NormSpec
@@ -55,6 +56,23 @@ def group_layers(
         placed.append(replace(layer, attention=replace(attention, kv_group=group, kv_layer=place)))
     groups = tuple(KVSpec(count, *key) for key, count in counts.items())
     return tuple(placed), groups
+
+
+def compress_kv(spec: ModelSpec, format: KVFormat) -> ModelSpec:
+    """The model with packed KV pages: each group that sees further than a block keeps only a row's
+    own block, and a group of packed pages beside it, behind all others, keeps the rest."""
+    groups = list(spec.kv_groups)
+    far: dict[int, FarKV] = {}
+    for index, group in enumerate(spec.kv_groups):
+        if group.window is None or group.window > KV_BLOCK_TOKENS:
+            far[index] = FarKV(len(groups), format)
+            groups.append(replace(group, format=format))
+            groups[index] = replace(group, window=1)  # in pages of a block
+    layers = tuple(
+        replace(layer, attention=replace(layer.attention, far=far.get(layer.attention.kv_group)))
+        for layer in spec.layers
+    )
+    return replace(spec, layers=layers, kv_groups=tuple(groups))
 
 
 def head_dim(config: Config) -> int:

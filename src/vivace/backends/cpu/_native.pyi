@@ -50,7 +50,6 @@ SOURCES: str
 HUGE_PAGE: int
 
 def best_isa() -> str: ...
-def page_bytes(dtype: DType, num_kv_heads: int, head_dim: int) -> int: ...
 
 class Runtime:
     def __init__(self, threads: int, isa: str) -> None: ...
@@ -128,10 +127,18 @@ class Linear:
 class RotaryTable:
     def __init__(self, half: int, cos: _Floats, sin: _Floats) -> None: ...
 
-class KVCache:
+class KVLayout:
+    """packed_bits: 8 or 4 of packed pages; 0 is pages of `dtype`."""
+
     def __init__(
-        self, dtype: DType, heads: tuple[int, int], num_layers: int, num_pages: int
+        self, dtype: DType, num_kv_heads: int, head_dim: int, packed_bits: int
     ) -> None: ...
+    @property
+    def page_bytes(self) -> int:
+        """Of one layer's page."""
+
+class KVCache:
+    def __init__(self, layout: KVLayout, num_layers: int, num_pages: int) -> None: ...
     def copy_pages(self, sources: list[int], targets: list[int]) -> None: ...
     @property
     def pages(self) -> NDArray[np.uint8]:
@@ -152,6 +159,7 @@ class Attention:
         scale: float,
         window: int,
         softcap: float,
+        far_group: int | None,
     ) -> None: ...
 
 class Experts:
@@ -195,6 +203,7 @@ class Program:
         q_norm: Norm | None,
         k_norm: Norm | None,
     ) -> None: ...
+    def pack_blocks(self, attention: Attention) -> None: ...
     def attention(
         self, out: _Value, queries: _Value, attention: Attention, sinks: Vector | None
     ) -> None: ...

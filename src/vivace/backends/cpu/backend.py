@@ -14,18 +14,15 @@ from vivace.backends.cpu import _native
 from vivace.backends.cpu.packed import Packed, PackedStore
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
 from vivace.backends.cpu.weights import part_of, table_type, weight_format
+from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
-    PAGE_TOKENS,
     PLAIN,
     BatchLimits,
     DTypeName,
     Forward,
     KVSpec,
     LinearForm,
-    PageBytes,
     RotarySpec,
-    check_page_bytes,
-    check_pages,
     scheme_of_parts,
 )
 from vivace.core.collective import Collective
@@ -108,19 +105,17 @@ class NativeBackend:
         return _native.RotaryTable(len(spec.inv_freq), _flat(cos), _flat(sin))
 
     def kv_cache(self, spec: KVSpec, num_pages: int) -> _native.KVCache:
-        heads = (spec.num_kv_heads, spec.head_dim)
         try:
-            return _native.KVCache(self._dtype, heads, spec.num_layers, num_pages)
+            return _native.KVCache(self._layout(spec), spec.num_layers, num_pages)
         except MemoryError:
             size = num_pages * self.kv_page_bytes(spec)
             raise CapacityError(
-                f"There is no room for {num_pages} KV pages of {PAGE_TOKENS} tokens "
+                f"There is no room for {num_pages} KV pages of {spec.page_tokens} tokens "
                 f"({size / 2**30:.1f} GiB): give less KV memory."
             ) from None
 
     def kv_page_bytes(self, spec: KVSpec) -> int:
-        page = _native.page_bytes(self._dtype, spec.num_kv_heads, spec.head_dim)
-        return spec.num_layers * page
+        return spec.num_layers * self._layout(spec).page_bytes
 
     def copy_pages(
         self, cache: _native.KVCache, sources: Sequence[int], targets: Sequence[int]
@@ -150,6 +145,10 @@ class NativeBackend:
 
     def numpy(self, tensor: Result) -> NDArray[np.float32]:
         return tensor.numpy()
+
+    def _layout(self, spec: KVSpec) -> _native.KVLayout:
+        bits = 0 if spec.format is None else spec.format.bits
+        return _native.KVLayout(self._dtype, spec.num_kv_heads, spec.head_dim, bits)
 
     def _fill(self, weight: Packed, key: object, pack: Callable[[], None]) -> None:
         if self._store is None:

@@ -67,14 +67,17 @@ class Lowering:
 
     @add.register
     def _(self, record: RotaryWrite) -> None:
+        attention = self._attention(record.spec)
         self.program.rotary_write(
             self._at(record.out),
             self._at(record.x),
-            self._attention(record.spec),
+            attention,
             record.rotary,
             _optional_norm(record.q_norm),
             _optional_norm(record.k_norm),
         )
+        if record.spec.far is not None:
+            self.program.pack_blocks(attention)
 
     @add.register
     def _(self, record: Attention) -> None:
@@ -128,6 +131,7 @@ class Lowering:
             spec.scale,
             spec.window or 0,
             spec.softcap or 0.0,
+            None if spec.far is None else spec.far.group,
         )
 
 

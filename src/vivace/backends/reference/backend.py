@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     PLAIN,
@@ -18,15 +19,14 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
-    PageBytes,
     RotarySpec,
-    check_page_bytes,
-    check_pages,
     scheme_of_parts,
 )
 from vivace.backends.reference.handles import (
+    AnyPages,
     FloatWeight,
     IntegerWeight,
+    PackedPages,
     ReferenceLinear,
     ReferencePages,
     ReferenceRotary,
@@ -34,6 +34,7 @@ from vivace.backends.reference.handles import (
 from vivace.backends.reference.ops import ReferenceOps
 from vivace.backends.reference.steps import Floats
 from vivace.core.collective import Collective
+from vivace.formats.kv_format import head_layout, page_bytes
 from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
 
@@ -44,7 +45,7 @@ class ReferenceProgram:
 
     backend: ReferenceBackend
     forward: Forward
-    caches: tuple[ReferencePages, ...]
+    caches: tuple[AnyPages, ...]
 
     def run(self, batch: Batch) -> Floats:
         batch.refuse_adapters()
@@ -99,34 +100,40 @@ class ReferenceBackend:
         scale = np.float32(spec.scale)
         return ReferenceRotary(np.cos(angles) * scale, np.sin(angles) * scale)
 
-    def kv_cache(self, spec: KVSpec, num_pages: int) -> ReferencePages:
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> AnyPages:
+        if spec.format is not None:
+            layout = head_layout(spec.format, spec.head_dim)
+            lead = (spec.num_layers, num_pages, spec.num_kv_heads)
+            return PackedPages(np.zeros((*lead, layout.num_bytes), np.uint8))
         shape = (spec.num_layers, num_pages, PAGE_TOKENS, spec.num_kv_heads, spec.head_dim)
         return ReferencePages(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
 
     def kv_page_bytes(self, spec: KVSpec) -> int:
+        if spec.format is not None:
+            return spec.num_layers * page_bytes(spec.format, spec.num_kv_heads, spec.head_dim)
         return 2 * 4 * spec.num_layers * PAGE_TOKENS * spec.num_kv_heads * spec.head_dim
 
-    def copy_pages(
-        self, cache: ReferencePages, sources: Sequence[int], targets: Sequence[int]
-    ) -> None:
-        for stored in (cache.keys, cache.values):
+    def copy_pages(self, cache: AnyPages, sources: Sequence[int], targets: Sequence[int]) -> None:
+        for stored in cache.arrays:
             stored[:, list(targets)] = stored[:, list(sources)]
 
-    def read_pages(self, cache: ReferencePages, pages: Sequence[int]) -> PageBytes:
-        check_pages(pages, cache.keys.shape[1])
-        both = [np.stack([cache.keys[:, page], cache.values[:, page]]) for page in pages]
-        return np.stack(both).reshape(len(pages), -1).view(np.uint8)
+    def read_pages(self, cache: AnyPages, pages: Sequence[int]) -> PageBytes:
+        check_pages(pages, cache.arrays[0].shape[1])
+        found = [stored[:, list(pages)].swapaxes(0, 1) for stored in cache.arrays]
+        rows = [np.ascontiguousarray(part).reshape(len(pages), -1) for part in found]
+        return np.concatenate([row.view(np.uint8) for row in rows], axis=1)
 
-    def write_pages(self, cache: ReferencePages, pages: Sequence[int], data: PageBytes) -> None:
-        layers, num_pages, *rest = cache.keys.shape
-        check_pages(pages, num_pages)
-        check_page_bytes(data, len(pages), 2 * cache.keys[:, 0].nbytes)
-        for page, content in zip(pages, data, strict=True):
-            both = content.view(np.float32).reshape(2, layers, *rest)
-            cache.keys[:, page], cache.values[:, page] = both
+    def write_pages(self, cache: AnyPages, pages: Sequence[int], data: PageBytes) -> None:
+        check_pages(pages, cache.arrays[0].shape[1])
+        check_page_bytes(data, len(pages), sum(stored[:, 0].nbytes for stored in cache.arrays))
+        parts = np.split(data, len(cache.arrays), axis=1)
+        for stored, part in zip(cache.arrays, parts, strict=True):
+            layers, _, *rest = stored.shape
+            values = np.ascontiguousarray(part).view(stored.dtype)
+            stored[:, list(pages)] = values.reshape(len(pages), layers, *rest).swapaxes(0, 1)
 
     def compile(
-        self, forward: Forward, caches: Sequence[ReferencePages], limits: BatchLimits
+        self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits
     ) -> ReferenceProgram:
         return ReferenceProgram(self, forward, tuple(caches))
 

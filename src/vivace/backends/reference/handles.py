@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -90,3 +91,21 @@ class ReferencePages:
 
     keys: Floats
     values: Floats
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        return self.keys, self.values
+
+
+@dataclass(frozen=True)
+class PackedPages:
+    """data [layers, pages, kv_heads, bytes], each head's block as `formats.kv_format` has it."""
+
+    data: NDArray[np.uint8]
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        return (self.data,)
+
+
+AnyPages: TypeAlias = ReferencePages | PackedPages

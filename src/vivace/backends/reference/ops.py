@@ -15,16 +15,21 @@ from vivace.backends.protocol import (
     AttentionSpec,
     Batch,
     Experts,
+    FarKV,
     Norm,
     Residual,
 )
 from vivace.backends.reference import steps
 from vivace.backends.reference.handles import (
+    AnyPages,
+    PackedPages,
     ReferenceLinear,
     ReferencePages,
     ReferenceRotary,
 )
 from vivace.backends.reference.steps import Floats
+from vivace.formats.kv_format import KV_BLOCK_TOKENS
+from vivace.formats.kv_rounding import pack_blocks, unpack_blocks
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class ReferenceOps:
 
     round: Callable[[Floats], Floats]
     batch: Batch
-    caches: tuple[ReferencePages, ...]
+    caches: tuple[AnyPages, ...]
 
     def embed(
         self, tokens: Floats, multiplier: float = 1.0, positions: Floats | None = None
@@ -90,12 +95,8 @@ class ReferenceOps:
     ) -> Floats:
         out = np.empty_like(queries.q)
         for s, (start, end) in enumerate(self._row_ranges()):
-            k, v = self._context(s, queries, spec)
             rows = self.batch.positions[start:end, None]
-            columns = np.arange(len(k))
-            visible = columns <= rows
-            if spec.window is not None:
-                visible &= columns > rows - spec.window
+            k, v, visible = self._seen(s, rows, queries, spec)
             out[start:end] = steps.attend(queries.q[start:end], k, v, visible, spec.softcap, sinks)
         return out.reshape(len(out), -1)
 
@@ -136,14 +137,41 @@ class ReferenceOps:
         return list(pairwise(starts))
 
     def _write(self, queries: Queries, spec: AttentionSpec) -> None:
-        cache = self.caches[spec.kv_group]
-        sequence = np.repeat(
-            np.arange(len(self.batch.context_lens)), np.diff(self.batch.query_starts)
-        )
+        cache = _plain(self.caches[spec.kv_group])
         blocks, offsets = np.divmod(self.batch.positions, PAGE_TOKENS)
-        pages = self.batch.block_tables[spec.kv_group][sequence, blocks]
+        pages = self.batch.block_tables[spec.kv_group][self.batch.row_sequences(), blocks]
         cache.keys[spec.kv_layer, pages, offsets] = queries.k
         cache.values[spec.kv_layer, pages, offsets] = queries.v
+        if spec.far is not None:
+            self._pack(cache, spec, spec.far)
+
+    def _pack(self, near: ReferencePages, spec: AttentionSpec, far: FarKV) -> None:
+        """Pack the blocks that are full now."""
+        sequences, blocks = self.batch.filled_blocks()
+        halves = KV_BLOCK_TOKENS // PAGE_TOKENS * blocks[:, None] + [0, 1]
+        pages = self.batch.block_tables[spec.kv_group][sequences[:, None], halves]
+        shape = len(blocks), KV_BLOCK_TOKENS, spec.num_kv_heads, spec.head_dim
+        k, v = (x[spec.kv_layer, pages].reshape(shape) for x in near.arrays)
+        targets = self.batch.block_tables[far.group][sequences, blocks]
+        packed = _packed(self.caches[far.group])
+        packed.data[spec.kv_layer, targets] = pack_blocks(k, v, far.format)
+
+    def _seen(
+        self, s: int, rows: NDArray[np.int32], queries: Queries, spec: AttentionSpec
+    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Keys and values that rows [n, 1] of sequence s may see, and which of them each one does:
+        position by position from 0, and where the layer is compressed once more, packed."""
+        k, v = self._context(s, queries, spec)
+        columns = np.arange(len(k))
+        visible = columns <= rows
+        if spec.window is not None:
+            visible &= columns > rows - spec.window
+        if spec.far is None:
+            return k, v, visible
+        near = rows // KV_BLOCK_TOKENS == columns // KV_BLOCK_TOKENS
+        far_k, far_v = self._far_context(s, k, v, spec, spec.far)
+        both = np.concatenate([visible & near, (visible & ~near)[:, : len(far_k)]], axis=1)
+        return np.concatenate([k, far_k]), np.concatenate([v, far_v]), both
 
     def _context(self, s: int, queries: Queries, spec: AttentionSpec) -> tuple[Floats, Floats]:
         """Keys and values of sequence s from position 0; what a window passed is not meant."""
@@ -151,9 +179,36 @@ class ReferenceOps:
         if not self.batch.block_tables:
             start = int(self.batch.query_starts[s])
             return queries.k[start : start + length], queries.v[start : start + length]
-        cache = self.caches[spec.kv_group]
+        cache = _plain(self.caches[spec.kv_group])
         pages = self.batch.block_tables[spec.kv_group][s, : -(-length // PAGE_TOKENS)]
         return _gather(cache.keys, spec, pages, length), _gather(cache.values, spec, pages, length)
+
+    def _far_context(
+        self, s: int, k: Floats, v: Floats, spec: AttentionSpec, far: FarKV
+    ) -> tuple[Floats, Floats]:
+        """Keys and values of the full blocks of sequence s as their packed form has them. Without
+        pages, they are packed from k and v, which are whole then."""
+        blocks = int(self.batch.context_lens[s]) // KV_BLOCK_TOKENS
+        if self.batch.block_tables:
+            pages = self.batch.block_tables[far.group][s, :blocks]
+            packed = _packed(self.caches[far.group]).data[spec.kv_layer, pages]
+        else:
+            shape = blocks, KV_BLOCK_TOKENS, spec.num_kv_heads, spec.head_dim
+            full = slice(blocks * KV_BLOCK_TOKENS)
+            packed = pack_blocks(k[full].reshape(shape), v[full].reshape(shape), far.format)
+        keys, values = unpack_blocks(packed, far.format, spec.head_dim)
+        flat = -1, spec.num_kv_heads, spec.head_dim
+        return keys.reshape(flat), values.reshape(flat)
+
+
+def _plain(pages: AnyPages) -> ReferencePages:
+    assert isinstance(pages, ReferencePages)
+    return pages
+
+
+def _packed(pages: AnyPages) -> PackedPages:
+    assert isinstance(pages, PackedPages)
+    return pages
 
 
 def _gather(stored: Floats, spec: AttentionSpec, pages: NDArray[np.int32], length: int) -> Floats:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     PLAIN,
@@ -19,17 +20,16 @@ from vivace.backends.protocol import (
     Forward,
     KVSpec,
     LinearForm,
-    PageBytes,
     RotarySpec,
-    check_page_bytes,
-    check_pages,
     scheme_of_parts,
 )
 from vivace.backends.torch.handles import (
     AnyLinear,
+    AnyPages,
     TorchEmbedding,
     TorchIntegerLinear,
     TorchLinear,
+    TorchPackedPages,
     TorchPages,
     TorchRotary,
     TorchVector,
@@ -37,6 +37,7 @@ from vivace.backends.torch.handles import (
 from vivace.backends.torch.ops import TorchOps
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
+from vivace.formats.kv_format import head_layout, page_bytes
 from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
 
@@ -47,7 +48,7 @@ class TorchProgram:
 
     backend: TorchBackend
     forward: Forward
-    caches: tuple[TorchPages, ...]
+    caches: tuple[AnyPages, ...]
 
     def run(self, batch: Batch) -> Tensor:
         batch.refuse_adapters()
@@ -137,7 +138,11 @@ class TorchBackend:
         cos, sin = angles.cos() * spec.scale, angles.sin() * spec.scale
         return TorchRotary(cos.to(self.device), sin.to(self.device))
 
-    def kv_cache(self, spec: KVSpec, num_pages: int) -> TorchPages:
+    def kv_cache(self, spec: KVSpec, num_pages: int) -> AnyPages:
+        if spec.format is not None:
+            layout = head_layout(spec.format, spec.head_dim)
+            packed = (spec.num_layers, num_pages, spec.num_kv_heads, layout.num_bytes)
+            return TorchPackedPages(torch.zeros(packed, dtype=torch.uint8, device=self.device))
         shape = (spec.num_layers, num_pages, PAGE_TOKENS, spec.num_kv_heads, spec.head_dim)
         keys, values = (
             torch.zeros(shape, dtype=self.compute_dtype, device=self.device) for _ in range(2)
@@ -145,32 +150,33 @@ class TorchBackend:
         return TorchPages(keys, values)
 
     def kv_page_bytes(self, spec: KVSpec) -> int:
+        if spec.format is not None:
+            return spec.num_layers * page_bytes(spec.format, spec.num_kv_heads, spec.head_dim)
         values = 2 * spec.num_layers * PAGE_TOKENS * spec.num_kv_heads * spec.head_dim
         return values * self.compute_dtype.itemsize
 
-    def copy_pages(self, cache: TorchPages, sources: Sequence[int], targets: Sequence[int]) -> None:
-        for stored in (cache.keys, cache.values):
+    def copy_pages(self, cache: AnyPages, sources: Sequence[int], targets: Sequence[int]) -> None:
+        for stored in cache.arrays:
             stored[:, list(targets)] = stored[:, list(sources)]
 
-    def read_pages(self, cache: TorchPages, pages: Sequence[int]) -> PageBytes:
-        check_pages(pages, cache.keys.shape[1])
-        both = [torch.stack([cache.keys[:, page], cache.values[:, page]]) for page in pages]
-        stored: PageBytes = (
-            torch.stack(both).reshape(len(pages), -1).view(torch.uint8).cpu().numpy()
-        )
-        return stored
+    def read_pages(self, cache: AnyPages, pages: Sequence[int]) -> PageBytes:
+        check_pages(pages, cache.arrays[0].shape[1])
+        found = [stored[:, list(pages)].transpose(0, 1) for stored in cache.arrays]
+        rows = [part.reshape(len(pages), -1).view(torch.uint8) for part in found]
+        data: PageBytes = torch.cat(rows, dim=1).cpu().numpy()
+        return data
 
-    def write_pages(self, cache: TorchPages, pages: Sequence[int], data: PageBytes) -> None:
-        layers, num_pages, *rest = cache.keys.shape
-        check_pages(pages, num_pages)
-        check_page_bytes(data, len(pages), 2 * cache.keys[:, 0].nbytes)
-        for page, content in zip(pages, data, strict=True):
-            values = torch.tensor(content).view(cache.keys.dtype).to(self.device)
-            both = values.reshape(2, layers, *rest)
-            cache.keys[:, page], cache.values[:, page] = both[0], both[1]
+    def write_pages(self, cache: AnyPages, pages: Sequence[int], data: PageBytes) -> None:
+        check_pages(pages, cache.arrays[0].shape[1])
+        check_page_bytes(data, len(pages), sum(stored[:, 0].nbytes for stored in cache.arrays))
+        parts = np.split(data, len(cache.arrays), axis=1)
+        for stored, part in zip(cache.arrays, parts, strict=True):
+            layers, _, *rest = stored.shape
+            values = torch.tensor(part).view(stored.dtype).to(self.device)
+            stored[:, list(pages)] = values.reshape(len(pages), layers, *rest).transpose(0, 1)
 
     def compile(
-        self, forward: Forward, caches: Sequence[TorchPages], limits: BatchLimits
+        self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits
     ) -> TorchProgram:
         return TorchProgram(self, forward, tuple(caches))
 

@@ -111,3 +111,21 @@ class TorchPages:
 
     keys: Tensor
     values: Tensor
+
+    @property
+    def arrays(self) -> tuple[Tensor, ...]:
+        return self.keys, self.values
+
+
+@dataclass(frozen=True)
+class TorchPackedPages:
+    """data [layers, pages, kv_heads, bytes], each head's block as `formats.kv_format` has it."""
+
+    data: Tensor
+
+    @property
+    def arrays(self) -> tuple[Tensor, ...]:
+        return (self.data,)
+
+
+AnyPages: TypeAlias = TorchPages | TorchPackedPages

@@ -15,6 +15,7 @@ from vivace.backends.protocol import (
     AttentionSpec,
     Batch,
     Experts,
+    FarKV,
     IntArray,
     Norm,
     Residual,
@@ -22,11 +23,15 @@ from vivace.backends.protocol import (
 from vivace.backends.torch import steps
 from vivace.backends.torch.handles import (
     AnyLinear,
+    AnyPages,
     TorchEmbedding,
+    TorchPackedPages,
     TorchPages,
     TorchRotary,
     TorchVector,
 )
+from vivace.formats.kv_format import KV_BLOCK_TOKENS, KVFormat
+from vivace.formats.kv_rounding import pack_blocks, unpack_blocks
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class TorchOps:
     """Bound to one batch, whose index arrays stand on the device."""
 
     batch: Batch
-    caches: tuple[TorchPages, ...]
+    caches: tuple[AnyPages, ...]
     dtype: torch.dtype
     device: torch.device
     token_ids: Tensor
@@ -53,7 +58,7 @@ class TorchOps:
 
     @staticmethod
     def bind(
-        batch: Batch, caches: Sequence[TorchPages], dtype: torch.dtype, device: torch.device
+        batch: Batch, caches: Sequence[AnyPages], dtype: torch.dtype, device: torch.device
     ) -> TorchOps:
         arrays = (batch.token_ids, batch.positions, batch.logit_rows)
         token_ids, positions, logit_rows = (_indices(array, device) for array in arrays)
@@ -107,7 +112,7 @@ class TorchOps:
         self, queries: Queries, spec: AttentionSpec, sinks: TorchVector | None = None
     ) -> Tensor:
         sink_values = None if sinks is None else sinks.value
-        if self._whole_equal_sequences():
+        if spec.far is None and self._whole_equal_sequences():
             return self._attend_batched(queries, spec, sink_values)
         out = [
             self._attend_one(s, queries, spec, sink_values)
@@ -148,13 +153,24 @@ class TorchOps:
         return y if linear.bias is None else y + linear.bias
 
     def _write(self, queries: Queries, spec: AttentionSpec) -> None:
-        cache, batch = self.caches[spec.kv_group], self.batch
-        sequence = np.repeat(np.arange(len(batch.context_lens)), np.diff(batch.query_starts))
+        cache, batch = _plain(self.caches[spec.kv_group]), self.batch
         blocks, offsets = np.divmod(batch.positions, PAGE_TOKENS)
-        pages = batch.block_tables[spec.kv_group][sequence, blocks]
+        pages = batch.block_tables[spec.kv_group][batch.row_sequences(), blocks]
         where = (spec.kv_layer, _indices(pages, self.device), _indices(offsets, self.device))
         cache.keys[where] = queries.k.detach()
         cache.values[where] = queries.v.detach()
+        if spec.far is not None:
+            self._pack(cache, spec, spec.far)
+
+    def _pack(self, near: TorchPages, spec: AttentionSpec, far: FarKV) -> None:
+        """Pack the blocks that are full now; on the host, once for every 32 tokens."""
+        sequences, blocks = self.batch.filled_blocks()
+        halves = KV_BLOCK_TOKENS // PAGE_TOKENS * blocks[:, None] + [0, 1]
+        pages = self.batch.block_tables[spec.kv_group][sequences[:, None], halves]
+        k, v = (x[spec.kv_layer, _indices(pages, self.device)] for x in near.arrays)
+        targets = self.batch.block_tables[far.group][sequences, blocks]
+        packed = _packed(self.caches[far.group]).data
+        packed[spec.kv_layer, _indices(targets, self.device)] = _pack_blocks(k, v, far.format)
 
     def _whole_equal_sequences(self) -> bool:
         lengths = self.batch.context_lens
@@ -182,10 +198,41 @@ class TorchOps:
     ) -> Tensor:
         """Sequence s: [rows, heads, head_dim]."""
         start, end = (int(row) for row in self.batch.query_starts[s : s + 2])
-        k, v = self._context(s, queries, spec)
-        visible = _visible(self.positions[start:end], len(k), spec)
+        k, v, visible = self._seen(s, self.positions[start:end, None], queries, spec)
         q, k, v = (x.transpose(0, 1) for x in (queries.q[start:end], k, v))
         return steps.attend(q, k, v, visible, spec, sinks).transpose(0, 1)
+
+    def _seen(
+        self, s: int, rows: Tensor, queries: Queries, spec: AttentionSpec
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values that rows [n, 1] of sequence s may see, and which of them each one does:
+        position by position from 0, and where the layer is compressed once more, packed."""
+        k, v = self._context(s, queries, spec)
+        visible = _visible(rows[:, 0], len(k), spec)
+        if spec.far is None:
+            return k, v, visible
+        columns = torch.arange(len(k), device=self.device)
+        near = rows // KV_BLOCK_TOKENS == columns // KV_BLOCK_TOKENS
+        far_k, far_v = self._far_context(s, k, v, spec, spec.far)
+        both = torch.cat([visible & near, (visible & ~near)[:, : len(far_k)]], dim=1)
+        return torch.cat([k.float(), far_k]), torch.cat([v.float(), far_v]), both
+
+    def _far_context(
+        self, s: int, k: Tensor, v: Tensor, spec: AttentionSpec, far: FarKV
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of the full blocks of sequence s as their packed form has them. Without
+        pages, they are packed from k and v, which are whole then."""
+        blocks = int(self.batch.context_lens[s]) // KV_BLOCK_TOKENS
+        if self.batch.block_tables:
+            pages = _indices(self.batch.block_tables[far.group][s, :blocks], self.device)
+            packed = _packed(self.caches[far.group]).data[spec.kv_layer, pages]
+        else:
+            shape = blocks, KV_BLOCK_TOKENS, *k.shape[1:]
+            full = blocks * KV_BLOCK_TOKENS
+            packed = _pack_blocks(k[:full].reshape(shape), v[:full].reshape(shape), far.format)
+        unpacked = unpack_blocks(packed.cpu().numpy(), far.format, spec.head_dim)
+        far_k, far_v = (torch.tensor(x, device=self.device).flatten(0, 1) for x in unpacked)
+        return far_k, far_v
 
     def _context(self, s: int, queries: Queries, spec: AttentionSpec) -> tuple[Tensor, Tensor]:
         """Keys and values of sequence s from position 0."""
@@ -193,11 +240,28 @@ class TorchOps:
         if not self.batch.block_tables:
             rows = slice(int(self.batch.query_starts[s]), int(self.batch.query_starts[s + 1]))
             return queries.k[rows], queries.v[rows]
-        cache = self.caches[spec.kv_group]
+        cache = _plain(self.caches[spec.kv_group])
         table = self.batch.block_tables[spec.kv_group][s, : -(-length // PAGE_TOKENS)]
         pages = _indices(table, self.device)
         k, v = (x[spec.kv_layer, pages].flatten(0, 1) for x in (cache.keys, cache.values))
         return k[:length], v[:length]
+
+
+def _plain(pages: AnyPages) -> TorchPages:
+    assert isinstance(pages, TorchPages)
+    return pages
+
+
+def _packed(pages: AnyPages) -> TorchPackedPages:
+    assert isinstance(pages, TorchPackedPages)
+    return pages
+
+
+def _pack_blocks(k: Tensor, v: Tensor, format: KVFormat) -> Tensor:
+    """Blocks of whole positions [n, ..., kv_heads, head_dim] as packed pages."""
+    shape = len(k), KV_BLOCK_TOKENS, *k.shape[-2:]
+    keys, values = (x.detach().float().cpu().reshape(shape).numpy() for x in (k, v))
+    return torch.from_numpy(pack_blocks(keys, values, format)).to(k.device)
 
 
 def _indices(array: IntArray, device: torch.device) -> Tensor:
