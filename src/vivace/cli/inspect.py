@@ -85,11 +85,13 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict
     from vivace.engine.plan import plan_memory, weight_bytes, weights_held
     from vivace.formats.policy import PrecisionPolicy
     from vivace.hardware.machine import detect
+    from vivace.models.loader import stored_schemes
 
     policy = PrecisionPolicy.parse(config.quantize)
     available = detect().memory_available
     backend = choose_backend(Wanted(config, checkpoint, 1, notice))
-    size = weight_bytes(spec, backend.dtype, policy)
+    stored = stored_schemes(spec, checkpoint)
+    size = weight_bytes(spec, backend.dtype, policy, stored)
     facts: dict[str, Any] = {
         "backend": backend.name,
         "dtype": backend.dtype,
@@ -101,7 +103,7 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict
         "available_bytes": available,
     }
     try:
-        plan = plan_memory(config, spec, backend, available, policy)
+        plan = plan_memory(config, spec, backend, available, policy, stored)
     except CapacityError as error:
         return {**facts, "fits": False, "reason": str(error)}
     at_once = plan.pages.num_sequences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from vivace.backends.protocol import Backend, DTypeName
@@ -16,10 +17,12 @@ from vivace.cache.pool import (
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
 from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
+from vivace.formats.qtensor import Scheme
 from vivace.models.loader import role_schemes, role_shapes
 from vivace.models.spec import ModelSpec
 
 _VALUE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2}
+AS_FLOATS: Mapping[str, Scheme] = {}  # what most checkpoints have quantized
 KV_SHARE = 0.5  # of the memory that is free once the weights are loaded
 
 
@@ -46,18 +49,20 @@ def plan_memory(
     backend: Backend,
     available: int,
     policy: PrecisionPolicy = UNQUANTIZED,
+    stored: Mapping[str, Scheme] = AS_FLOATS,
 ) -> MemoryPlan:
     """Fit weights and KV pages into `available` bytes, less what kv_host_bytes sets aside.
 
     Args:
         spec: the model at the length asked for, or at its own longest.
+        stored: the roles that the checkpoint has quantized already.
 
     Raises:
         CapacityError: the weights, the KV memory or one sequence of the length asked for do not
             fit.
     """
     available -= config.kv_host_bytes or 0
-    weights = weight_bytes(spec, backend.dtype, policy)
+    weights = weight_bytes(spec, backend.dtype, policy, stored)
     if weights >= available:
         raise CapacityError(
             f"The weights need {_gib(weights)}, but only {_gib(available)} of memory are free; "
@@ -81,13 +86,19 @@ def plan_memory(
     return plan
 
 
-def weight_bytes(spec: ModelSpec, dtype: DTypeName, policy: PrecisionPolicy = UNQUANTIZED) -> int:
-    """What a decoder's weights take, in a backend's dtype where the policy leaves them.
+def weight_bytes(
+    spec: ModelSpec,
+    dtype: DTypeName,
+    policy: PrecisionPolicy = UNQUANTIZED,
+    stored: Mapping[str, Scheme] = AS_FLOATS,
+) -> int:
+    """What a decoder's weights take, in a backend's dtype where they are stored as floats and the
+    policy leaves them so.
 
     Tied embeddings count twice: as rows to look up, and packed for the head.
     """
 
-    schemes = role_schemes(spec, policy)
+    schemes = {**role_schemes(spec, policy), **stored}
 
     def size(role: str, shape: tuple[int, ...]) -> int:
         if role in schemes:

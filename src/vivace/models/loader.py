@@ -16,10 +16,9 @@ from vivace.backends.protocol import (
     Vector,
 )
 from vivace.core.errors import CheckpointError, UsageError
-from vivace.formats.checkpoint import Checkpoint, Tensors
+from vivace.formats.checkpoint import READABLE, Checkpoint, Tensors
 from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
 from vivace.formats.qtensor import QTensor, Scheme
-from vivace.formats.safetensors import FLOAT_DTYPES
 from vivace.models.config import Config
 from vivace.models.decoder import (
     AttentionWeights,
@@ -93,6 +92,24 @@ def role_schemes(spec: ModelSpec, policy: PrecisionPolicy) -> dict[str, Scheme]:
     return schemes
 
 
+def stored_schemes(spec: ModelSpec, checkpoint: Checkpoint) -> dict[str, Scheme]:
+    """The roles that are quantized as they are stored, and how: no policy changes them.
+
+    Raises:
+        CheckpointError: as `load_decoder`.
+    """
+    plan = _checked_plan(spec, checkpoint)
+    parts = {
+        role: [checkpoint.tensors.get(source.name) for source in sources]
+        for role, sources in plan.items()
+    }
+    return {
+        role: tensors[0].scheme
+        for role, tensors in parts.items()
+        if not any(tensor.scheme.is_float for tensor in tensors)
+    }
+
+
 def load_decoder(
     checkpoint: Checkpoint,
     backend: Backend,
@@ -143,9 +160,9 @@ def _checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
                 f"Tensor {source.name} has shape {list(shape)} where config.json asks for "
                 f"{list(source.shape)}."
             )
-        if dtype not in FLOAT_DTYPES:
+        if dtype not in READABLE:
             raise CheckpointError(
-                f"Tensor {source.name} has dtype {dtype}; supported are {', '.join(FLOAT_DTYPES)}."
+                f"Tensor {source.name} has dtype {dtype}; supported are {', '.join(READABLE)}."
             )
     return plan
 
@@ -165,6 +182,13 @@ def _check_experts(role: str, count: int, schemes: Mapping[str, Scheme]) -> None
 
 def _has_embedding(root: Root, embedding: str, tensors: Tensors) -> bool:
     return f"{root.body}{embedding}.weight" in tensors
+
+
+def _alike(parts: list[QTensor]) -> list[QTensor]:
+    """Parts of one matrix; where some are floats and others are not, all as floats."""
+    if len({part.scheme.is_float for part in parts}) < 2:
+        return parts
+    return [QTensor.from_array(part.name, part.to_float32()) for part in parts]
 
 
 @dataclass
@@ -244,7 +268,7 @@ class _Reader:
         )
 
     def _linear(self, role: str, gated: bool = False) -> Linear:
-        parts, bias = self._read(role), self._read(f"{role}.bias")
+        parts, bias = _alike(self._read(role)), self._read(f"{role}.bias")
         return self.backend.linear(parts, bias, form=self._form(role, gated))
 
     def _form(self, role: str, gated: bool = False) -> LinearForm:
