@@ -14,6 +14,8 @@ from vivace.formats.checkpoint import open_checkpoint
 
 gguf_models = pytest.importorskip("tests.formats.gguf_models", exc_type=ImportError)
 
+pytestmark = pytest.mark.oracle
+
 MINI = Path(str(files("vivace") / "assets" / "vivace-mini"))
 PROMPT = "import os\n\n\ndef main():\n    for name in os.listdir('.'):\n"
 MESSAGES = [{"role": "user", "content": "Write a function that adds."}]
@@ -116,3 +118,15 @@ def test_chats_and_end_tokens_are_those_of_the_folder(exact: Path) -> None:
     answers = [llm.chat(MESSAGES, params)[0] for llm in (found, expected)]
     assert answers[0].prompt_token_ids == answers[1].prompt_token_ids
     assert answers[0].outputs[0].token_ids == answers[1].outputs[0].token_ids
+
+
+def test_a_matrix_of_mixed_types_becomes_floats(tmp_path: Path) -> None:
+    """Values as they are in the file; the other matrices keep their codes."""
+    kinds = {"attn_v": "F16", "ffn_up": "Q8_0"}
+    model = gguf_models.convert(MINI, tmp_path / "mini.gguf", "Q4_0", kinds)
+    plain = dequantized(model, tmp_path / "plain")
+    tokens = tokens_of(PROMPT)
+    found = engine(model, backend="reference", dtype="float32")
+    expected = engine(plain, backend="reference", dtype="float32").logits(tokens)
+    difference = np.abs(found.logits(tokens) - expected).max()
+    assert difference < 0.02 * np.abs(expected).max()

@@ -56,8 +56,11 @@ METHODS = {
 }
 
 
-def convert(folder: Path, path: Path, kind: str = "F32") -> Path:
-    """`kind` is what matrices become; vectors are float32. The tokenizer comes along."""
+def convert(
+    folder: Path, path: Path, kind: str = "F32", others: Mapping[str, str] | None = None
+) -> Path:
+    """`kind` is what matrices become, but for `others` by the middle of their names; vectors are
+    float32. The tokenizer comes along."""
     config = json.loads((folder / "config.json").read_text())
     architecture = ARCHITECTURES[config["model_type"]]
     writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
@@ -70,7 +73,7 @@ def convert(folder: Path, path: Path, kind: str = "F32") -> Path:
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     for name, array in converted(folder, config):
         target = names.get_name(name, try_suffixes=(".weight", ".bias")) or name
-        _add(writer, target, array, kind)
+        _add(writer, target, array, (others or {}).get(target.split(".")[-2], kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

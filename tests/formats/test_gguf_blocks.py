@@ -24,6 +24,7 @@ def blocks_of(kind: TensorType, rows: int, per_row: int, seed: int = 0) -> np.nd
     return raw
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("name", BLOCK_TYPES)
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (40, 2)])
 def test_values_are_those_of_the_oracle(name: str, shape: tuple[int, int]) -> None:
@@ -38,6 +39,7 @@ def test_values_are_those_of_the_oracle(name: str, shape: tuple[int, int]) -> No
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("name", BLOCK_TYPES)
 def test_blocks_are_as_large_as_the_oracles(name: str) -> None:
     gguf = pytest.importorskip("gguf")

@@ -17,6 +17,8 @@ from vivace.models.loader import model_spec, tensor_shapes
 
 gguf_models = pytest.importorskip("tests.formats.gguf_models", exc_type=ImportError)
 
+pytestmark = pytest.mark.oracle
+
 DIMS = {
     "vocab_size": 67,
     "hidden_size": 48,
