@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.formats.gguf_files import Tensor, floats, write_gguf
+from tests.formats.gguf_files import IDS, LLAMA, RNG, Tensor, floats, quantized, write_gguf
 from vivace.core.errors import CheckpointError
 from vivace.core.sampling import SamplingParams
 from vivace.formats.checkpoint import (
@@ -21,28 +21,6 @@ from vivace.formats.gguf.blocks import TYPES, dequantize
 
 pytestmark = pytest.mark.tiny
 
-IDS = {kind.name: type_id for type_id, kind in TYPES.items()}
-RNG = np.random.default_rng(11)
-METADATA = {
-    "general.architecture": "llama",
-    "llama.block_count": 1,
-    "llama.context_length": 64,
-    "llama.embedding_length": 32,
-    "llama.feed_forward_length": 64,
-    "llama.attention.head_count": 4,
-    "llama.attention.head_count_kv": 2,
-    "llama.attention.layer_norm_rms_epsilon": 1e-5,
-}
-
-
-def quantized(name: str, *shape: int) -> Tensor:
-    """Random blocks; the first two bytes of each are a scale that is finite."""
-    kind = TYPES[IDS[name]]
-    rows = int(np.prod(shape[:-1]))
-    raw = RNG.integers(0, 256, (rows, kind.row_bytes(shape[-1])), np.uint8)
-    raw.view(kind.block)["d"] = RNG.normal(0, 0.1, raw.view(kind.block).shape)
-    return IDS[name], shape, raw.tobytes()
-
 
 def values_of(tensor: Tensor) -> np.ndarray:
     type_id, shape, content = tensor
@@ -52,7 +30,7 @@ def values_of(tensor: Tensor) -> np.ndarray:
 
 def opened(folder: Path, tensors: dict[str, Tensor], **metadata: Any) -> Checkpoint:
     more = {key.replace("__", "."): value for key, value in metadata.items()}
-    return open_checkpoint(write_gguf(folder / "x.gguf", {**METADATA, **more}, tensors))
+    return open_checkpoint(write_gguf(folder / "x.gguf", {**LLAMA, **more}, tensors))
 
 
 def halves(values: np.ndarray, heads: int) -> np.ndarray:
@@ -111,7 +89,6 @@ def test_a_table_is_floats_even_from_q4_0(tmp_path: Path) -> None:
     table = checkpoint.tensors.get("model.embed_tokens.weight")
     assert table.scheme.name == "float32"
     np.testing.assert_array_equal(table.to_float32(), values_of(stored))
-    assert checkpoint.dequantized == ["Q4_0"]
     assert checkpoint.dtype == "bfloat16"
     assert checkpoint.config["vocab_size"] == 5
 

@@ -14,6 +14,7 @@ from vivace import LLM
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.gguf.architectures import ARCHITECTURES
 from vivace.models.loader import model_spec, tensor_shapes
+from vivace.models.precision import precision_of
 
 gguf_models = pytest.importorskip("tests.formats.gguf_models", exc_type=ImportError)
 
@@ -121,6 +122,29 @@ def test_logits_are_those_of_the_folder(case: str, tmp_path: Path) -> None:
     expected, found = logits(folder), logits(path)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+WHOLE_BLOCKS = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "moe_intermediate_size": 32,
+    "head_dim": 16,
+}
+
+
+@pytest.mark.parametrize("case", ["phi3", "qwen3_moe", "mixtral", "qwen2", "olmo2"])
+def test_q4_0_is_multiplied_as_it_is_stored(case: str, tmp_path: Path) -> None:
+    """Stacked projections, experts and biases beside codes; activations go as bfloat16."""
+    config = {"model_type": case, **DIMS, **CASES[case], **WHOLE_BLOCKS}
+    folder = write_random(tmp_path, config)
+    path = gguf_models.convert(folder, tmp_path / "q4_0.gguf", "Q4_0", {"ffn_gate_inp": "F32"})
+    tensors = open_checkpoint(path).tensors
+    stored = precision_of(model_spec(config), open_checkpoint(path)).stored
+    assert {scheme.name for scheme in stored.values()} == {"int4-g32-a16"}
+    save_file({n: tensors.get(n).to_float32() for n in tensors}, folder / "model.safetensors")
+    expected, found = logits(folder), logits(path)
+    error = np.sqrt(np.square(found - expected).mean() / np.square(expected).mean())
+    assert 0 < error < 0.03
 
 
 @pytest.mark.parametrize("case", ["llama-biases", "qwen3_moe", "mixtral"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, BatchLimits
@@ -27,10 +27,10 @@ from vivace.formats.checkpoint import (
 )
 from vivace.formats.hub import BUNDLED_MODEL, resolve_model
 from vivace.formats.policy import PrecisionPolicy
-from vivace.formats.qtensor import Scheme
 from vivace.hardware.machine import detect
 from vivace.models.decoder import Decoder
-from vivace.models.loader import load_decoder, model_spec, stored_schemes
+from vivace.models.loader import load_decoder, model_spec
+from vivace.models.precision import Precision, precision_of
 from vivace.scheduler.config import PolicyConfig, SchedulerConfig
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepTimeModel
@@ -49,7 +49,7 @@ class _Loaded:
     backend: Backend
     threads: int
     plan: MemoryPlan
-    stored: Mapping[str, Scheme]
+    precision: Precision
     decoder: Decoder
     eos_token_ids: tuple[int, ...]
     default_params: SamplingParams
@@ -107,9 +107,9 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     threads = machine.cores if config.threads is None else config.threads
     backend = choose_backend(Wanted(config, checkpoint, threads, notify))
     spec = model_spec(checkpoint.config, config.max_model_len)
-    stored = stored_schemes(spec, checkpoint)
-    plan = plan_memory(config, spec, backend, machine.memory_available, policy, stored)
-    _state_losses(checkpoint, backend, notify)
+    precision = precision_of(spec, checkpoint, policy)
+    plan = plan_memory(config, spec, backend, machine.memory_available, precision.schemes)
+    _state_losses(precision, backend, notify)
     tokenizer = load_tokenizer(checkpoint.folder)
     eos_token_ids = _end_token_ids(checkpoint, tokenizer)
     default_params = sampling_defaults(checkpoint)
@@ -121,18 +121,18 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
         backend,
         threads,
         plan,
-        stored,
+        precision,
         decoder,
         eos_token_ids,
         default_params,
     )
 
 
-def _state_losses(checkpoint: Checkpoint, backend: Backend, notify: Notify) -> None:
+def _state_losses(precision: Precision, backend: Backend, notify: Notify) -> None:
     """Precision never drops silently."""
-    if checkpoint.dequantized and backend.dtype == "bfloat16":
+    if precision.dequantized and backend.dtype == "bfloat16":
         notify(
-            f"Weights in {', '.join(checkpoint.dequantized)} are kept as bfloat16, which moves "
+            f"Weights in {', '.join(precision.dequantized)} are kept as bfloat16, which moves "
             "each by up to 0.2%; --dtype float32 keeps their values."
         )
 
@@ -194,7 +194,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         family=spec.family,
         backend=loaded.backend.name,
         dtype=loaded.backend.dtype,
-        quantization=_quantization(loaded),
+        quantization=loaded.precision.describe(config.quantize),
         vocab_size=spec.vocab_size,
         max_model_len=plan.max_model_len,
         eos_token_ids=loaded.eos_token_ids,
@@ -207,12 +207,6 @@ def _info(loaded: _Loaded) -> EngineInfo:
         has_tokenizer=loaded.tokenizer is not None,
         default_params=loaded.default_params,
     )
-
-
-def _quantization(loaded: _Loaded) -> str | None:
-    """What was asked for, or else what weights are stored in."""
-    stored = sorted({scheme.name for scheme in loaded.stored.values()})
-    return loaded.config.quantize or ",".join(stored) or None
 
 
 def _every_second(notify: Notify) -> Callable[[int, int], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from vivace.backends.protocol import Backend, DTypeName
 from vivace.cache.pool import (
@@ -16,13 +17,12 @@ from vivace.cache.pool import (
 )
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
-from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
 from vivace.formats.qtensor import Scheme
-from vivace.models.loader import role_schemes, role_shapes
+from vivace.models.loader import role_shapes
 from vivace.models.spec import ModelSpec
 
 _VALUE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2}
-AS_FLOATS: Mapping[str, Scheme] = {}  # what most checkpoints have quantized
+AS_FLOATS: Mapping[str, Scheme] = MappingProxyType({})
 KV_SHARE = 0.5  # of the memory that is free once the weights are loaded
 
 
@@ -48,21 +48,20 @@ def plan_memory(
     spec: ModelSpec,
     backend: Backend,
     available: int,
-    policy: PrecisionPolicy = UNQUANTIZED,
-    stored: Mapping[str, Scheme] = AS_FLOATS,
+    schemes: Mapping[str, Scheme] = AS_FLOATS,
 ) -> MemoryPlan:
     """Fit weights and KV pages into `available` bytes, less what kv_host_bytes sets aside.
 
     Args:
         spec: the model at the length asked for, or at its own longest.
-        stored: the roles that the checkpoint has quantized already.
+        schemes: of the roles that are not kept in the backend's dtype.
 
     Raises:
         CapacityError: the weights, the KV memory or one sequence of the length asked for do not
             fit.
     """
     available -= config.kv_host_bytes or 0
-    weights = weight_bytes(spec, backend.dtype, policy, stored)
+    weights = weight_bytes(spec, backend.dtype, schemes)
     if weights >= available:
         raise CapacityError(
             f"The weights need {_gib(weights)}, but only {_gib(available)} of memory are free; "
@@ -87,18 +86,12 @@ def plan_memory(
 
 
 def weight_bytes(
-    spec: ModelSpec,
-    dtype: DTypeName,
-    policy: PrecisionPolicy = UNQUANTIZED,
-    stored: Mapping[str, Scheme] = AS_FLOATS,
+    spec: ModelSpec, dtype: DTypeName, schemes: Mapping[str, Scheme] = AS_FLOATS
 ) -> int:
-    """What a decoder's weights take, in a backend's dtype where they are stored as floats and the
-    policy leaves them so.
+    """What a decoder's weights take, in a backend's dtype but for the roles that have a scheme.
 
     Tied embeddings count twice: as rows to look up, and packed for the head.
     """
-
-    schemes = {**role_schemes(spec, policy), **stored}
 
     def size(role: str, shape: tuple[int, ...]) -> int:
         if role in schemes:

@@ -113,14 +113,6 @@ class Checkpoint:
                 sizes[dtype] += self.tensors.nbytes(name)
         return max(_DTYPE_NAMES.values(), key=lambda dtype: sizes[dtype])
 
-    @property
-    def dequantized(self) -> list[str]:
-        """The quantized types whose weights are given as floats: nothing multiplies by them as
-        they are stored."""
-        names = (name for name in self.tensors if self.tensors.dtype(name) in QUANTIZED)
-        floats = (name for name in names if self.tensors.get(name).scheme.is_float)
-        return sorted({self.tensors.dtype(name) for name in floats})
-
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the configurations and the tensors' headers; no weight is read.

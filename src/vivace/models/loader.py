@@ -92,24 +92,6 @@ def role_schemes(spec: ModelSpec, policy: PrecisionPolicy) -> dict[str, Scheme]:
     return schemes
 
 
-def stored_schemes(spec: ModelSpec, checkpoint: Checkpoint) -> dict[str, Scheme]:
-    """The roles that are quantized as they are stored, and how: no policy changes them.
-
-    Raises:
-        CheckpointError: as `load_decoder`.
-    """
-    plan = _checked_plan(spec, checkpoint)
-    parts = {
-        role: [checkpoint.tensors.get(source.name) for source in sources]
-        for role, sources in plan.items()
-    }
-    return {
-        role: tensors[0].scheme
-        for role, tensors in parts.items()
-        if not any(tensor.scheme.is_float for tensor in tensors)
-    }
-
-
 def load_decoder(
     checkpoint: Checkpoint,
     backend: Backend,
@@ -127,7 +109,7 @@ def load_decoder(
     """
     spec = model_spec(checkpoint.config, max_model_len)
     schemes = role_schemes(spec, policy)
-    plan = _checked_plan(spec, checkpoint)
+    plan = checked_plan(spec, checkpoint)
     reader = _Reader(plan, checkpoint.tensors, backend, spec, schemes, progress)
     return Decoder(spec, reader.decoder())
 
@@ -142,7 +124,12 @@ def _family(config: Mapping[str, Any]) -> Family:
     return FAMILIES[model_type]
 
 
-def _checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
+def checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
+    """Where the weights stand, each of which the checkpoint has.
+
+    Raises:
+        CheckpointError: a tensor is missing, misshapen or of a wrong dtype.
+    """
     layout, tensors = FAMILIES[spec.family].layout, checkpoint.tensors
     roots = [root for root in layout.roots if _has_embedding(root, layout.embedding, tensors)]
     plan = weight_plan(spec, layout, (roots or layout.roots)[0])
