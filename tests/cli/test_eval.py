@@ -39,17 +39,19 @@ def test_perplexity_and_bits_per_byte(vivace: Vivace, text_model: Path, text: Pa
     assert math.log2(perplexity["value"]) == pytest.approx(bits["value"])
     for figure in (perplexity, bits):
         assert figure["low"] < figure["value"] < figure["high"]
-    assert not {"kl_mean", "base_perplexity", "greedy_agreement"} & set(result)
+    assert not {"kl_mean", "base_perplexity", "greedy_agreement", "recall"} & set(result)
 
 
 def test_a_model_is_not_far_from_itself(vivace: Vivace, text_model: Path, text: Path) -> None:
-    flags = ("--text", text, "--against", text_model, *SHORT, *GREEDY, "--json")
+    recall = ("--recall-prompts", 2)
+    flags = ("--text", text, "--against", text_model, *SHORT, *GREEDY, *recall, "--json")
     result = answer(vivace("eval", text_model, *flags))
     for name in ("kl_mean", "kl_p99", "delta_nll"):
         assert result[name] == {"value": 0, "low": 0, "high": 0}
     for name in ("top1_agreement", "greedy_agreement", "greedy_identical"):
         assert result[name] == {"value": 1, "low": 1, "high": 1}
-    assert result["perplexity"] == result["base_perplexity"]
+    for name in ("perplexity", "bits_per_byte", "recall"):
+        assert result[name] == result[f"base_{name}"]
 
 
 def test_rounding_shows_beside_what_was_rounded(
@@ -117,6 +119,7 @@ def test_the_bundled_model_rounded_to_int8(vivace: Vivace) -> None:
     """The figures that int8 is known for, on a part of the held-out text."""
     pytest.importorskip("vivace.backends.cpu._native")
     flags = ("--quantize", "int8", "--against", "vivace-mini", "--max-windows", 6, "--json")
+    flags = (*flags, "--recall-prompts", 12)
     result = answer(vivace("eval", *flags, "--backend", "cpu", "--no-packed-cache"))
     assert result["start_token"] in (0, None)  # windows in the middle of a file have none
     assert 0.8 < result["base_bits_per_byte"]["value"] < 1.3

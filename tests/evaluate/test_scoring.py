@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.evaluate.byte_tokens import VOCAB, Bytes
 from vivace.core.errors import UsageError
 from vivace.evaluate.bits import bits_per_byte
 from vivace.evaluate.corpus import TextFile
@@ -18,20 +19,7 @@ from vivace.evaluate.summary import divergence, prediction
 
 pytestmark = pytest.mark.tiny
 
-VOCAB, START = 257, 256
 TEXTS = [TextFile("a", "The quick brown fox. " * 9), TextFile("b", "Überall nichts." * 5)]
-
-
-class Bytes:
-    """A token for each byte, after a start token."""
-
-    def encode(self, text: str) -> list[int]:
-        return [START, *text.encode()]
-
-    def token_bytes(self, token_id: int) -> bytes:
-        return bytes([token_id])
-
-
 TABLE = np.random.default_rng(3).normal(0, 2, (VOCAB, VOCAB)).astype(np.float32)
 
 

@@ -78,6 +78,7 @@ def evaluate(
     figures = _figures(scores, windows)
     if base is not None:
         figures |= _greedy(model, base, windows, plan)
+    figures |= _recall(model, base, windows, plan)
     facts = {
         **_facts(model, windows),
         "base": against,
@@ -159,6 +160,21 @@ def _greedy(
     with progress(f"Continuing with {model.info.model_name}") as report:
         found = continuations(model, prompts, plan, report)
     return greedy_agreement(expected, found)
+
+
+def _recall(
+    model: LLM, base: LLM | None, windows: Sequence[Window], plan: EvalPlan
+) -> dict[str, Estimate]:
+    """Empty where it is not asked for."""
+    from vivace.evaluate.recall import questions, recalled
+    from vivace.evaluate.summary import recall
+
+    asked, figures = questions(windows, _encoder(model), plan), {}
+    for name, llm in (("recall", model), ("base_recall", base)):
+        if llm is not None and asked:
+            with progress(f"Asking {llm.info.model_name}") as report:
+                figures[name] = recall(recalled(llm.logit_batches, asked, report))
+    return figures
 
 
 def _show(facts: dict[str, Any], figures: dict[str, Estimate], output: Output) -> None:

@@ -35,6 +35,6 @@ def continuations(
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens of two continuations come before the first difference."""
-    differ = (i for i, pair in enumerate(zip(first, second, strict=True)) if pair[0] != pair[1])
-    return next(differ, len(first))
+    """How many tokens of two sequences come before the first difference."""
+    differ = (i for i, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return next(differ, min(len(first), len(second)))

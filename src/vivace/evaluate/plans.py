@@ -42,17 +42,19 @@ class Protocol:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """How much of a text is measured, and what two models continue: prompts are the beginnings of
-    windows at even distances.
+    """How much of a text is measured, what two models continue (the beginnings of windows at even
+    distances), and how often a model is asked for what it read.
 
     Attributes:
         max_windows: windows scored, at even distances; None is all of the text's.
         greedy_prompts: texts that both models continue.
         greedy_prompt_len: tokens of each.
         greedy_len: new tokens of each.
+        recall_prompts: values hidden in the text and asked for at its end; None asks for none.
     """
 
     max_windows: int | None = None
     greedy_prompts: int = 32
     greedy_prompt_len: int = 128
     greedy_len: int = 64
+    recall_prompts: int | None = None

@@ -127,6 +127,15 @@ def score(
     )
 
 
+def predictions(model: LogitBatches, window: Window) -> Iterator[tuple[Doubles, list[int]]]:
+    """Log-probabilities of a window's rows that are scored, batch by batch, and their targets."""
+    end = -window.first  # rows scored so far; below 0 while those before are passed over
+    for logits in model(window.token_ids):
+        start, end = max(end, 0), end + len(logits)
+        if end > start:
+            yield log_probabilities(logits[start - end :]), window.targets[start:end]
+
+
 def _windows(text: str, encoder: Encoder, protocol: Protocol) -> Iterator[Window]:
     token_ids = encoder.encode(text)
     for start, first, end in protocol.windows(len(token_ids)):
@@ -141,7 +150,7 @@ _Columns: TypeAlias = tuple[NDArray[Any], ...]
 
 def _alone(model: LogitBatches, window: Window) -> list[_Columns]:
     return [
-        (negative_log_likelihood(rows, targets),) for rows, targets in _predictions(model, window)
+        (negative_log_likelihood(rows, targets),) for rows, targets in predictions(model, window)
     ]
 
 
@@ -154,15 +163,6 @@ def _beside(model: LogitBatches, base: LogitBatches, window: Window) -> list[_Co
             same_top1(base_rows, rows),
         )
         for (rows, targets), (base_rows, _) in zip(
-            _predictions(model, window), _predictions(base, window), strict=True
+            predictions(model, window), predictions(base, window), strict=True
         )
     ]
-
-
-def _predictions(model: LogitBatches, window: Window) -> Iterator[tuple[Doubles, list[int]]]:
-    """Log-probabilities of the rows that are scored, batch by batch, and what they predict."""
-    end = -window.first  # rows scored so far; below 0 while those before are passed over
-    for logits in model(window.token_ids):
-        start, end = max(end, 0), end + len(logits)
-        if end > start:
-            yield log_probabilities(logits[start - end :]), window.targets[start:end]

@@ -58,6 +58,11 @@ def greedy_agreement(
     }
 
 
+def recall(found: Sequence[bool]) -> Estimate:
+    """The share of questions that were answered with the value."""
+    return bootstrap(ratio(np.asarray(found), np.ones(len(found))), len(found))
+
+
 def _per_window(values: NDArray[Any], scores: Scores) -> NDArray[Any]:
     """The sum over the tokens of each window."""
     return np.bincount(scores.windows, weights=values)
