@@ -152,6 +152,14 @@ def test_a_start_token_is_not_added_where_the_file_says_so(tmp_path: Path) -> No
     assert found.encode("hello")[0] != 1
 
 
+@pytest.mark.parametrize(("cut", "added"), [("llama-bpe", True), ("tekken", True), ("qwen2", False)])
+def test_a_start_token_where_the_file_does_not_say(tmp_path: Path, cut: str, added: bool) -> None:
+    values = of_mini(cut)
+    del values["tokenizer.ggml.add_bos_token"]
+    found = tokenizer_of(tmp_path / "x.gguf", values)
+    assert (found.encode("hello")[0] == 0) == added
+
+
 # --- what is missing ------------------------------------------------------------------------------
 
 
@@ -172,8 +180,9 @@ def test_a_chat_template(tmp_path: Path) -> None:
         (metadata("t5", tokens=["a"]), "of the kind 't5', which is not supported"),
         (metadata("gpt2", tokens=["a"], pre="bloom"), "cuts text like 'bloom'"),
         (metadata("llama", tokens=["a"]), r"is incomplete \('tokenizer.ggml.scores'\)"),
-        (metadata("gpt2"), "is incomplete"),
-        (metadata("gpt2", tokens=["a"], merges=["x y"]), "cannot be read"),
+        (metadata("gpt2", pre="gpt-2"), "is incomplete"),
+        (metadata("gpt2", tokens=["a"]), "does not say how its tokenizer cuts text"),
+        (metadata("gpt2", pre="gpt-2", tokens=["a"], merges=["x y"]), "cannot be read"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, values: dict[str, Any], reason: str) -> None:

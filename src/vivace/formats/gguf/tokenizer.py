@@ -53,14 +53,15 @@ _DIGITS = [{"type": "Digits", "individual_digits": True}, *_GPT2]
 
 # By tokenizer.ggml.pre, as far as the families of `models` use them.
 _CUTS: Mapping[str, list[dict[str, Any]]] = {
-    **dict.fromkeys(("default", "gpt-2", "olmo"), _GPT2),
+    **dict.fromkeys(("gpt-2", "mellum", "olmo"), _GPT2),
     **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "dbrx", "smaug-bpe"), _split(_LLAMA3)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _split(_QWEN2)),
     **dict.fromkeys(("starcoder", "refact", "smollm"), _DIGITS),
     "gpt-4o": _split(_GPT4O),
     "tekken": _split(_TEKKEN),
 }
-_WHOLE_WORDS = ("llama3", "llama-v3", "llama-bpe", "tekken")  # a word in the vocabulary is a token
+# A word in the vocabulary is a token, and text begins with a start token unless the file says no.
+_WHOLE_WORDS = ("llama3", "llama-v3", "llama-bpe", "tekken")
 
 
 def tokenizer_json(path: Path, metadata: Metadata) -> dict[str, Any] | None:
@@ -101,12 +102,12 @@ def tokenizer_config(metadata: Metadata) -> dict[str, Any]:
 
 
 def _adds_bos(metadata: Metadata) -> bool:
-    """Where the file does not say, as llama.cpp: sentence pieces and Llama 3 have one."""
+    """Where the file does not say, as llama.cpp: sentence pieces, Llama 3 and Tekken have one."""
     given = metadata.get("tokenizer.ggml.add_bos_token")
     if given is not None:
         return bool(given)
     pieces = metadata.get("tokenizer.ggml.model") == "llama"
-    return pieces or metadata.get("tokenizer.ggml.pre") in ("llama3", "llama-v3", "llama-bpe")
+    return pieces or metadata.get("tokenizer.ggml.pre") in _WHOLE_WORDS
 
 
 def _added(metadata: Metadata) -> list[dict[str, Any]]:
@@ -126,7 +127,12 @@ def _vocabulary(metadata: Metadata) -> dict[str, int]:
 
 def _of_bytes(path: Path, metadata: Metadata) -> dict[str, Any]:
     """Byte pair encoding of bytes, as GPT-2's."""
-    cut = metadata.get("tokenizer.ggml.pre", "default")
+    cut = metadata.get("tokenizer.ggml.pre")
+    if cut is None:
+        raise CheckpointError(
+            f"{path} does not say how its tokenizer cuts text; convert the model again with a "
+            "current llama.cpp."
+        )
     if cut not in _CUTS:
         raise CheckpointError(
             f"The tokenizer of {path} cuts text like {cut!r}, which is not supported; known are "
