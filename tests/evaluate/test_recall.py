@@ -1,4 +1,4 @@
-"""Questions about what stood in the text, and models that look back far enough to answer, or not."""
+"""Questions about what stood in the text, to models that look back far enough, or not."""
 
 from __future__ import annotations
 

@@ -152,7 +152,9 @@ def test_a_start_token_is_not_added_where_the_file_says_so(tmp_path: Path) -> No
     assert found.encode("hello")[0] != 1
 
 
-@pytest.mark.parametrize(("cut", "added"), [("llama-bpe", True), ("tekken", True), ("qwen2", False)])
+@pytest.mark.parametrize(
+    ("cut", "added"), [("llama-bpe", True), ("tekken", True), ("qwen2", False)]
+)
 def test_a_start_token_where_the_file_does_not_say(tmp_path: Path, cut: str, added: bool) -> None:
     values = of_mini(cut)
     del values["tokenizer.ggml.add_bos_token"]
