@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from vivace.formats.gguf import blocks, tensors
+from vivace.formats.gguf import architectures, blocks, tensors
 from vivace.formats.qtensor import QTensor
 from vivace.models.spec import ExpertsSpec, LayerSpec, MLPSpec, ModelSpec, NormSpec
 
@@ -117,12 +117,10 @@ class Layout:
 
 
 def cut_digest() -> str:
-    """Changes with the code that cuts weights, and takes them out of GGUF's blocks: what was made
-    of them another way is stale."""
-    sources = (
-        Path(str(file)).read_bytes() for file in (__file__, blocks.__file__, tensors.__file__)
-    )
-    return hashlib.sha256(b"".join(sources)).hexdigest()
+    """Changes with the code that cuts weights, or takes them out of GGUF's blocks: what was made of
+    them another way is stale."""
+    files = (__file__, *(str(module.__file__) for module in (architectures, blocks, tensors)))
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 def weight_plan(spec: ModelSpec, layout: Layout, root: Root) -> Plan:
