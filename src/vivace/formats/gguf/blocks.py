@@ -51,7 +51,7 @@ def dequantize(rows: Bytes, kind: TensorType) -> Floats:
     blocks = rows.view(kind.block)
     values = np.empty((len(blocks), blocks.shape[1] * kind.values), np.float32)
     step = max(_AT_ONCE // max(values.shape[1], 1), 1)
-    with np.errstate(invalid="ignore"):  # a scale may be infinite, a code zero
+    with np.errstate(invalid="ignore", over="ignore"):  # scales may be anything
         for start in range(0, len(blocks), step):
             part = blocks[start : start + step]
             values[start : start + step] = kind.decode(part.reshape(-1)).reshape(len(part), -1)
