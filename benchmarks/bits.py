@@ -16,13 +16,13 @@ from collections.abc import Sequence
 
 from vivace import LLM
 from vivace.evaluate.bits import bits_per_byte
-from vivace.evaluate.corpus import HeldOutFile, held_out_files
+from vivace.evaluate.corpus import TextFile, held_out_files
 
 SCHEMES = ("int8", "int4-g128", "int4-g32", "int4-g32-zp")
 
 
 def held_out_bits(
-    model: str | None, scheme: str | None, texts: Sequence[HeldOutFile]
+    model: str | None, scheme: str | None, texts: Sequence[TextFile]
 ) -> tuple[float, str]:
     """Bits per byte, and the precision that they were computed in."""
     llm = LLM(model, quantize=scheme, packed_cache=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.formats.gguf_files import LLAMA, llama_tensors, write_gguf
 from tests.serve.process import url_of
 from vivace.bench.simulate.profile import Profile, write_profile
 from vivace.cache.blocks import KVGroup
@@ -129,8 +130,8 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Holds the data set and the trace that the documents describe, and a profile; commands may
-    write into it."""
+    """Holds the data set and the trace that the documents describe, a profile and a GGUF file;
+    commands may write into it."""
     prompts, trace = (
         body
         for document in DOCUMENTS
@@ -139,6 +140,7 @@ def folder(tmp_path: Path) -> Path:
     )
     (tmp_path / "prompts.jsonl").write_text(prompts)
     (tmp_path / "trace.jsonl").write_text(trace)
+    write_gguf(tmp_path / "model.gguf", LLAMA, llama_tensors())
     groups, limits = (KVGroup(400),), SchedulerConfig()
     write_profile(
         tmp_path / "engine.json",

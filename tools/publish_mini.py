@@ -24,8 +24,9 @@ from train_tokenizer import write_json
 
 from vivace.backends.protocol import BatchLimits
 from vivace.backends.torch import TorchBackend
-from vivace.evaluate.bits import BitsPerByte, Protocol, bits_per_byte
+from vivace.evaluate.bits import BitsPerByte, bits_per_byte
 from vivace.evaluate.corpus import held_out_files
+from vivace.evaluate.plans import Protocol
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.models.loader import load_decoder
 

@@ -34,8 +34,9 @@ from training_text import TrainingText
 
 from vivace.backends.protocol import Batch, BatchLimits, Program
 from vivace.backends.torch import TorchBackend
-from vivace.evaluate.bits import Protocol, bits_per_byte
-from vivace.evaluate.corpus import HeldOutFile
+from vivace.evaluate.bits import bits_per_byte
+from vivace.evaluate.corpus import TextFile
+from vivace.evaluate.plans import Protocol
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.models.loader import load_decoder, model_spec, tensor_shapes
 
@@ -194,7 +195,7 @@ class Training:
         self.preset, self.output = preset, output
         self.tokenizer = train_tokenizer.train(file.text for file in files.train)
         self.held_out = [
-            HeldOutFile(file.path, file.text[:EVALUATED_CHARACTERS]) for file in files.held_out
+            TextFile(file.path, file.text[:EVALUATED_CHARACTERS]) for file in files.held_out
         ]
         text = TrainingText(files.train, seed)
         self.batches = Batches(text, self.tokenizer, preset.batch_tokens)

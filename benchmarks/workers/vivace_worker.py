@@ -101,10 +101,10 @@ class Vivace:
 def sizes(config: EngineConfig) -> dict[str, float]:
     """Bytes of the weights, and of those that every token reads."""
     spec = model_spec(open_checkpoint(config.model).config, config.max_model_len)
-    policy = PrecisionPolicy.parse(config.quantize)
-    weights = weight_bytes(spec, "bfloat16", policy)
+    schemes = role_schemes(spec, PrecisionPolicy.parse(config.quantize))
+    weights = weight_bytes(spec, "bfloat16", schemes)
     rows = (spec.vocab_size, spec.hidden_size)
-    scheme = role_schemes(spec, policy).get("embedding")
+    scheme = schemes.get("embedding")
     looked_up = 2 * rows[0] * rows[1] if scheme is None else scheme.matrix_bytes(*rows)
     return {
         "weight_bytes": weights,

@@ -12,7 +12,7 @@ from vivace.core.config import EngineConfig
 from vivace.engine.plan import weight_bytes
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.policy import PrecisionPolicy
-from vivace.models.loader import model_spec
+from vivace.models.loader import model_spec, role_schemes
 
 pytest.importorskip("vivace.backends.cpu._native")
 
@@ -27,7 +27,8 @@ def test_weights_are_held_once(tmp_path: Path, quantize: str) -> None:
     """While they are packed, and when a later start reads them."""
     folder = write_random_model(tmp_path, SHAPE)
     spec = model_spec(open_checkpoint(folder).config)
-    weights = weight_bytes(spec, "bfloat16", PrecisionPolicy.parse(quantize))
+    schemes = role_schemes(spec, PrecisionPolicy.parse(quantize))
+    weights = weight_bytes(spec, "bfloat16", schemes)
     config = EngineConfig(
         str(folder),
         backend="cpu",

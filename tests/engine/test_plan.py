@@ -24,7 +24,7 @@ from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.policy import PrecisionPolicy
 from vivace.formats.qtensor import QTensor, Scheme
 from vivace.formats.rounding import stored_as
-from vivace.models.loader import load_decoder, model_spec
+from vivace.models.loader import load_decoder, model_spec, role_schemes
 
 pytestmark = pytest.mark.tiny
 
@@ -111,7 +111,8 @@ def test_rounded_weights_are_counted_as_they_are_stored(
     policy = PrecisionPolicy.parse(quantize)
     spec = load_decoder(checkpoint, Counting(), policy=policy).spec
     vectors = 4 * 5 * 48  # norms
-    assert weight_bytes(spec, "float32", policy) == sum(t.nbytes for t in kept) + vectors
+    schemes = role_schemes(spec, policy)
+    assert weight_bytes(spec, "float32", schemes) == sum(t.nbytes for t in kept) + vectors
 
 
 def test_what_was_asked_for_must_fit_what_is_free() -> None:

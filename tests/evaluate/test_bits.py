@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vivace.evaluate.bits import Protocol, bits_per_byte
-from vivace.evaluate.corpus import HeldOutFile
+from vivace.core.errors import UsageError
+from vivace.evaluate.bits import bits_per_byte
+from vivace.evaluate.corpus import TextFile
+from vivace.evaluate.plans import Protocol
 
 pytestmark = pytest.mark.tiny
 
@@ -49,7 +51,7 @@ def test_every_token_is_scored_once_with_enough_before_it(
 
 
 def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary() -> None:
-    texts = [HeldOutFile("a.py", "héllo"), HeldOutFile("b.py", "x" * 30)]
+    texts = [TextFile("a.py", "héllo"), TextFile("b.py", "x" * 30)]
     result = bits_per_byte(uniform, encode, texts, Protocol(8, 4))
     assert (result.num_bytes, result.num_tokens) == (36, 36)
     assert result.value == pytest.approx(math.log2(VOCAB))
@@ -57,17 +59,17 @@ def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary() -> None:
 
 @pytest.mark.parametrize(("context", "stride"), [(16, 16), (16, 5), (1000, 1000)])
 def test_predictions_meet_the_tokens_they_are_of(context: int, stride: int) -> None:
-    text = HeldOutFile("a.py", "".join(chr(1 + i % 100) for i in range(90)))
+    text = TextFile("a.py", "".join(chr(1 + i % 100) for i in range(90)))
     result = bits_per_byte(counting, encode, [text], Protocol(context, stride))
     assert result.bits == pytest.approx(math.log2(VOCAB))  # the first byte alone
 
 
 def test_a_model_that_is_surely_wrong_pays_for_it() -> None:
-    result = bits_per_byte(counting, encode, [HeldOutFile("a.py", "ca")])
+    result = bits_per_byte(counting, encode, [TextFile("a.py", "ca")])
     assert result.bits == pytest.approx(1000 / math.log(2) + math.log2(VOCAB))
 
 
 @pytest.mark.parametrize(("context", "stride"), [(8, 0), (8, 9), (0, 0)])
 def test_a_stride_must_fit_its_context(context: int, stride: int) -> None:
-    with pytest.raises(ValueError, match="stride must be"):
+    with pytest.raises(UsageError, match="stride must be"):
         Protocol(context, stride)

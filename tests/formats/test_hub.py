@@ -201,7 +201,7 @@ def test_a_local_folder_is_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("model.gguf", "GGUF"),
+        ("model.gguf", "no file"),
         ("./nothing", "no folder"),
         ("/no/such/folder", "no folder"),
         ("a/b/c", "no folder"),

@@ -12,6 +12,7 @@ from vivace import __version__
 from vivace.cli.bench import bench
 from vivace.cli.cache import cache
 from vivace.cli.chat import chat
+from vivace.cli.eval import evaluate
 from vivace.cli.generate import generate
 from vivace.cli.inspect import inspect
 from vivace.cli.serve import serve
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (generate, chat, serve, inspect, cache):
     app.command()(command)
+app.command("eval")(evaluate)
 app.add_typer(bench)
 
 

@@ -91,24 +91,25 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict
     )
     from vivace.formats.policy import PrecisionPolicy
     from vivace.hardware.machine import detect
+    from vivace.models.precision import precision_of
 
-    policy = PrecisionPolicy.parse(config.quantize)
     available = detect().memory_available
     backend = choose_backend(Wanted(config, checkpoint, 1, notice))
     spec = with_kv_dtype(spec, config.kv_cache_dtype, backend.dtype)
-    size = weight_bytes(spec, backend.dtype, policy)
+    precision = precision_of(spec, checkpoint, PrecisionPolicy.parse(config.quantize))
+    size = weight_bytes(spec, backend.dtype, precision.schemes)
     facts: dict[str, Any] = {
         "backend": backend.name,
         "dtype": backend.dtype,
         "context": spec.max_model_len,
         "concurrency": config.max_num_seqs,
-        "quantization": config.quantize,
+        "quantization": precision.describe(config.quantize),
         "weight_bytes": size,
         "bits_per_weight": 8 * size / weights_held(spec),
         "available_bytes": available,
     }
     try:
-        plan = plan_memory(config, spec, backend, available, policy)
+        plan = plan_memory(config, spec, backend, available, precision.schemes)
     except CapacityError as error:
         return {**facts, "fits": False, "reason": str(error)}
     at_once = plan.pages.num_sequences

@@ -153,6 +153,14 @@ class EngineCore:
         """float32 [len, vocab] of a sequence of its own, computed apart from all requests.
 
         Raises:
+            As `logit_batches`.
+        """
+        return np.concatenate([*self.logit_batches(token_ids)])
+
+    def logit_batches(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """The same, at most `LOGIT_ROWS` rows at a time; its pages are held until it ends.
+
+        Raises:
             RequestError: there are no tokens, unknown ones, or more than the context holds.
             CapacityError: running requests hold the pages it needs.
         """
@@ -162,11 +170,11 @@ class EngineCore:
         if pages is None:
             raise CapacityError("Running requests hold the KV pages that this needs; wait.")
         try:
-            return np.concatenate([*self._logit_chunks(tokens, pages)])
+            yield from self._logit_batches(tokens, pages)
         finally:
             self._kv.release(pages)
 
-    def _logit_chunks(
+    def _logit_batches(
         self, tokens: list[int], pages: SequencePages
     ) -> Iterator[NDArray[np.float32]]:
         request = Request("logits", tuple(tokens))

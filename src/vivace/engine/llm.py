@@ -104,6 +104,14 @@ class LLM:
         """
         return self._core.logits(token_ids)
 
+    def logit_batches(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """The same some rows at a time, for vocabularies of which a whole text takes too much.
+
+        Raises:
+            RequestError: as `logits`, when the first rows are asked for.
+        """
+        return self._core.logit_batches(token_ids)
+
     def get_default_sampling_params(self) -> SamplingParams:
         """What `generate` uses when given none, from the model's generation_config.json."""
         return self.info.default_params

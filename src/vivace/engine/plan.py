@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from vivace.backends.protocol import Backend, DTypeName
 from vivace.cache.pool import (
@@ -18,12 +20,13 @@ from vivace.cache.pool import (
 from vivace.core.config import EngineConfig, KVCacheDType
 from vivace.core.errors import CapacityError, UsageError
 from vivace.formats.kv_format import KV_FORMATS
-from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
+from vivace.formats.qtensor import Scheme
 from vivace.models.build import compress_kv
-from vivace.models.loader import role_schemes, role_shapes
+from vivace.models.loader import role_shapes
 from vivace.models.spec import ModelSpec
 
 _VALUE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2}
+AS_FLOATS: Mapping[str, Scheme] = MappingProxyType({})
 KV_SHARE = 0.5  # of the memory that is free once the weights are loaded
 
 
@@ -49,19 +52,20 @@ def plan_memory(
     spec: ModelSpec,
     backend: Backend,
     available: int,
-    policy: PrecisionPolicy = UNQUANTIZED,
+    schemes: Mapping[str, Scheme] = AS_FLOATS,
 ) -> MemoryPlan:
     """Fit weights and KV pages into `available` bytes, less what kv_host_bytes sets aside.
 
     Args:
         spec: the model at the length asked for, or at its own longest.
+        schemes: of the roles that are not kept in the backend's dtype.
 
     Raises:
         CapacityError: the weights, the KV memory or one sequence of the length asked for do not
             fit.
     """
     available -= config.kv_host_bytes or 0
-    weights = weight_bytes(spec, backend.dtype, policy)
+    weights = weight_bytes(spec, backend.dtype, schemes)
     if weights >= available:
         raise CapacityError(
             f"The weights need {_gib(weights)}, but only {_gib(available)} of memory are free; "
@@ -111,13 +115,13 @@ def kv_bytes_per_sequence(spec: ModelSpec, backend: Backend, num_tokens: int) ->
     return sum(blocks_held(group, demand) * size for group, size in sizes)
 
 
-def weight_bytes(spec: ModelSpec, dtype: DTypeName, policy: PrecisionPolicy = UNQUANTIZED) -> int:
-    """What a decoder's weights take, in a backend's dtype where the policy leaves them.
+def weight_bytes(
+    spec: ModelSpec, dtype: DTypeName, schemes: Mapping[str, Scheme] = AS_FLOATS
+) -> int:
+    """What a decoder's weights take, in a backend's dtype but for the roles that have a scheme.
 
     Tied embeddings count twice: as rows to look up, and packed for the head.
     """
-
-    schemes = role_schemes(spec, policy)
 
     def size(role: str, shape: tuple[int, ...]) -> int:
         if role in schemes:

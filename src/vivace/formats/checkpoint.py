@@ -1,4 +1,5 @@
-"""A Hugging Face-style model folder: config.json, safetensors, generation_config.json."""
+"""A model as it is stored: a folder in the Hugging Face layout (config.json, safetensors,
+generation_config.json), or a GGUF file under the names of one."""
 
 from __future__ import annotations
 
@@ -7,13 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from vivace.core.errors import CheckpointError, RequestError
 from vivace.core.kinds import is_integer
 from vivace.core.sampling import SamplingParams
+from vivace.formats.gguf.blocks import QUANTIZED
+from vivace.formats.gguf.checkpoint import is_gguf, open_gguf
 from vivace.formats.qtensor import QTensor
-from vivace.formats.safetensors import SafetensorsFile
+from vivace.formats.safetensors import FLOAT_DTYPES, Entry, SafetensorsFile
 
 StoredDType = Literal["float32", "bfloat16", "float16"]
 
@@ -21,14 +24,35 @@ _CONFIG_FILE = "config.json"
 _GENERATION_FILE = "generation_config.json"
 _SINGLE_FILE = "model.safetensors"
 _INDEX_FILE = "model.safetensors.index.json"
-_DTYPE_NAMES: dict[str, StoredDType] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_DTYPE_NAMES: dict[str, StoredDType] = {
+    "F32": "float32",
+    "BF16": "bfloat16",
+    "F16": "float16",
+    **dict.fromkeys(QUANTIZED, "bfloat16"),
+}
+READABLE = (*FLOAT_DTYPES, *QUANTIZED)  # types that tensors may be stored in
 _SAMPLING_KEYS = ("repetition_penalty", "temperature", "top_k", "top_p", "min_p")
+
+
+class TensorFile(Protocol):
+    """One file that tensors stand in, memory-mapped."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def entry(self, name: str) -> Entry: ...
+
+    def tensor(self, name: str) -> QTensor:
+        """Raises CheckpointError for a type that cannot be read."""
+        ...
+
+    def release(self) -> None: ...
 
 
 class Tensors:
     """Every tensor of a checkpoint by name, memory-mapped."""
 
-    def __init__(self, files: Mapping[str, SafetensorsFile]) -> None:
+    def __init__(self, files: Mapping[str, TensorFile]) -> None:
         self._files = files
 
     def __iter__(self) -> Iterator[str]:
@@ -44,7 +68,7 @@ class Tensors:
         return self._files[name].entry(name).shape
 
     def dtype(self, name: str) -> str:
-        """The stored dtype, in safetensors' words: "F32", "BF16"."""
+        """The stored type, in its format's words: "F32", "BF16", "Q4_K"."""
         return self._files[name].entry(name).dtype
 
     def nbytes(self, name: str) -> int:
@@ -66,9 +90,10 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened model folder.
+    """An opened model.
 
     Attributes:
+        folder: the folder, or the GGUF file.
         config: config.json.
         generation_config: generation_config.json, or empty.
     """
@@ -80,21 +105,29 @@ class Checkpoint:
 
     @property
     def dtype(self) -> StoredDType:
-        """The float type that most of its bytes are in."""
-        sizes: Counter[str] = Counter()
+        """The float type that most of its bytes are in, or are to be computed in."""
+        sizes: Counter[StoredDType] = Counter()
         for name in self.tensors:
-            sizes[self.tensors.dtype(name)] += self.tensors.nbytes(name)
-        floats = {dtype: sizes[dtype] for dtype in _DTYPE_NAMES}
-        return _DTYPE_NAMES[max(floats, key=lambda dtype: floats[dtype])]
+            dtype = _DTYPE_NAMES.get(self.tensors.dtype(name))
+            if dtype is not None:
+                sizes[dtype] += self.tensors.nbytes(name)
+        return max(_DTYPE_NAMES.values(), key=lambda dtype: sizes[dtype])
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the configurations and the tensors' headers; no weight is read.
 
+    Args:
+        folder: a folder, or a GGUF file.
+
     Raises:
-        CheckpointError: the folder is not a checkpoint, or a file is missing or damaged.
+        CheckpointError: it is not a checkpoint, or a file is missing or damaged.
     """
     folder = Path(folder)
+    if is_gguf(folder):
+        parts = open_gguf(folder)
+        tensors = Tensors(dict.fromkeys(parts.tensors, parts.tensors))
+        return Checkpoint(folder, parts.config, parts.generation_config, tensors)
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the folder of a checkpoint.")
     config_path = folder / _CONFIG_FILE

@@ -34,10 +34,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def resolve_model(model: str | None, notify: Callable[[str], None] | None = None) -> Path:
-    """The folder of a model, fetched from the hub where it must be.
+    """The folder of a model, or its GGUF file; fetched from the hub where it must be.
 
     Args:
-        model: a local folder, the name of a bundled model, or a hub id; None is vivace-mini.
+        model: a local folder or .gguf file, the name of a bundled model, or a hub id; None is
+            vivace-mini.
         notify: told, in a sentence, before anything is fetched.
 
     Raises:
@@ -46,10 +47,9 @@ def resolve_model(model: str | None, notify: Callable[[str], None] | None = None
     name = BUNDLED_MODEL if model is None else model
     path = Path(name).expanduser()
     if path.suffix.lower() == ".gguf":
-        raise CheckpointError(
-            f"{name} is a GGUF file, which is not supported yet; "
-            "give the folder of the same model's safetensors."
-        )
+        if path.is_file():
+            return path
+        raise CheckpointError(f"There is no file {name}.")
     if model and path.is_dir():
         return path
     bundled = _ASSETS / name

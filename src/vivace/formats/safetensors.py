@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from vivace.core.errors import CheckpointError
+from vivace.formats.mapped import MappedFile
 from vivace.formats.qtensor import QTensor
 
 _LENGTH_BYTES = 8
@@ -61,7 +61,7 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._entries = _read_entries(path)
-        self._bytes: mmap.mmap | None = None
+        self._file = MappedFile(path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -83,20 +83,13 @@ class SafetensorsFile:
                 f"only {', '.join(FLOAT_DTYPES)} are supported."
             )
         count = math.prod(entry.shape)
-        array = np.frombuffer(self._map(), dtype, count, entry.start).reshape(entry.shape)
+        array = np.frombuffer(self._file.bytes, dtype, count, entry.start).reshape(entry.shape)
         # Writers align every tensor; one that did not costs a copy, never a wrong read.
         return QTensor.from_array(name, np.require(array, requirements="A"))
 
     def release(self) -> None:
         """Take what was read out of this process' resident memory; views stay valid."""
-        if self._bytes is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._bytes.madvise(mmap.MADV_DONTNEED)
-
-    def _map(self) -> mmap.mmap:
-        if self._bytes is None:
-            with self.path.open("rb") as file:
-                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._bytes
+        self._file.release()
 
 
 def _read_entries(path: Path) -> dict[str, Entry]:

@@ -16,10 +16,9 @@ from vivace.backends.protocol import (
     Vector,
 )
 from vivace.core.errors import CheckpointError, UsageError
-from vivace.formats.checkpoint import Checkpoint, Tensors
+from vivace.formats.checkpoint import READABLE, Checkpoint, Tensors
 from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
 from vivace.formats.qtensor import QTensor, Scheme
-from vivace.formats.safetensors import FLOAT_DTYPES
 from vivace.models.config import Config
 from vivace.models.decoder import (
     AttentionWeights,
@@ -110,7 +109,7 @@ def load_decoder(
     """
     spec = model_spec(checkpoint.config, max_model_len)
     schemes = role_schemes(spec, policy)
-    plan = _checked_plan(spec, checkpoint)
+    plan = checked_plan(spec, checkpoint)
     reader = _Reader(plan, checkpoint.tensors, backend, spec, schemes, progress)
     return Decoder(spec, reader.decoder())
 
@@ -125,7 +124,12 @@ def _family(config: Mapping[str, Any]) -> Family:
     return FAMILIES[model_type]
 
 
-def _checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
+def checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
+    """Where the weights stand, each of which the checkpoint has.
+
+    Raises:
+        CheckpointError: a tensor is missing, misshapen or of a wrong dtype.
+    """
     layout, tensors = FAMILIES[spec.family].layout, checkpoint.tensors
     roots = [root for root in layout.roots if _has_embedding(root, layout.embedding, tensors)]
     plan = weight_plan(spec, layout, (roots or layout.roots)[0])
@@ -143,9 +147,9 @@ def _checked_plan(spec: ModelSpec, checkpoint: Checkpoint) -> Plan:
                 f"Tensor {source.name} has shape {list(shape)} where config.json asks for "
                 f"{list(source.shape)}."
             )
-        if dtype not in FLOAT_DTYPES:
+        if dtype not in READABLE:
             raise CheckpointError(
-                f"Tensor {source.name} has dtype {dtype}; supported are {', '.join(FLOAT_DTYPES)}."
+                f"Tensor {source.name} has dtype {dtype}; supported are {', '.join(READABLE)}."
             )
     return plan
 
@@ -165,6 +169,13 @@ def _check_experts(role: str, count: int, schemes: Mapping[str, Scheme]) -> None
 
 def _has_embedding(root: Root, embedding: str, tensors: Tensors) -> bool:
     return f"{root.body}{embedding}.weight" in tensors
+
+
+def _alike(parts: list[QTensor]) -> list[QTensor]:
+    """Parts of one matrix; where some are floats and others are not, all as floats."""
+    if len({part.scheme.is_float for part in parts}) < 2:
+        return parts
+    return [QTensor.from_array(part.name, part.to_float32()) for part in parts]
 
 
 @dataclass
@@ -244,7 +255,7 @@ class _Reader:
         )
 
     def _linear(self, role: str, gated: bool = False) -> Linear:
-        parts, bias = self._read(role), self._read(f"{role}.bias")
+        parts, bias = _alike(self._read(role)), self._read(f"{role}.bias")
         return self.backend.linear(parts, bias, form=self._form(role, gated))
 
     def _form(self, role: str, gated: bool = False) -> LinearForm:

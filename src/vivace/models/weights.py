@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from vivace.formats.gguf import architectures, blocks, tensors
 from vivace.formats.qtensor import QTensor
 from vivace.models.spec import ExpertsSpec, LayerSpec, MLPSpec, ModelSpec, NormSpec
 
@@ -116,8 +117,10 @@ class Layout:
 
 
 def cut_digest() -> str:
-    """Changes with this module: what was made of weights that it cut another way is stale."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """Changes with the code that cuts weights, or takes them out of GGUF's blocks: what was made of
+    them another way is stale."""
+    files = (__file__, *(str(module.__file__) for module in (architectures, blocks, tensors)))
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 def weight_plan(spec: ModelSpec, layout: Layout, root: Root) -> Plan:

@@ -20,7 +20,7 @@ _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def load_chat_template(folder: Path) -> ChatTemplate:
-    """The template of a checkpoint folder; without one, `render` raises RequestError.
+    """The template of a folder or a GGUF file; without one, `render` raises RequestError.
 
     Raises:
         CheckpointError: the folder's template files are damaged.

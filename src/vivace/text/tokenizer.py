@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vivace.core.errors import CheckpointError, RequestError
+from vivace.formats.gguf import tokenizer as gguf
+from vivace.formats.gguf.checkpoint import is_gguf, read_metadata
 from vivace.text.detokenizer import IncrementalDetokenizer
 from vivace.text.pieces import piece_rules
 
@@ -19,11 +21,13 @@ _OTHER_FORMATS = ("tokenizer.model", "spiece.model", "tekken.json", "vocab.json"
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer of a checkpoint folder, or None where it has none.
+    """The tokenizer of a checkpoint folder or a GGUF file, or None where it has none.
 
     Raises:
         CheckpointError: it is damaged, or of another format than tokenizer.json.
     """
+    if is_gguf(folder):
+        return _of_gguf(folder)
     path = folder / "tokenizer.json"
     if not path.exists():
         _refuse_other_formats(folder)
@@ -38,7 +42,10 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
 
 def tokenizer_config(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json` on top of `special_tokens_map.json`; empty where neither exists."""
+    """`tokenizer_config.json` on top of `special_tokens_map.json`, or what a GGUF file says of the
+    same; empty where nothing is there."""
+    if is_gguf(folder):
+        return gguf.tokenizer_config(read_metadata(folder))
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         path = folder / name
@@ -123,6 +130,20 @@ class Tokenizer:
 
     def _id_of(self, token: str | None) -> int | None:
         return None if token is None else self._rust.token_to_id(token)
+
+
+def _of_gguf(path: Path) -> Tokenizer | None:
+    metadata = read_metadata(path)
+    described = gguf.tokenizer_json(path, metadata)
+    if described is None:
+        return None
+    from tokenizers import Tokenizer as RustTokenizer
+
+    try:
+        rust = RustTokenizer.from_str(json.dumps(described))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"The tokenizer of {path} cannot be read: {error}.") from error
+    return Tokenizer(rust, gguf.tokenizer_config(metadata))
 
 
 def _add_missing_tokens(rust: RustTokenizer, config: Mapping[str, Any]) -> None:
