@@ -9,7 +9,15 @@ from vivace.core.errors import UsageError
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.step import Advance, Picked
-from vivace.scheduler.budget import CHUNK, FixedBudget, TargetBudget, token_budget
+from vivace.scheduler.budget import (
+    CHUNK,
+    Demand,
+    FirstTokenBudget,
+    FixedBudget,
+    Prompt,
+    StreamBudget,
+    token_budget,
+)
 from vivace.scheduler.config import SchedulerConfig
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape, StepTimeModel
@@ -38,13 +46,13 @@ def taught() -> StepTimeModel:
     [(0, 0, 512), (0, 9, 512), (4, 4, 132), (1, 200, 200), (500, 500, 512)],
 )
 def test_a_fixed_budget(decoding: int, running: int, tokens: int) -> None:
-    assert FIXED.tokens(decoding, running, now=0.0) == tokens
+    assert FIXED.tokens(Demand(decoding, running)) == tokens
 
 
 @pytest.mark.parametrize("target", [0.03, 0.06, 0.1, 0.2])
 def test_a_target_allows_the_most_prefill_that_meets_it(target: float) -> None:
-    budget = TargetBudget(512, target, taught(), FIXED)
-    prefill = budget.tokens(4, 4, now=0.0) - 4
+    budget = StreamBudget(512, target, taught(), FIXED)
+    prefill = budget.tokens(Demand(4, 4)) - 4
     assert prefill % CHUNK == 0
 
     def takes(tokens: int) -> float:
@@ -56,37 +64,59 @@ def test_a_target_allows_the_most_prefill_that_meets_it(target: float) -> None:
 
 def test_a_prompt_far_on_gets_less_than_one_that_begins() -> None:
     model = taught()
-    budget = TargetBudget(512, 0.1, model, FIXED)
-    before = budget.tokens(4, 5, now=0.0)
+    budget = StreamBudget(512, 0.1, model, FIXED)
+    before = budget.tokens(Demand(4, 5))
     far = StepShape(4 + 64, 5, 4, 400, 64 * 4000, 4)
     model.observe(far, seconds_of(far))
-    assert CHUNK + 4 < budget.tokens(4, 5, now=0.0) < before
+    assert CHUNK + 4 < budget.tokens(Demand(4, 5)) < before
 
 
 def test_prompts_get_on_where_decoding_alone_misses_the_target() -> None:
-    budget = TargetBudget(512, 0.001, taught(), FIXED)
-    assert budget.tokens(4, 4, now=0.0) == 4 + CHUNK
-    assert budget.tokens(4, 100, now=0.0) == 100
+    budget = StreamBudget(512, 0.001, taught(), FIXED)
+    assert budget.tokens(Demand(4, 4)) == 4 + CHUNK
+    assert budget.tokens(Demand(4, 100)) == 100
 
 
 def test_a_budget_never_exceeds_the_step() -> None:
-    budget = TargetBudget(64, 10.0, taught(), FixedBudget(64, 128))
-    assert budget.tokens(4, 4, now=0.0) == 52 <= 64
-    assert budget.tokens(63, 63, now=0.0) == 64
-    assert budget.tokens(64, 64, now=0.0) == 64
+    budget = StreamBudget(64, 10.0, taught(), FixedBudget(64, 128))
+    assert budget.tokens(Demand(4, 4)) == 52 <= 64
+    assert budget.tokens(Demand(63, 63)) == 64
+    assert budget.tokens(Demand(64, 64)) == 64
+
+
+@pytest.mark.parametrize(
+    ("target", "prompts", "prefill"),
+    [
+        (100.0, [Prompt(1000, 0.0)], 31),  # the least there is
+        (0.75, [Prompt(1000, 0.0)], 254),  # 4 steps of about 0.145 s; of 127 tokens 8 of 0.077
+        (0.75, [Prompt(1000, 0.2)], 508),  # 2 of 0.29
+        (0.75, [Prompt(10, 0.0), Prompt(990, 0.0)], 254),
+        (0.75, [Prompt(10, 0.74)], 508),  # too late already
+    ],
+)
+def test_first_tokens_get_the_least_prefill_that_is_in_time(
+    target: float, prompts: list[Prompt], prefill: int
+) -> None:
+    budget = FirstTokenBudget(512, target, taught(), FIXED)
+    assert budget.tokens(Demand(4, 5, prompts)) == 4 + prefill
+
+
+def test_where_nobody_waits_for_a_first_token_the_fixed_rule_holds() -> None:
+    assert FirstTokenBudget(512, 1.0, taught(), FIXED).tokens(Demand(4, 4)) == 132
 
 
 def test_without_decodes_or_experience_the_fixed_rule_holds() -> None:
-    assert TargetBudget(512, 0.01, taught(), FIXED).tokens(0, 5, now=0.0) == 512
-    assert TargetBudget(512, 0.01, StepTimeModel(), FIXED).tokens(4, 4, now=0.0) == 132
+    assert StreamBudget(512, 0.01, taught(), FIXED).tokens(Demand(0, 5)) == 512
+    assert StreamBudget(512, 0.01, StepTimeModel(), FIXED).tokens(Demand(4, 4)) == 132
 
 
 def test_targets_choose_the_budget() -> None:
     model = StepTimeModel()
     assert token_budget(SchedulerConfig(), model) == FIXED
-    assert token_budget(SchedulerConfig(target_ttft_ms=100), model) == FixedBudget(512, 512)
+    first = SchedulerConfig(target_ttft_ms=100)
+    assert token_budget(first, model) == FirstTokenBudget(512, 0.1, model, FIXED)
     both = SchedulerConfig(target_itl_ms=50, target_ttft_ms=100)
-    assert token_budget(both, model) == TargetBudget(512, 0.05, model, FIXED)
+    assert token_budget(both, model) == StreamBudget(512, 0.05, model, FIXED)
 
 
 @pytest.mark.parametrize("name", ["target_itl_ms", "target_ttft_ms"])

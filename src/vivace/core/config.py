@@ -61,7 +61,8 @@ class EngineConfig:
         None is no limit.
     target_itl_ms: milliseconds between two tokens of a stream: prompts beside it get what the
         steps measured so far say is left, in place of max_prefill_beside_decodes.
-    target_ttft_ms: milliseconds to a first token. Alone, it lets prompts fill every step; beside
+    target_ttft_ms: milliseconds to a first token. Alone, it gives prompts no more of a step than
+        they need for it, so that running streams are held up least; beside
         target_itl_ms the running streams come first.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.

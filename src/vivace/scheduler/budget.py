@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import accumulate
+from math import ceil
+from typing import NamedTuple, Protocol
 
 from vivace.scheduler.config import SchedulerConfig
 from vivace.scheduler.step_time import StepTimeModel
@@ -12,15 +15,36 @@ from vivace.scheduler.step_time import StepTimeModel
 CHUNK = 16  # tokens: prefill beside decodes comes in multiples of this
 
 
-class TokenBudget(Protocol):
-    def tokens(self, decoding: int, running: int, now: float) -> int:
-        """Tokens of the next step, at least one for each running sequence.
+class Prompt(NamedTuple):
+    """A prompt that is not computed to its end.
 
-        Args:
-            decoding: running sequences with one token left to compute.
-            running: all that run.
-            now: seconds on the engine's clock.
-        """
+    Attributes:
+        tokens: left to compute.
+        age: seconds since it arrived.
+    """
+
+    tokens: int
+    age: float
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What the next step is for.
+
+    Attributes:
+        decoding: running sequences with one token left to compute.
+        running: all that run.
+        prompts: running or waiting, in order of arrival.
+    """
+
+    decoding: int
+    running: int
+    prompts: Sequence[Prompt] = ()
+
+
+class TokenBudget(Protocol):
+    def tokens(self, demand: Demand) -> int:
+        """Tokens of the next step, at least one for each running sequence."""
         ...
 
 
@@ -36,14 +60,15 @@ class FixedBudget:
     max_tokens: int
     max_prefill_beside_decodes: int
 
-    def tokens(self, decoding: int, running: int, now: float) -> int:
-        if not decoding:
+    def tokens(self, demand: Demand) -> int:
+        if not demand.decoding:
             return self.max_tokens
-        return min(self.max_tokens, max(decoding + self.max_prefill_beside_decodes, running))
+        wanted = demand.decoding + self.max_prefill_beside_decodes
+        return min(self.max_tokens, max(wanted, demand.running))
 
 
 @dataclass(frozen=True)
-class TargetBudget:
+class StreamBudget:
     """As much prefill beside decodes as lets running streams keep their time between tokens.
 
     That is also the prefill that brings first tokens soonest without breaking this promise. Where
@@ -62,9 +87,10 @@ class TargetBudget:
     model: StepTimeModel
     first: FixedBudget
 
-    def tokens(self, decoding: int, running: int, now: float) -> int:
+    def tokens(self, demand: Demand) -> int:
+        decoding = demand.decoding
         if not decoding or not self.model.settled:
-            return self.first.tokens(decoding, running, now)
+            return self.first.tokens(demand)
         chunks = range(CHUNK, self.max_tokens - decoding + 1, CHUNK)
 
         def seconds(prefill: int) -> float:
@@ -72,7 +98,43 @@ class TargetBudget:
 
         fitting = bisect_right(chunks, self.target, key=seconds)
         prefill = chunks[fitting - 1] if fitting else CHUNK
-        return min(self.max_tokens, max(decoding + prefill, running))
+        return min(self.max_tokens, max(decoding + prefill, demand.running))
+
+
+@dataclass(frozen=True)
+class FirstTokenBudget:
+    """As little prefill beside decodes as brings every prompt its first token in time, so that
+    running streams are held up no more than that takes. Where it cannot be in time, as much as
+    the step holds.
+
+    Attributes:
+        max_tokens: of any step.
+        target: seconds from a request's arrival to its first token.
+        model: what steps take; fed with every step.
+        first: rules until the model has seen a few steps.
+    """
+
+    max_tokens: int
+    target: float
+    model: StepTimeModel
+    first: FixedBudget
+
+    def tokens(self, demand: Demand) -> int:
+        decoding = demand.decoding
+        if not decoding or not demand.prompts or not self.model.settled:
+            return self.first.tokens(demand)
+        prefill = self.max_tokens - decoding
+        while prefill // 2 >= CHUNK and self._in_time(demand, prefill // 2):
+            prefill //= 2
+        return min(self.max_tokens, max(decoding + prefill, demand.running))
+
+    def _in_time(self, demand: Demand, prefill: int) -> bool:
+        step = self.model.predict(self.model.beside(demand.decoding, prefill))
+        ends = accumulate(prompt.tokens for prompt in demand.prompts)
+        return all(
+            ceil(end / prefill) * step <= self.target - prompt.age
+            for end, prompt in zip(ends, demand.prompts, strict=True)
+        )
 
 
 def token_budget(config: SchedulerConfig, model: StepTimeModel) -> TokenBudget:
@@ -80,7 +142,7 @@ def token_budget(config: SchedulerConfig, model: StepTimeModel) -> TokenBudget:
     most = config.max_num_batched_tokens
     fixed = FixedBudget(most, config.max_prefill_beside_decodes)
     if config.target_itl_ms is not None:
-        return TargetBudget(most, config.target_itl_ms / 1000, model, fixed)
-    if config.target_ttft_ms is not None:  # nothing was promised to streams that run
-        return FixedBudget(most, most)
+        return StreamBudget(most, config.target_itl_ms / 1000, model, fixed)
+    if config.target_ttft_ms is not None:
+        return FirstTokenBudget(most, config.target_ttft_ms / 1000, model, fixed)
     return fixed

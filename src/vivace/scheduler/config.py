@@ -18,7 +18,8 @@ class SchedulerConfig:
         bounds how long their next tokens wait.
     target_itl_ms: milliseconds between two tokens of a stream that prefill beside it may not
         exceed; it takes the place of max_prefill_beside_decodes.
-    target_ttft_ms: milliseconds to a first token; without target_itl_ms, prefill fills each step.
+    target_ttft_ms: milliseconds to a first token; without target_itl_ms, prefill gets of each step
+        as little as is in time.
 
     Raises:
         UsageError: a limit is below 1, or a target not above 0.

@@ -23,7 +23,7 @@ from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
 from vivace.scheduler.admission import Admission
 from vivace.scheduler.aging import Aging
-from vivace.scheduler.budget import token_budget
+from vivace.scheduler.budget import Demand, Prompt, token_budget
 from vivace.scheduler.config import PolicyConfig, SchedulerConfig, SchedulerCounters
 from vivace.scheduler.fair_share import FairShare
 from vivace.scheduler.order import Order
@@ -215,20 +215,21 @@ class Scheduler:
 
     def _seconds_to_compute(self, tokens: int) -> float:
         """How long so many tokens of the queue take, in steps as full as the budget makes them."""
-        decoding = self._num_decoding()
-        budget = self._budget.tokens(decoding, self.num_running, self._clock())
-        prefill = max(1, budget - decoding)
-        step = self.step_time.beside(decoding, prefill)
+        demand = self._demand(self._clock())
+        prefill = max(1, self._budget.tokens(demand) - demand.decoding)
+        step = self.step_time.beside(demand.decoding, prefill)
         return ceil(tokens / prefill) * self.step_time.predict(step)
 
-    def _num_decoding(self) -> int:
-        return sum(sequence.decodes for sequence in self._alive.values())
+    def _demand(self, now: float) -> Demand:
+        alive = self._alive.values()
+        decoding = sum(one.decodes for one in alive)
+        prompts = [Prompt(one.left, now - one.request.arrival) for one in alive if one.is_prompt]
+        return Demand(decoding, self.num_running, prompts)
 
     def _begin(self, now: float) -> _Turn:
-        running = self.num_running
-        budget = self._budget.tokens(self._num_decoding(), running, now)
+        demand = self._demand(now)
         order = self._order.arrange(self._alive.values(), now)
-        return _Turn(now, order, max(budget, running))
+        return _Turn(now, order, max(self._budget.tokens(demand), demand.running))
 
     def _take_seat(self, sequence: Sequence, turn: _Turn) -> bool:
         """Let a waiting sequence run: on a free seat, or on that of one who must give way."""
