@@ -88,9 +88,10 @@ def test_a_budget_never_exceeds_the_step() -> None:
     ("target", "prompts", "prefill"),
     [
         (100.0, [Prompt(1000, 0.0)], 31),  # the least there is
-        (0.75, [Prompt(1000, 0.0)], 254),  # 4 steps of about 0.145 s; of 127 tokens 8 of 0.077
-        (0.75, [Prompt(1000, 0.2)], 508),  # 2 of 0.29
-        (0.75, [Prompt(10, 0.0), Prompt(990, 0.0)], 254),
+        (0.75, [Prompt(1000, 0.0)], 63),  # 16 steps of 0.044 s; of 31 tokens 33 of 0.028
+        (0.65, [Prompt(1000, 0.0)], 127),  # 8 of 0.077
+        (0.65, [Prompt(10, 0.0), Prompt(990, 0.0)], 127),
+        (0.65, [Prompt(1000, 0.2)], 508),
         (0.75, [Prompt(10, 0.74)], 508),  # too late already
     ],
 )
