@@ -18,12 +18,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from peers import models
 from scheduling.command import Command, report
 from scheduling.conversations import Conversations, Shape
 from scheduling.drive import Run, drive
-from scheduling.engines import config_of, int8_engine, start
+from scheduling.engines import config_of, int8_engine, rest, start
 from scheduling.files import drop_from_cache
-from scheduling.idleness import rest
 
 from vivace.bench.run import random_requests, run_requests
 from vivace.engine.core import EngineCore
@@ -88,7 +88,7 @@ def _one_by_one(core: EngineCore, chat: Conversations) -> list[float]:
 
 def _restarted(sizes: Sizes, rng: np.random.Generator) -> list[float]:
     """As `_one_by_one`, each in an engine of its own that finds the conversation on disk."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=models.FOLDER) as folder:  # /tmp may be no disk
         tiers = {"kv_host_bytes": HOST_BYTES, "kv_disk_bytes": DISK_BYTES}
         config = config_of(sizes.preset, **sizes.limits, **tiers, kv_disk_folder=folder)
         core = start(config)

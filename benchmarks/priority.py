@@ -10,15 +10,16 @@ times to first token, what steps took, and tokens per second.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 from scheduling.command import Command, report
-from scheduling.drive import Background, Run, drive
+from scheduling.drive import Background, Timeline, drive
 from scheduling.engines import arriving, endless, int8_engine
-from scheduling.figures import p99, quantiles
+from scheduling.figures import medians, p99, quantiles
 
 from vivace.bench.run import random_requests
 from vivace.core.request import Request
@@ -26,6 +27,8 @@ from vivace.engine.core import EngineCore
 
 URGENT, USUAL = -1, 0
 ARRIVING = 0.9  # of the time that the batch work takes alone
+MORE = 2  # urgent requests than seats where others starve: they never wait long enough to age
+PATIENCE = 2.0  # times what one of them takes, so that by then all who run came later
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,6 @@ class Sizes:
     batch_lengths: their tokens in and out.
     urgent: requests that arrive meanwhile.
     urgent_lengths: theirs, in the same proportion: so a token of either is as much work.
-    max_wait: seconds until somebody who waits has aged.
     starved: requests that only aging brings to their turn.
     """
 
@@ -46,52 +48,63 @@ class Sizes:
     batch_lengths: tuple[int, int]
     urgent: int
     urgent_lengths: tuple[int, int]
-    max_wait: float
     starved: int
 
 
-FULL = Sizes("0.35b", 8, 64, (512, 128), 32, (128, 32), max_wait=4.0, starved=8)
-SHORT = Sizes("tiny", 2, 6, (48, 12), 4, (24, 6), max_wait=0.2, starved=2)
+FULL = Sizes("0.35b", 8, 64, (512, 128), 32, (128, 32), starved=8)
+SHORT = Sizes("tiny", 2, 6, (48, 12), 4, (24, 6), starved=2)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Attributes:
+    idle, loaded: times to first token of the urgent requests.
+    figures: made of these, and of the batch work.
+    """
+
+    idle: list[float]
+    loaded: list[float]
+    figures: dict[str, float]
 
 
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     core = int8_engine(sizes.preset, max_num_seqs=sizes.seats)
     span = drive(core, _batch(core, sizes, rng)).seconds  # warms up, too
-    by_round, idle, loaded = [], [], []
+    made = []
     for done in range(rounds):
-        by_round.append(_round(core, sizes, span, rng))
-        idle += by_round[-1].pop("idle_ttfts")
-        loaded += by_round[-1].pop("loaded_ttfts")
+        made.append(_round(core, sizes, span, rng))
         report(f"round {done + 1} of {rounds}")
     core.close()
+    max_wait = PATIENCE * span * (sizes.seats + MORE) / sizes.batch
     return {
-        "medians": {name: median(one[name] for one in by_round) for name in by_round[0]},
-        "by_round": by_round,
-        "idle_ttfts": quantiles(idle),
-        "loaded_ttfts": quantiles(loaded),
-        "starved_ttfts": _starved(sizes, rng),
+        "medians": medians([one.figures for one in made]),
+        "by_round": [one.figures for one in made],
+        "idle_ttfts": quantiles([ttft for one in made for ttft in one.idle]),
+        "loaded_ttfts": quantiles([ttft for one in made for ttft in one.loaded]),
+        "max_wait": max_wait,
+        "starved_ttfts": _starved(sizes, max_wait, rng),
     }
 
 
-def _round(core: EngineCore, sizes: Sizes, span: float, rng: np.random.Generator) -> dict[str, Any]:
+def _round(core: EngineCore, sizes: Sizes, span: float, rng: np.random.Generator) -> Round:
+    """Urgent requests come evenly but for chance, so that they meet steps at any moment."""
     places = np.arange(sizes.urgent) + rng.uniform(0, 0.5, sizes.urgent)
-    arrivals = ARRIVING * span / sizes.urgent * places
+    arrivals = (ARRIVING * span / sizes.urgent * places).tolist()
     alone = drive(core, _batch(core, sizes, rng))
-    idle = drive(core, _urgent(core, sizes, arrivals, rng))
+    idle = _ttfts(drive(core, _urgent(core, sizes, arrivals, rng)).ended)
     urgent = _urgent(core, sizes, arrivals, rng)
     both = drive(core, [*urgent, *_batch(core, sizes, rng)])
-    idle_ttfts, loaded_ttfts = _ttfts(idle), [one.ttft for one in both.of(urgent)]
-    return {
-        "idle_p99_ttft": p99(idle_ttfts),
-        "loaded_p99_ttft": p99(loaded_ttfts),
+    loaded = _ttfts(both.of(urgent))
+    figures = {
+        "idle_p99_ttft": p99(idle),
+        "loaded_p99_ttft": p99(loaded),
         "median_step": median(alone.steps),
         "p99_step": p99(alone.steps),
         "batch_tokens_per_second": alone.tokens_per_second,
         "both_tokens_per_second": both.tokens_per_second,
-        "idle_ttfts": idle_ttfts,
-        "loaded_ttfts": loaded_ttfts,
     }
+    return Round(idle, loaded, figures)
 
 
 def _batch(core: EngineCore, sizes: Sizes, rng: np.random.Generator) -> list[Request]:
@@ -100,27 +113,27 @@ def _batch(core: EngineCore, sizes: Sizes, rng: np.random.Generator) -> list[Req
 
 
 def _urgent(
-    core: EngineCore, sizes: Sizes, arrivals: np.ndarray, rng: np.random.Generator
+    core: EngineCore, sizes: Sizes, arrivals: Sequence[float], rng: np.random.Generator
 ) -> list[Request]:
     requests = random_requests(core, sizes.urgent, *sizes.urgent_lengths, rng)
-    return arriving(requests, arrivals.tolist(), priority=URGENT)
+    return arriving(requests, arrivals, priority=URGENT)
 
 
-def _ttfts(run: Run) -> list[float]:
-    return [timeline.ttft for timeline in run.ended]
+def _ttfts(timelines: Iterable[Timeline]) -> list[float]:
+    return [timeline.ttft for timeline in timelines]
 
 
-def _starved(sizes: Sizes, rng: np.random.Generator) -> list[float]:
-    """Times to first token of those that urgent work without end keeps waiting. A little more of
-    it is there than there are seats, so that none of it ages."""
-    core = int8_engine(sizes.preset, max_num_seqs=sizes.seats, max_wait_seconds=sizes.max_wait)
-    work = endless(core, sizes.batch_lengths, rng, priority=URGENT)
+def _starved(sizes: Sizes, max_wait: float, rng: np.random.Generator) -> list[float]:
+    """Times to first token of those that urgent work without end keeps waiting."""
+    core = int8_engine(sizes.preset, max_num_seqs=sizes.seats, max_wait_seconds=max_wait)
     requests = random_requests(core, sizes.starved, *sizes.urgent_lengths, rng)
-    arrivals = sizes.max_wait * (0.25 + 0.5 * np.arange(sizes.starved))
-    starved = arriving(requests, arrivals.tolist(), priority=USUAL)
-    run = drive(core, starved, background=Background(sizes.seats + 2, work))
+    arrivals = (max_wait * (0.5 + 0.25 * np.arange(sizes.starved))).tolist()
+    urgent = Background(
+        sizes.seats + MORE, endless(core, sizes.batch_lengths, rng, priority=URGENT)
+    )
+    run = drive(core, arriving(requests, arrivals, priority=USUAL), background=urgent)
     core.close()
-    return _ttfts(run)
+    return _ttfts(run.ended)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from vivace.bench.simulate.fit import fit_profile, spread
 from vivace.bench.simulate.measure import replay, simulate
 from vivace.bench.simulate.profile import Profile
 from vivace.bench.simulate.trace import TraceRow
+from vivace.core.config import EngineConfig
 from vivace.engine.build import scheduling
 from vivace.engine.core import EngineCore
-from vivace.core.config import EngineConfig
 
 FIGURES = (
     "output_throughput",

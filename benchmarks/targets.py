@@ -10,6 +10,7 @@ percentile of the time between the streams' tokens, and all tokens per second.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from scheduling.command import Command, report
 from scheduling.drive import drive
 from scheduling.engines import arriving, int8_engine
-from scheduling.figures import p99, quantiles
+from scheduling.figures import medians, p99, quantiles
 
 from vivace.bench.run import random_requests
 from vivace.core.request import Request
@@ -50,6 +51,17 @@ FULL = Sizes("0.35b", 8, (64, 640), (0.05, 0.4, 0.75), 2, (4064, 16))
 SHORT = Sizes("tiny", 3, (8, 40), (0.1, 0.5), 2, (300, 4))
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """Attributes:
+    gaps: between the tokens of the streams.
+    figures: of streams and prompts.
+    """
+
+    gaps: list[float]
+    figures: dict[str, float]
+
+
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     seats = sizes.streams + sizes.prompts
@@ -62,7 +74,7 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
         WITHOUT: free,
         PROMPTS_FIRST: int8_engine(sizes.preset, max_num_seqs=seats, target_ttft_ms=1.0),
     }
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
+    results: dict[str, list[Mixed]] = {name: [] for name in engines}
     for done in range(WARM_UPS + rounds):
         for name, core in engines.items():
             results[name].append(_mixed(core, sizes, span, rng))
@@ -85,26 +97,26 @@ def _streams(core: EngineCore, sizes: Sizes, rng: np.random.Generator) -> list[R
     return arriving(requests, [0.0] * sizes.streams)
 
 
-def _mixed(core: EngineCore, sizes: Sizes, span: float, rng: np.random.Generator) -> dict[str, Any]:
+def _mixed(core: EngineCore, sizes: Sizes, span: float, rng: np.random.Generator) -> Mixed:
+    """Streams and bursts, once."""
     streams = _streams(core, sizes, rng)
     times = [span * share for share in sizes.bursts for _ in range(sizes.prompts)]
     prompts = arriving(random_requests(core, len(times), *sizes.prompt_lengths, rng), times)
     run = drive(core, [*streams, *prompts])
     gaps = [gap for one in run.of(streams) for gap in one.gaps]
-    return {
+    figures = {
         "p99_gap": p99(gaps),
         "tokens_per_second": run.tokens_per_second,
         "prompt_ttft": median(one.ttft for one in run.of(prompts)),
-        "gaps": gaps,
     }
+    return Mixed(gaps, figures)
 
 
-def _summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    gaps = [gap for one in rounds for gap in one.pop("gaps")]
+def _summary(rounds: Sequence[Mixed]) -> dict[str, Any]:
     return {
-        **{name: median(one[name] for one in rounds) for name in rounds[0]},
-        "by_round": rounds,
-        "gaps": quantiles(gaps),
+        **medians([one.figures for one in rounds]),
+        "by_round": [one.figures for one in rounds],
+        "gaps": quantiles([gap for one in rounds for gap in one.gaps]),
     }
 
 

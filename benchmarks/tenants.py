@@ -21,7 +21,7 @@ import numpy as np
 from scheduling.command import Command, report
 from scheduling.drive import Background, Follow, Run, drive
 from scheduling.engines import endless, int8_engine
-from scheduling.figures import p99
+from scheduling.figures import medians, p99
 
 from vivace.core.request import Request
 from vivace.engine.core import EngineCore
@@ -75,8 +75,8 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     return {
         "share": SHARE,
         "target": target,
-        "alone": _medians(alone[1:]),
-        "shared": {name: _medians(found[1:]) for name, found in beside.items()},
+        "alone": medians(alone[1:]),
+        "shared": {name: medians(found[1:]) for name, found in beside.items()},
         "by_round": {"alone": alone[1:], **{name: one[1:] for name, one in beside.items()}},
     }
 
@@ -100,10 +100,6 @@ def _p99s(run: Run) -> dict[str, float]:
         "latency": p99([one.latency for one in run.ended]),
         "ttft": p99([one.ttft for one in run.ended]),
     }
-
-
-def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {name: median(one[name] for one in rounds) for name in rounds[0]}
 
 
 if __name__ == "__main__":

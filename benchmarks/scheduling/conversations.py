@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scheduling.drive import Timeline
 
+from scheduling.drive import Timeline
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 

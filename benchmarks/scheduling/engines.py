@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from vivace.core.config import EngineConfig
 from vivace.core.request import Request
 from vivace.engine.build import build_engine
 from vivace.engine.core import EngineCore
+from vivace.engine.loop import WRITE_SECONDS
 
 
 def config_of(preset: str, **options: Any) -> EngineConfig:
@@ -32,6 +34,13 @@ def start(config: EngineConfig) -> EngineCore:
 
 def int8_engine(preset: str, **options: Any) -> EngineCore:
     return start(config_of(preset, **options))
+
+
+def rest(core: EngineCore) -> None:
+    """Leave an engine alone until it has written down what it computed."""
+    while core.unwritten:
+        core.write_down()
+        time.sleep(WRITE_SECONDS)
 
 
 def arriving(requests: Sequence[Request], at: Sequence[float], **standing: Any) -> list[Request]:

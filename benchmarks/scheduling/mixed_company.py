@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from scheduling.command import report
 
+from scheduling.command import report
+from scheduling.engines import rest
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.core.request import IDLE_PRIORITY, Request
@@ -23,7 +24,8 @@ LENGTH = 256
 PAGE_BYTES = 16 * 3 * 2 * 64 * 2  # tokens, layers, keys and values, head, bfloat16
 DEVICE_PAGES, HOST_PAGES, DISK_PAGES = 40, 60, 2000  # one request needs up to 16
 VOCAB = 8000  # of the model's 8192 tokens; 0 ends an answer
-STEMS, STEM_TOKENS, OWN_TOKENS, ANSWER = 24, 150, 50, 32
+HEADS, TAILS, TAIL_TOKENS = 4, 8, 130
+OWN_TOKENS, ANSWER = 50, 32
 PREFETCH_SHARE = 0.02  # of the steps
 NOTHING_MORE = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
 PARTS = 4  # between which the engine is started anew, on the same disk tier
@@ -31,13 +33,13 @@ WAVE = 250  # requests, then a moment of idleness
 ALIVE = 40
 CHECK_EVERY = 20  # steps between two proofs of the books
 Tokens = dict[str, list[int]]
-Stems = Sequence[Sequence[int]]
+Stems = Sequence[tuple[int, ...]]
 
 
 def measure(num_requests: int, seed: int) -> dict[str, Any]:
     """Run so many requests alone, then in company, and compare."""
     rng = np.random.default_rng(seed)
-    stems = [rng.integers(1, VOCAB, STEM_TOKENS).tolist() for _ in range(STEMS)]
+    stems = _stems(rng)
     requests = list(_requests(num_requests, stems, rng))
     expected = alone(requests)
     company = Company(stems, rng)
@@ -55,14 +57,23 @@ def measure(num_requests: int, seed: int) -> dict[str, Any]:
     }
 
 
+def _stems(rng: np.random.Generator) -> Stems:
+    """Beginnings of prompts; many differ in their first block alone, and what follows it is the
+    same tokens with other keys and values."""
+    heads = rng.integers(1, VOCAB, (HEADS, 16)).tolist()
+    tails = rng.integers(1, VOCAB, (TAILS, TAIL_TOKENS)).tolist()
+    return [(*head, *tail) for head in heads for tail in tails]
+
+
 def _requests(number: int, stems: Stems, rng: np.random.Generator) -> Iterator[Request]:
     """Prompts that begin as others do, with mixed sampling and standing."""
     for index in range(number):
-        stem = stems[rng.integers(STEMS)][: rng.integers(STEM_TOKENS + 1)]
+        stem = stems[rng.integers(len(stems))]
+        known = stem[: rng.integers(len(stem) + 1)]
         own = rng.integers(1, VOCAB, rng.integers(1, OWN_TOKENS)).tolist()
         yield Request(
             request_id=f"r{index}",
-            prompt_token_ids=(*stem, *own),
+            prompt_token_ids=(*known, *own),
             params=_params(index, rng),
             priority=int(rng.integers(-1, 3)),
             deadline=float(rng.random()) if rng.random() < 0.2 else None,
@@ -123,7 +134,8 @@ class Company:
         core = build_engine(_scarce(folder))
         for start in range(0, len(requests), WAVE):
             self._wave(core, list(requests[start : start + WAVE]))
-            self._idle(core)
+            rest(core)
+            self._check(core)
         self._stats.append(core.stats())
         core.close()
 
@@ -171,23 +183,17 @@ class Company:
     def _prefetch(self, core: EngineCore) -> None:
         """As `POST /v1/prefetch` does; every other one pins its prefix, in place of the last."""
         self._prefetches += 1
-        name, stem = f"prefetch-{self._prefetches}", self._stems[self._rng.integers(STEMS)]
+        name, stem = f"prefetch-{self._prefetches}", self._stems[self._rng.integers(len(self._stems))]
         pins = self._prefetches % 2 == 0 and not self._pinning
         if pins:
             self._unpin(core)
             self._pinning = name
-        request = Request(name, tuple(stem), NOTHING_MORE, priority=IDLE_PRIORITY)
+        request = Request(name, stem, NOTHING_MORE, priority=IDLE_PRIORITY)
         core.add(replace(request, pin_id=name if pins else None))
 
     def _unpin(self, core: EngineCore) -> None:
         for pin_id in core.stats().pins:
             core.unpin(pin_id)
-
-    def _idle(self, core: EngineCore) -> None:
-        """What an engine does that has nothing to do."""
-        for _ in range(WAVE):
-            core.write_down()
-        self._check(core)
 
     def _check(self, core: EngineCore) -> None:
         core.check_integrity()

@@ -54,7 +54,7 @@ def priority(loaded: float = 0.1, both: float = 990.0, starved: float = 4.1) -> 
         "both_tokens_per_second": both,
     }
     return {
-        "sizes": {"max_wait": 4.0},
+        "max_wait": 4.0,
         "medians": medians,
         "by_round": by_round,
         "idle_ttfts": [0.03, 0.04],

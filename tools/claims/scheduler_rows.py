@@ -1,5 +1,5 @@
-"""The claims about scheduling and the KV cache: one row each, in the order of their issue. Times are
-for two cores."""
+"""The claims about scheduling and the KV cache: one row each, in the order of their issue. Times
+are for two cores."""
 
 from __future__ import annotations
 

@@ -73,10 +73,11 @@ def _work_taken(result: dict[str, Any]) -> Outcome:
 
 def _starvation(result: dict[str, Any], allowed: float) -> Outcome:
     """Who has aged is as good as urgent."""
-    bound, longest = result["sizes"]["max_wait"], max(result["starved_ttfts"])
+    bound, ttfts = result["max_wait"], result["starved_ttfts"]
+    longest = max(ttfts)
     line = (
-        f"behind endless urgent work, first tokens after at most {longest:.2f} s with aging after "
-        f"{bound:g} s"
+        f"behind endless urgent work, first tokens after {min(ttfts):.2f} to {longest:.2f} s with "
+        f"aging after {bound:.2f} s"
     )
     return Outcome(line, longest <= bound + allowed)
 
