@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     half = int8_engine(sizes.preset, max_num_seqs=sizes.clients)
     warm = drive(half, *_steady(half, sizes, rng))
-    target = median(gap for one in warm.ended for gap in one.gaps) / SHARE
+    target = fmean(gap for one in warm.ended for gap in one.gaps) / SHARE
     shared = {
         WITH: int8_engine(sizes.preset, max_num_seqs=sizes.seats, target_itl_ms=1000 * target),
         WITHOUT: int8_engine(sizes.preset, max_num_seqs=sizes.seats),

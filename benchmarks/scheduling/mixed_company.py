@@ -183,7 +183,8 @@ class Company:
     def _prefetch(self, core: EngineCore) -> None:
         """As `POST /v1/prefetch` does; every other one pins its prefix, in place of the last."""
         self._prefetches += 1
-        name, stem = f"prefetch-{self._prefetches}", self._stems[self._rng.integers(len(self._stems))]
+        name = f"prefetch-{self._prefetches}"
+        stem = self._stems[self._rng.integers(len(self._stems))]
         pins = self._prefetches % 2 == 0 and not self._pinning
         if pins:
             self._unpin(core)
