@@ -50,8 +50,8 @@ class EngineConfig:
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
-    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode: fewer
-        keep gaps between tokens short, more bring first tokens sooner.
+    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode, of no
+        worse priority: fewer keep gaps between tokens short, more bring first tokens sooner.
     max_wait_seconds: who waited that long for its turn is served in order of arrival, before any
         priority, deadline or share; None is no bound.
     tenant_weights: shares of the engine where tenants compete, such as alice=2,bob=0.5; whoever is

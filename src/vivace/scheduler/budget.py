@@ -1,15 +1,17 @@
-"""How many tokens a step may have."""
+"""How many tokens of prompts a step may have in which others decode."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from itertools import accumulate
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple, Protocol
 
 from vivace.scheduler.config import SchedulerConfig
+from vivace.scheduler.sequence import Sequence
 from vivace.scheduler.step_time import StepTimeModel
 
 CHUNK = 16  # tokens: prefill beside decodes comes in multiples of this
@@ -33,47 +35,49 @@ class Demand:
 
     Attributes:
         decoding: running sequences with one token left to compute.
-        running: all that run.
+        best_priority: the lowest number among these; inf where there is none.
         prompts: running or waiting, in order of arrival.
     """
 
     decoding: int
-    running: int
-    prompts: Sequence[Prompt] = ()
+    best_priority: float = inf
+    prompts: SequenceOf[Prompt] = ()
+
+    @staticmethod
+    def of(alive: Collection[Sequence], now: float) -> Demand:
+        """The demand of sequences in order of arrival."""
+        streams = [one.request.priority for one in alive if one.decodes]
+        prompts = [Prompt(one.left, now - one.request.arrival) for one in alive if one.is_prompt]
+        return Demand(len(streams), min(streams, default=inf), prompts)
 
 
 class TokenBudget(Protocol):
-    def tokens(self, demand: Demand) -> int:
-        """Tokens of the next step, at least one for each running sequence."""
+    def prefill(self, demand: Demand) -> int:
+        """Tokens of prompts in the next step, at least 1; some sequences decode in it."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedBudget:
-    """A number of tokens, with less prefill where it would keep others from decoding.
+    """So many tokens, whatever they take.
 
     Attributes:
-        max_tokens: of any step.
         max_prefill_beside_decodes: tokens of prompts in a step in which others decode.
     """
 
-    max_tokens: int
     max_prefill_beside_decodes: int
 
-    def tokens(self, demand: Demand) -> int:
-        if not demand.decoding:
-            return self.max_tokens
-        wanted = demand.decoding + self.max_prefill_beside_decodes
-        return min(self.max_tokens, max(wanted, demand.running))
+    def prefill(self, demand: Demand) -> int:
+        return self.max_prefill_beside_decodes
 
 
 @dataclass(frozen=True)
 class StreamBudget:
     """As much prefill beside decodes as lets running streams keep their time between tokens.
 
-    That is also the prefill that brings first tokens soonest without breaking this promise. Where
-    nobody decodes, prefill fills the step. A chunk of prefill is always allowed, so that prompts
-    get on even where decoding alone misses the target.
+    That is also the prefill that brings first tokens soonest without breaking this promise. A
+    chunk of prefill is always allowed, so that prompts get on even where decoding alone misses
+    the target.
 
     Attributes:
         max_tokens: of any step.
@@ -87,18 +91,16 @@ class StreamBudget:
     model: StepTimeModel
     first: FixedBudget
 
-    def tokens(self, demand: Demand) -> int:
-        decoding = demand.decoding
-        if not decoding or not self.model.settled:
-            return self.first.tokens(demand)
-        chunks = range(CHUNK, self.max_tokens - decoding + 1, CHUNK)
+    def prefill(self, demand: Demand) -> int:
+        if not self.model.settled:
+            return self.first.prefill(demand)
+        chunks = range(CHUNK, self.max_tokens - demand.decoding + 1, CHUNK)
 
         def seconds(prefill: int) -> float:
-            return self.model.predict(self.model.beside(decoding, prefill))
+            return self.model.predict(self.model.beside(demand.decoding, prefill))
 
         fitting = bisect_right(chunks, self.target, key=seconds)
-        prefill = chunks[fitting - 1] if fitting else CHUNK
-        return min(self.max_tokens, max(decoding + prefill, demand.running))
+        return chunks[fitting - 1] if fitting else CHUNK
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,13 @@ class FirstTokenBudget:
     model: StepTimeModel
     first: FixedBudget
 
-    def tokens(self, demand: Demand) -> int:
-        decoding = demand.decoding
-        if not decoding or not demand.prompts or not self.model.settled:
-            return self.first.tokens(demand)
-        prefill = self.max_tokens - decoding
+    def prefill(self, demand: Demand) -> int:
+        if not demand.prompts or not self.model.settled:
+            return self.first.prefill(demand)
+        prefill = max(CHUNK, self.max_tokens - demand.decoding)
         while prefill // 2 >= CHUNK and self._in_time(demand, prefill // 2):
             prefill //= 2
-        return min(self.max_tokens, max(decoding + prefill, demand.running))
+        return prefill
 
     def _in_time(self, demand: Demand, prefill: int) -> bool:
         step = self.model.predict(self.model.beside(demand.decoding, prefill))
@@ -140,7 +141,7 @@ class FirstTokenBudget:
 def token_budget(config: SchedulerConfig, model: StepTimeModel) -> TokenBudget:
     """The budget that the limits and targets of a configuration ask for."""
     most = config.max_num_batched_tokens
-    fixed = FixedBudget(most, config.max_prefill_beside_decodes)
+    fixed = FixedBudget(config.max_prefill_beside_decodes)
     if config.target_itl_ms is not None:
         return StreamBudget(most, config.target_itl_ms / 1000, model, fixed)
     if config.target_ttft_ms is not None:
