@@ -59,7 +59,8 @@ prove-cpu-speed: $(MADE)/dev oracle ## measure every claim about speed on a CPU 
 	@$(BIN)/python tools/prove_cpu_speed.py $(if $(ROW),--row $(ROW)) $(if $(ISA),--isa $(ISA))
 
 prove-scheduler-cache: $(MADE)/dev ## measure every claim about scheduling and the KV cache (ROW=n)
-	@$(BIN)/python tools/prove_scheduler_cache.py $(if $(ROW),--row $(ROW))
+	@$(BIN)/python tools/prove_scheduler_cache.py $(if $(ROW),--row $(ROW)); proved=$$?; \
+	    $(BIN)/python benchmarks/plot_scheduling.py && exit $$proved
 
 bench-peers: $(MADE)/dev oracle ## everything beside every peer, and docs/performance.md from it
 	@mkdir -p build && $(BIN)/python benchmarks/peers_cpu.py $(if $(ISA),--isa $(ISA)) \

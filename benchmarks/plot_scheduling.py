@@ -22,22 +22,24 @@ ROOT = Path(__file__).parent.parent
 BLUE, LIGHT, ORANGE, GREY = "#3b6fb6", "#9dbbe3", "#d98032", "#b9b9b9"
 RANKS = np.linspace(0, 100, 101)
 MS = 1000.0
+TTFT_BAR = 1.5  # times that of an idle engine, and a step
 WASTE_BAR = 4  # percent
 
 
 def priority(result: Mapping[str, Any]) -> Figure:
     """Times to first token of urgent requests, on an idle engine and beside batch work."""
     figure, axes = _picture("milliseconds to first token", "percentile of urgent requests")
-    medians = result["medians"]
-    allowed = 1.5 * medians["idle_p99_ttft"] + medians["p99_step"]
-    _distribution(axes, result["idle_ttfts"], "idle engine", GREY)
-    _distribution(axes, result["loaded_ttfts"], "beside batch work", BLUE)
+    allowed = TTFT_BAR * result["p99_ttft"]["idle"] + result["p99_step"]
+    _distribution(axes, result["ttfts"]["idle"], "idle engine", GREY)
+    _distribution(axes, result["ttfts"]["loaded"], "beside batch work", BLUE)
     axes.axvline(MS * allowed, color="black", linestyle="--", linewidth=1)
     axes.annotate(
         "1.5 × idle p99\n+ a step", (MS * allowed, 30), (4, 0), textcoords="offset points"
     )
-    rates = medians["both_tokens_per_second"], medians["batch_tokens_per_second"]
-    axes.set_title("all work together {:.0f} tokens/s, batch work alone {:.0f}".format(*rates))
+    rates = result["tokens_per_second"]
+    axes.set_title(
+        "all work together {both:.0f} tokens/s, batch work alone {batch:.0f}".format(**rates)
+    )
     axes.legend(frameon=False, loc="lower right")
     return figure
 
@@ -45,7 +47,7 @@ def priority(result: Mapping[str, Any]) -> Figure:
 def targets(result: Mapping[str, Any]) -> Figure:
     """Times between the streams' tokens while long prompts are computed."""
     figure, axes = _picture("milliseconds between tokens", "percentile of gaps")
-    colours = {"target": BLUE, "no target": ORANGE, "prompts first": GREY}
+    colours = {"target": BLUE, "no target": GREY}
     for name, colour in colours.items():
         engine = result["engines"][name]
         label = f"{name}: {engine['tokens_per_second']:.0f} tokens/s"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -51,20 +50,21 @@ class Sizes:
     starved: int
 
 
-FULL = Sizes("0.35b", 8, 64, (512, 128), 32, (128, 32), starved=8)
+FULL = Sizes("0.35b", 8, 24, (512, 128), 12, (128, 32), starved=4)
 SHORT = Sizes("tiny", 2, 6, (48, 12), 4, (24, 6), starved=2)
 
 
 @dataclass(frozen=True)
 class Round:
     """Attributes:
-    idle, loaded: times to first token of the urgent requests.
-    figures: made of these, and of the batch work.
+    ttfts: of the urgent requests, on an idle engine and beside the batch work.
+    steps: of the batch work alone.
+    rates: tokens per second of the batch work, and of both.
     """
 
-    idle: list[float]
-    loaded: list[float]
-    figures: dict[str, float]
+    ttfts: dict[str, list[float]]
+    steps: tuple[float, ...]
+    rates: dict[str, float]
 
 
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
@@ -76,12 +76,14 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
         made.append(_round(core, sizes, span, rng))
         report(f"round {done + 1} of {rounds}")
     core.close()
+    ttfts = {name: [ttft for one in made for ttft in one.ttfts[name]] for name in made[0].ttfts}
     max_wait = PATIENCE * span * (sizes.seats + MORE) / sizes.batch
     return {
-        "medians": medians([one.figures for one in made]),
-        "by_round": [one.figures for one in made],
-        "idle_ttfts": quantiles([ttft for one in made for ttft in one.idle]),
-        "loaded_ttfts": quantiles([ttft for one in made for ttft in one.loaded]),
+        "p99_ttft": {name: p99(values) for name, values in ttfts.items()},
+        "p99_step": p99([step for one in made for step in one.steps]),
+        "tokens_per_second": medians([one.rates for one in made]),
+        "rates_by_round": [one.rates for one in made],
+        "ttfts": {name: quantiles(values) for name, values in ttfts.items()},
         "max_wait": max_wait,
         "starved_ttfts": _starved(sizes, max_wait, rng),
     }
@@ -92,19 +94,14 @@ def _round(core: EngineCore, sizes: Sizes, span: float, rng: np.random.Generator
     places = np.arange(sizes.urgent) + rng.uniform(0, 0.5, sizes.urgent)
     arrivals = (ARRIVING * span / sizes.urgent * places).tolist()
     alone = drive(core, _batch(core, sizes, rng))
-    idle = _ttfts(drive(core, _urgent(core, sizes, arrivals, rng)).ended)
+    idle = drive(core, _urgent(core, sizes, arrivals, rng))
     urgent = _urgent(core, sizes, arrivals, rng)
     both = drive(core, [*urgent, *_batch(core, sizes, rng)])
-    loaded = _ttfts(both.of(urgent))
-    figures = {
-        "idle_p99_ttft": p99(idle),
-        "loaded_p99_ttft": p99(loaded),
-        "median_step": median(alone.steps),
-        "p99_step": p99(alone.steps),
-        "batch_tokens_per_second": alone.tokens_per_second,
-        "both_tokens_per_second": both.tokens_per_second,
-    }
-    return Round(idle, loaded, figures)
+    return Round(
+        {"idle": _ttfts(idle.ended), "loaded": _ttfts(both.of(urgent))},
+        alone.steps,
+        {"batch": alone.tokens_per_second, "both": both.tokens_per_second},
+    )
 
 
 def _batch(core: EngineCore, sizes: Sizes, rng: np.random.Generator) -> list[Request]:
@@ -139,7 +136,7 @@ def _starved(sizes: Sizes, max_wait: float, rng: np.random.Generator) -> list[fl
 if __name__ == "__main__":
     Command(
         about="Urgent requests in the midst of batch work.",
-        takes="10 to 20 minutes",
+        takes="4 minutes",
         full=FULL,
         short=SHORT,
         measure=measure,

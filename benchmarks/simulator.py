@@ -55,7 +55,7 @@ class Sizes:
     fit: FitPlan
 
 
-FULL = Sizes("0.35b", 16, 2048, 64, FitPlan(num_iters=2, context=2048))
+FULL = Sizes("0.35b", 16, 2048, 24, FitPlan(num_iters=2, context=2048))
 SHORT = Sizes("tiny", 4, 256, 6, FitPlan(num_iters=1, context=128))
 
 
@@ -128,7 +128,7 @@ def _compared(
 if __name__ == "__main__":
     Command(
         about="The simulator beside the engine.",
-        takes="12 to 20 minutes",
+        takes="4 minutes",
         full=FULL,
         short=SHORT,
         measure=measure,

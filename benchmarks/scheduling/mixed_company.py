@@ -25,7 +25,7 @@ PAGE_BYTES = 16 * 3 * 2 * 64 * 2  # tokens, layers, keys and values, head, bfloa
 DEVICE_PAGES, HOST_PAGES, DISK_PAGES = 40, 60, 2000  # one request needs up to 16
 VOCAB = 8000  # of the model's 8192 tokens; 0 ends an answer
 HEADS, TAILS, TAIL_TOKENS = 4, 8, 130
-OWN_TOKENS, ANSWER = 50, 32
+OWN_TOKENS, ANSWER = 50, 20
 PREFETCH_SHARE = 0.02  # of the steps
 NOTHING_MORE = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
 PARTS = 4  # between which the engine is started anew, on the same disk tier

@@ -21,17 +21,16 @@ def test_requests_in_company_and_alone() -> None:
 
 def test_urgent_requests_beside_batch_work() -> None:
     result = run("priority.py", *SHORT)
-    medians = result["medians"]
-    assert medians["idle_p99_ttft"] > 0
-    assert 0 < medians["median_step"] <= medians["p99_step"]
-    assert medians["both_tokens_per_second"] > 0
+    assert min(result["p99_ttft"].values()) > 0
+    assert result["p99_step"] > 0
+    assert set(result["tokens_per_second"]) == {"batch", "both"}
     assert len(result["starved_ttfts"]) == result["sizes"]["starved"]
 
 
 def test_streams_with_and_without_a_target() -> None:
     result = run("targets.py", *SHORT)
     assert result["target"] == pytest.approx(3 * result["decode_only_gap"])
-    assert set(result["engines"]) == {"target", "no target", "prompts first"}
+    assert set(result["engines"]) == {"target", "no target"}
     assert all(engine["p99_gap"] > 0 for engine in result["engines"].values())
 
 
@@ -45,8 +44,9 @@ def test_conversations() -> None:
     result = run("chat.py", *SHORT)
     assert set(result["tokens_per_second"]) == {"shared", "apart"}
     assert set(result["median_ttfts"]) == {"shared", "apart", "restarted"}
-    conversations = result["sizes"]["shape"]["conversations"]
-    assert all(len(ttfts) == conversations for ttfts in result["ttfts"].values())
+    sizes = result["sizes"]
+    assert len(result["ttfts"]["shared"]) == sizes["shape"]["conversations"]
+    assert len(result["ttfts"]["restarted"]) == sizes["restarts"]
 
 
 def test_paging_wastes_less_than_reserving() -> None:

@@ -37,28 +37,20 @@ def lossless(**changes: Any) -> dict[str, Any]:
 def test_equal_tokens_prove_something_only_if_all_was_at_work(
     changes: dict[str, Any], holds: bool
 ) -> None:
-    from claims.scheduling import judge_lossless
+    from claims.scheduling import lossless as judge
 
-    assert judge_lossless(lossless(**changes)).holds is holds
+    assert judge(lossless(**changes)).holds is holds
 
 
 def priority(loaded: float = 0.1, both: float = 990.0, starved: float = 4.1) -> dict[str, Any]:
     """On an idle engine 40 ms, and steps of 50 ms: 110 ms are allowed."""
-    by_round = [{"batch_tokens_per_second": rate} for rate in (980.0, 1000.0, 1020.0)]
-    medians = {
-        "idle_p99_ttft": 0.04,
-        "loaded_p99_ttft": loaded,
-        "median_step": 0.02,
-        "p99_step": 0.05,
-        "batch_tokens_per_second": 1000.0,
-        "both_tokens_per_second": both,
-    }
     return {
+        "p99_ttft": {"idle": 0.04, "loaded": loaded},
+        "p99_step": 0.05,
+        "tokens_per_second": {"batch": 1000.0, "both": both},
+        "rates_by_round": [{"batch": rate} for rate in (980.0, 1000.0, 1020.0)],
+        "ttfts": {"idle": [0.03, 0.04], "loaded": [0.05, loaded]},
         "max_wait": 4.0,
-        "medians": medians,
-        "by_round": by_round,
-        "idle_ttfts": [0.03, 0.04],
-        "loaded_ttfts": [0.05, loaded],
         "starved_ttfts": [4.05, starved],
     }
 
@@ -74,20 +66,16 @@ def priority(loaded: float = 0.1, both: float = 990.0, starved: float = 4.1) -> 
     ],
 )
 def test_urgent_requests_batch_work_and_the_aged(changes: dict[str, float], holds: bool) -> None:
-    from claims.scheduling import judge_priority
+    from claims.scheduling import priority as judge
 
-    assert judge_priority(priority(**changes)).holds is holds
+    assert judge(priority(**changes)).holds is holds
 
 
 def targets(p99_gap: float = 0.07, rate: float = 950.0) -> dict[str, Any]:
     def engine(gap: float, rate: float) -> dict[str, Any]:
         return {"p99_gap": gap, "tokens_per_second": rate, "gaps": [0.02, gap]}
 
-    engines = {
-        "target": engine(p99_gap, rate),
-        "no target": engine(0.1, 1000.0),
-        "prompts first": engine(0.3, 1000.0),
-    }
+    engines = {"target": engine(p99_gap, rate), "no target": engine(0.1, 1000.0)}
     return {"target": 0.06, "decode_only_gap": 0.02, "engines": engines}
 
 
@@ -96,19 +84,19 @@ def targets(p99_gap: float = 0.07, rate: float = 950.0) -> dict[str, Any]:
     [({}, True), ({"p99_gap": 0.076}, False), ({"rate": 899.0}, False), ({"rate": 900.0}, True)],
 )
 def test_a_target_is_kept_at_little_cost(changes: dict[str, float], holds: bool) -> None:
-    from claims.scheduling import judge_targets
+    from claims.scheduling import targets as judge
 
-    assert judge_targets(targets(**changes)).holds is holds
+    assert judge(targets(**changes)).holds is holds
 
 
 @pytest.mark.parametrize(("latency", "holds"), [(2.9, True), (3.1, False)])
 def test_a_tenant_has_its_share(latency: float, holds: bool) -> None:
     """1 s alone, so 2 s at half the speed."""
-    from claims.scheduling import judge_tenants
+    from claims.scheduling import tenants as judge
 
     shared = {"target": {"latency": latency, "ttft": 0.3}, "no target": {"latency": 9, "ttft": 1}}
     result = {"share": 0.5, "alone": {"latency": 1.0, "ttft": 0.1}, "shared": shared}
-    assert judge_tenants(result).holds is holds
+    assert judge(result).holds is holds
 
 
 def chat(rate: float = 500.0, cached: float = 0.1, restarted: float = 0.3) -> dict[str, Any]:
@@ -123,9 +111,9 @@ def chat(rate: float = 500.0, cached: float = 0.1, restarted: float = 0.3) -> di
     [({}, True), ({"rate": 499.0}, False), ({"cached": 0.13}, False), ({"restarted": 0.34}, False)],
 )
 def test_conversations_compute_only_what_is_new(changes: dict[str, float], holds: bool) -> None:
-    from claims.kv_cache import judge_chat
+    from claims.kv_cache import chat as judge
 
-    assert judge_chat(chat(**changes)).holds is holds
+    assert judge(chat(**changes)).holds is holds
 
 
 def waste(share: float) -> dict[str, Any]:
@@ -138,9 +126,9 @@ def waste(share: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("share", "holds"), [(0.039, True), (0.04, False)])
 def test_pages_waste_little_at_the_lengths_of_chats(share: float, holds: bool) -> None:
-    from claims.kv_cache import judge_waste
+    from claims.kv_cache import waste as judge
 
-    assert judge_waste(waste(share)).holds is holds
+    assert judge(waste(share)).holds is holds
 
 
 def test_what_is_not_built_is_absent() -> None:
@@ -196,7 +184,7 @@ def test_the_pictures_of_what_was_measured(tmp_path: Path, monkeypatch: pytest.M
     from plot_scheduling import draw
 
     quantiles = [0.01 * n for n in range(1, 102)]
-    shown = priority() | {"idle_ttfts": quantiles, "loaded_ttfts": quantiles}
+    shown = priority() | {"ttfts": {"idle": quantiles, "loaded": quantiles}}
     streams = targets()
     for engine in streams["engines"].values():
         engine["gaps"] = quantiles

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from claims.row import Outcome
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 
@@ -25,3 +28,10 @@ def run_benchmark(script: str, *arguments: str, minutes: float | None = None) ->
     limit = None if minutes is None else 60 * minutes
     process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=limit)
     return dict(json.loads(process.stdout))
+
+
+def judged(
+    script: str, minutes: float, judge: Callable[[dict[str, Any]], Outcome]
+) -> Callable[[], Outcome]:
+    """A row's proof: what a program prints within so many minutes, and what that means."""
+    return lambda: judge(run_benchmark(script, minutes=minutes))

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from claims.benchmark import run_benchmark
 from claims.row import Outcome, all_of, missing
 
 RATE_BAR, CACHED_BAR, RESTART_BAR = 5.0, 8.0, 3.0
 WASTE_BAR = 0.04
 
 
-def chat() -> Outcome:
-    return judge_chat(run_benchmark("chat.py", minutes=40))
-
-
-def judge_chat(result: dict[str, Any]) -> Outcome:
+def chat(result: dict[str, Any]) -> Outcome:
     rates, ttfts = result["tokens_per_second"], result["median_ttfts"]
     rate = rates["shared"] / rates["apart"]
     cached, restarted = (ttfts["apart"] / ttfts[name] for name in ("shared", "restarted"))
@@ -28,12 +23,11 @@ def judge_chat(result: dict[str, Any]) -> Outcome:
     return Outcome(measured, holds, figures={"chat": result})
 
 
-def memory() -> Outcome:
-    formats = missing("int8 and int4 KV pages (not built yet)")
-    return all_of(judge_waste(run_benchmark("kv_memory.py", minutes=10)), formats)
+def memory(result: dict[str, Any]) -> Outcome:
+    return all_of(waste(result), missing("int8 and int4 KV pages (not built yet)"))
 
 
-def judge_waste(result: dict[str, Any]) -> Outcome:
+def waste(result: dict[str, Any]) -> Outcome:
     (case,) = [one for one in result["cases"] if one["scale"] == 1.0]
     measured = (
         f"pages waste {case['pages']:.1%} at a mean length of {case['mean_length']:.0f} tokens "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from claims.benchmark import run_benchmark
 from claims.row import Outcome, all_of
 
 REQUESTS = 10_000
@@ -25,11 +24,7 @@ THROUGHPUT_BAR = 0.9  # times that without a target
 SHARE_BAR = 1.5  # times the latency alone at its share
 
 
-def lossless() -> Outcome:
-    return judge_lossless(run_benchmark("lossless.py", minutes=40))
-
-
-def judge_lossless(result: dict[str, Any]) -> Outcome:
+def lossless(result: dict[str, Any]) -> Outcome:
     at_work = result["at_work"]
     idle = [name for name in AT_WORK if not at_work[name]]
     used = ", ".join(f"{at_work[name]} {name.replace('_', ' ')}" for name in AT_WORK)
@@ -40,38 +35,36 @@ def judge_lossless(result: dict[str, Any]) -> Outcome:
     return Outcome(measured, holds, figures={"lossless": result})
 
 
-def priority() -> Outcome:
-    return judge_priority(run_benchmark("priority.py", minutes=60))
-
-
-def judge_priority(result: dict[str, Any]) -> Outcome:
-    medians = result["medians"]
-    allowed = TTFT_BAR * medians["idle_p99_ttft"] + medians["p99_step"]
+def priority(result: dict[str, Any]) -> Outcome:
+    allowed = _allowed_ttft(result)
+    idle, loaded = result["p99_ttft"]["idle"], result["p99_ttft"]["loaded"]
     urgent = Outcome(
-        f"urgent p99 to first token {_ms(medians['loaded_p99_ttft'])}, idle "
-        f"{_ms(medians['idle_p99_ttft'])}, allowed {_ms(allowed)} with a step of "
-        f"{_ms(medians['p99_step'])} (p99)",
-        medians["loaded_p99_ttft"] <= allowed,
+        f"urgent p99 to first token {_ms(loaded)}, idle {_ms(idle)}, allowed {_ms(allowed)} with a "
+        f"step of {_ms(result['p99_step'])} (p99)",
+        loaded <= allowed,
         figures={"priority": result},
     )
-    return all_of(urgent, _work_taken(result), _starvation(result, allowed))
+    return all_of(urgent, _work_taken(result), _starvation(result))
+
+
+def _allowed_ttft(result: dict[str, Any]) -> float:
+    return float(TTFT_BAR * result["p99_ttft"]["idle"] + result["p99_step"])
 
 
 def _work_taken(result: dict[str, Any]) -> Outcome:
     """Batch and urgent tokens are in equal proportion of prompts and answers, so what the batch
     work loses is the work taken if together they come as fast; noise is what the rounds of the
     batch work alone differ by."""
-    both = result["medians"]["both_tokens_per_second"]
-    alone = result["medians"]["batch_tokens_per_second"]
-    slowest = min(one["batch_tokens_per_second"] for one in result["by_round"])
+    rates = result["tokens_per_second"]
+    slowest = min(one["batch"] for one in result["rates_by_round"])
     line = (
-        f"batch and urgent work together {both:.0f} tokens/s, batch work alone {alone:.0f} "
-        f"(slowest round {slowest:.0f})"
+        f"batch and urgent work together {rates['both']:.0f} tokens/s, batch work alone "
+        f"{rates['batch']:.0f} (slowest round {slowest:.0f})"
     )
-    return Outcome(line, both >= slowest)
+    return Outcome(line, rates["both"] >= slowest)
 
 
-def _starvation(result: dict[str, Any], allowed: float) -> Outcome:
+def _starvation(result: dict[str, Any]) -> Outcome:
     """Who has aged is as good as urgent."""
     bound, ttfts = result["max_wait"], result["starved_ttfts"]
     longest = max(ttfts)
@@ -79,32 +72,23 @@ def _starvation(result: dict[str, Any], allowed: float) -> Outcome:
         f"behind endless urgent work, first tokens after {min(ttfts):.2f} to {longest:.2f} s with "
         f"aging after {bound:.2f} s"
     )
-    return Outcome(line, longest <= bound + allowed)
+    return Outcome(line, longest <= bound + _allowed_ttft(result))
 
 
-def targets() -> Outcome:
-    return judge_targets(run_benchmark("targets.py", minutes=40))
-
-
-def judge_targets(result: dict[str, Any]) -> Outcome:
+def targets(result: dict[str, Any]) -> Outcome:
     engines, target = result["engines"], result["target"]
     held, free = engines["target"], engines["no target"]
     share = held["tokens_per_second"] / free["tokens_per_second"]
     measured = (
         f"p99 between tokens {_ms(held['p99_gap'])} with a target of {_ms(target)} "
-        f"({held['p99_gap'] / target:.2f} times), {_ms(free['p99_gap'])} without, "
-        f"{_ms(engines['prompts first']['p99_gap'])} with prompts first; throughput "
+        f"({held['p99_gap'] / target:.2f} times), {_ms(free['p99_gap'])} without; throughput "
         f"{share:.2f} times that without a target"
     )
     holds = held["p99_gap"] <= ITL_BAR * target and share >= THROUGHPUT_BAR
     return Outcome(measured, holds, figures={"targets": result})
 
 
-def tenants() -> Outcome:
-    return judge_tenants(run_benchmark("tenants.py", minutes=40))
-
-
-def judge_tenants(result: dict[str, Any]) -> Outcome:
+def tenants(result: dict[str, Any]) -> Outcome:
     """By its latency with a target, what its tenants were promised; the rest is told."""
     share = {name: value / result["share"] for name, value in result["alone"].items()}
     beside = result["shared"]["target"]
