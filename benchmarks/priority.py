@@ -25,7 +25,7 @@ from vivace.core.request import Request
 from vivace.engine.core import EngineCore
 
 URGENT, USUAL = -1, 0
-ARRIVING = 0.9  # of the time that the batch work takes alone
+ARRIVING = 0.9  # of the time that some of the batch work waits for a seat
 MORE = 2  # urgent requests than seats where others starve: they never wait long enough to age
 PATIENCE = 2.0  # times what one of them takes, so that by then all who run came later
 
@@ -50,7 +50,7 @@ class Sizes:
     starved: int
 
 
-FULL = Sizes("0.35b", 8, 24, (512, 128), 12, (128, 32), starved=4)
+FULL = Sizes("0.35b", 8, 28, (512, 128), 12, (128, 32), starved=4)
 SHORT = Sizes("tiny", 2, 6, (48, 12), 4, (24, 6), starved=2)
 
 
@@ -59,7 +59,7 @@ class Round:
     """Attributes:
     ttfts: of the urgent requests, on an idle engine and beside the batch work.
     steps: of the batch work alone.
-    rates: tokens per second of the batch work, and of both.
+    rates: tokens per second of the batch work, and of both, while some of it waits for a seat.
     """
 
     ttfts: dict[str, list[float]]
@@ -70,14 +70,14 @@ class Round:
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     core = int8_engine(sizes.preset, max_num_seqs=sizes.seats)
-    span = drive(core, _batch(core, sizes, rng)).seconds  # warms up, too
+    warm = drive(core, _batch(core, sizes, rng))
     made = []
     for done in range(rounds):
-        made.append(_round(core, sizes, span, rng))
+        made.append(_round(core, sizes, _busy(warm.ended), rng))
         report(f"round {done + 1} of {rounds}")
     core.close()
     ttfts = {name: [ttft for one in made for ttft in one.ttfts[name]] for name in made[0].ttfts}
-    max_wait = PATIENCE * span * (sizes.seats + MORE) / sizes.batch
+    max_wait = PATIENCE * warm.seconds * (sizes.seats + MORE) / sizes.batch
     return {
         "p99_ttft": {name: p99(values) for name, values in ttfts.items()},
         "p99_step": p99([step for one in made for step in one.steps]),
@@ -89,19 +89,35 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     }
 
 
-def _round(core: EngineCore, sizes: Sizes, span: float, rng: np.random.Generator) -> Round:
-    """Urgent requests come evenly but for chance, so that they meet steps at any moment."""
-    places = np.arange(sizes.urgent) + rng.uniform(0, 0.5, sizes.urgent)
-    arrivals = (ARRIVING * span / sizes.urgent * places).tolist()
+def _round(core: EngineCore, sizes: Sizes, busy: float, rng: np.random.Generator) -> Round:
+    """Urgent requests come while others wait for every seat, evenly but for chance, so that they
+    meet steps at any moment."""
+    places = np.arange(sizes.urgent) + rng.uniform(0.5, 1, sizes.urgent)
+    arrivals = (ARRIVING * busy / sizes.urgent * places).tolist()
     alone = drive(core, _batch(core, sizes, rng))
     idle = drive(core, _urgent(core, sizes, arrivals, rng))
-    urgent = _urgent(core, sizes, arrivals, rng)
-    both = drive(core, [*urgent, *_batch(core, sizes, rng)])
-    return Round(
-        {"idle": _ttfts(idle.ended), "loaded": _ttfts(both.of(urgent))},
-        alone.steps,
-        {"batch": alone.tokens_per_second, "both": both.tokens_per_second},
-    )
+    urgent, batch = _urgent(core, sizes, arrivals, rng), _batch(core, sizes, rng)
+    both = drive(core, [*urgent, *batch])
+    rates = {
+        "batch": _rate(alone.ended, _busy(alone.ended)),
+        "both": _rate(both.ended, _busy(both.of(batch))),
+    }
+    ttfts = {"idle": _ttfts(idle.ended), "loaded": _ttfts(both.of(urgent))}
+    return Round(ttfts, alone.steps, rates)
+
+
+def _busy(batch: Iterable[Timeline]) -> float:
+    """How long some of it waited for a seat."""
+    return max(timeline.times[0] for timeline in batch)
+
+
+def _rate(timelines: Iterable[Timeline], until: float) -> float:
+    """Tokens per second, of answers and of the prompts of those that have begun."""
+    tokens = 0
+    for timeline in timelines:
+        drawn = sum(time <= until for time in timeline.times)
+        tokens += drawn + (len(timeline.request.prompt_token_ids) if drawn else 0)
+    return tokens / until
 
 
 def _batch(core: EngineCore, sizes: Sizes, rng: np.random.Generator) -> list[Request]:

@@ -76,14 +76,13 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
         for name, core in shared.items():
             beside[name].append(_shared(core, sizes, rng))
         report(f"round {done + 1} of {rounds}")
+    runs = {"alone": alone, **beside}
     return {
         "share": SHARE,
         "target": target,
         "alone": _p99s(alone),
-        "shared": {name: _p99s(runs) for name, runs in beside.items()},
-        "by_round": {
-            name: [_p99s([run]) for run in runs] for name, runs in {"alone": alone, **beside}.items()
-        },
+        "shared": {name: _p99s(found) for name, found in beside.items()},
+        "by_round": {name: [_p99s([run]) for run in found] for name, found in runs.items()},
     }
 
 

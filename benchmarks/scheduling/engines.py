@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from peers import models
+from peers.models import FOLDER
 
+from vivace.bench.random_model import PRESETS, write_random_model
 from vivace.bench.run import random_requests
 from vivace.core.config import EngineConfig
 from vivace.core.request import Request
@@ -25,7 +26,8 @@ def config_of(preset: str, **options: Any) -> EngineConfig:
     Args:
         options: other fields of the configuration.
     """
-    return EngineConfig(str(models.hugging_face(preset)), quantize="int8", **options)
+    folder = write_random_model(FOLDER / preset, PRESETS[preset])
+    return EngineConfig(str(folder), quantize="int8", **options)
 
 
 def start(config: EngineConfig) -> EngineCore:

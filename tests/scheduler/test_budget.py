@@ -168,8 +168,8 @@ def test_first_tokens_come_in_time_and_hold_up_streams_no_more_than_that_takes()
     free = run_with(SchedulerConfig(max_prefill_beside_decodes=512))
     held = run_with(SchedulerConfig(target_ttft_ms=2000))
     assert max(free.ttfts) < 1.5
-    assert max(held.ttfts) < 1.1 * 2
-    assert max(held.steps) < 0.5 * max(free.steps)
+    assert max(held.ttfts) < 1.05 * 2
+    assert sorted(held.steps)[-2] < 0.3 * max(free.steps)  # the first one taught the model
 
 
 @pytest.mark.parametrize("config", [SchedulerConfig(), SchedulerConfig(target_itl_ms=36)])

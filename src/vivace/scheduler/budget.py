@@ -124,10 +124,10 @@ class FirstTokenBudget:
     def prefill(self, demand: Demand) -> int:
         if not demand.prompts or not self.model.settled:
             return self.first.prefill(demand)
-        prefill = max(CHUNK, self.max_tokens - demand.decoding)
-        while prefill // 2 >= CHUNK and self._in_time(demand, prefill // 2):
-            prefill //= 2
-        return prefill
+        most = max(CHUNK, self.max_tokens - demand.decoding)
+        halves = (most >> times for times in range(most.bit_length()))
+        fitting = [one for one in halves if one >= CHUNK and self._in_time(demand, one)]
+        return min(fitting, default=most)
 
     def _in_time(self, demand: Demand, prefill: int) -> bool:
         step = self.model.predict(self.model.beside(demand.decoding, prefill))
