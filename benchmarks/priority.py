@@ -50,7 +50,7 @@ class Sizes:
     starved: int
 
 
-FULL = Sizes("0.35b", 8, 28, (512, 128), 12, (128, 32), starved=4)
+FULL = Sizes("0.35b", 8, 20, (512, 128), 8, (128, 32), starved=3)
 SHORT = Sizes("tiny", 2, 6, (48, 12), 4, (24, 6), starved=2)
 
 
