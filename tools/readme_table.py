@@ -1,8 +1,8 @@
-"""Put the measured tables of proofs/ into the README, each between its two marks.
+"""Put the measured tables of proofs/ into their pages, each between its two marks.
 
     python tools/readme_table.py [--check]
 
-With --check nothing is written; exits with 1 if the README says something else than the files.
+With --check nothing is written; exits with 1 if a page says something else than its file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from marked import with_section
 
 ROOT = Path(__file__).parent.parent
 HEAD = ("| claim | bar | measured | holds |", "| --- | --- | --- | --- |")
-FILES = {"speed": "cpu-speed.json", "foundation": "foundation.json"}  # by mark
+TABLES = {  # by mark: the page and its proof
+    "speed": ("README.md", "cpu-speed.json"),
+    "foundation": ("README.md", "foundation.json"),
+    "scheduling": ("docs/scheduling.md", "scheduler-cache.json"),
+}
 
 
 def measured_section(results: dict[str, dict[str, Any]]) -> str:
@@ -31,19 +35,19 @@ def measured_section(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="The measured tables of the README.")
+    parser = argparse.ArgumentParser(description="The measured tables of the pages.")
     parser.add_argument("--check", action="store_true", help="only compare")
     given = parser.parse_args()
-    readme = ROOT / "README.md"
-    before = after = readme.read_text()
-    for mark, name in FILES.items():
-        file = ROOT / "proofs" / name
+    stale = False
+    for mark, (page, proof) in TABLES.items():
+        path, file = ROOT / page, ROOT / "proofs" / proof
         results = json.loads(file.read_text()) if file.exists() else {}
-        after = with_section(after, mark, measured_section(results))
-    if given.check:
-        return int(before != after)
-    readme.write_text(after)
-    return 0
+        before = path.read_text()
+        after = with_section(before, mark, measured_section(results))
+        stale = stale or before != after
+        if not given.check:
+            path.write_text(after)
+    return int(given.check and stale)
 
 
 if __name__ == "__main__":

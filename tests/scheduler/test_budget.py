@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 
 from vivace.cache.blocks import KVGroup, KVManager
@@ -9,14 +11,22 @@ from vivace.core.errors import UsageError
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.step import Advance, Picked
-from vivace.scheduler.budget import CHUNK, FixedBudget, TargetBudget, token_budget
+from vivace.scheduler.budget import (
+    CHUNK,
+    Demand,
+    FirstTokenBudget,
+    FixedBudget,
+    Prompt,
+    StreamBudget,
+    token_budget,
+)
 from vivace.scheduler.config import SchedulerConfig
 from vivace.scheduler.scheduler import Scheduler
-from vivace.scheduler.step_time import StepShape, StepTimeModel
+from vivace.scheduler.step_time import StepShape, StepTimeModel, attended
 
 pytestmark = pytest.mark.tiny
 
-FIXED = FixedBudget(512, 128)
+FIXED = FixedBudget(128)
 
 
 def seconds_of(shape: StepShape) -> float:
@@ -33,18 +43,10 @@ def taught() -> StepTimeModel:
     return model
 
 
-@pytest.mark.parametrize(
-    ("decoding", "running", "tokens"),
-    [(0, 0, 512), (0, 9, 512), (4, 4, 132), (1, 200, 200), (500, 500, 512)],
-)
-def test_a_fixed_budget(decoding: int, running: int, tokens: int) -> None:
-    assert FIXED.tokens(decoding, running, now=0.0) == tokens
-
-
 @pytest.mark.parametrize("target", [0.03, 0.06, 0.1, 0.2])
 def test_a_target_allows_the_most_prefill_that_meets_it(target: float) -> None:
-    budget = TargetBudget(512, target, taught(), FIXED)
-    prefill = budget.tokens(4, 4, now=0.0) - 4
+    budget = StreamBudget(512, target, taught(), FIXED)
+    prefill = budget.prefill(Demand(4))
     assert prefill % CHUNK == 0
 
     def takes(tokens: int) -> float:
@@ -56,37 +58,59 @@ def test_a_target_allows_the_most_prefill_that_meets_it(target: float) -> None:
 
 def test_a_prompt_far_on_gets_less_than_one_that_begins() -> None:
     model = taught()
-    budget = TargetBudget(512, 0.1, model, FIXED)
-    before = budget.tokens(4, 5, now=0.0)
+    budget = StreamBudget(512, 0.1, model, FIXED)
+    before = budget.prefill(Demand(4))
     far = StepShape(4 + 64, 5, 4, 400, 64 * 4000, 4)
     model.observe(far, seconds_of(far))
-    assert CHUNK + 4 < budget.tokens(4, 5, now=0.0) < before
+    assert CHUNK < budget.prefill(Demand(4)) < before
 
 
 def test_prompts_get_on_where_decoding_alone_misses_the_target() -> None:
-    budget = TargetBudget(512, 0.001, taught(), FIXED)
-    assert budget.tokens(4, 4, now=0.0) == 4 + CHUNK
-    assert budget.tokens(4, 100, now=0.0) == 100
+    assert StreamBudget(512, 0.001, taught(), FIXED).prefill(Demand(4)) == CHUNK
 
 
 def test_a_budget_never_exceeds_the_step() -> None:
-    budget = TargetBudget(64, 10.0, taught(), FixedBudget(64, 128))
-    assert budget.tokens(4, 4, now=0.0) == 52 <= 64
-    assert budget.tokens(63, 63, now=0.0) == 64
-    assert budget.tokens(64, 64, now=0.0) == 64
+    budget = StreamBudget(64, 10.0, taught(), FIXED)
+    assert budget.prefill(Demand(4)) == 48 <= 64 - 4
+    assert budget.prefill(Demand(63)) == CHUNK, "prompts get on"
 
 
-def test_without_decodes_or_experience_the_fixed_rule_holds() -> None:
-    assert TargetBudget(512, 0.01, taught(), FIXED).tokens(0, 5, now=0.0) == 512
-    assert TargetBudget(512, 0.01, StepTimeModel(), FIXED).tokens(4, 4, now=0.0) == 132
+@pytest.mark.parametrize(
+    ("target", "prompts", "prefill"),
+    [
+        (100.0, [Prompt(1000, 0.0)], 31),  # the least there is
+        (0.75, [Prompt(1000, 0.0)], 63),  # 16 steps of 0.044 s; of 31 tokens 33 of 0.028
+        (0.65, [Prompt(1000, 0.0)], 127),  # 8 of 0.077
+        (0.65, [Prompt(10, 0.0), Prompt(990, 0.0)], 127),
+        (0.65, [Prompt(1000, 0.2)], 508),
+        (0.75, [Prompt(10, 0.74)], 508),  # too late already
+    ],
+)
+def test_first_tokens_get_the_least_prefill_that_is_in_time(
+    target: float, prompts: list[Prompt], prefill: int
+) -> None:
+    budget = FirstTokenBudget(512, target, taught(), FIXED)
+    assert budget.prefill(Demand(4, prompts=prompts)) == prefill
+
+
+def test_where_nobody_waits_for_a_first_token_the_fixed_rule_holds() -> None:
+    assert FirstTokenBudget(512, 1.0, taught(), FIXED).prefill(Demand(4)) == 128
+
+
+def test_without_experience_the_fixed_rule_holds() -> None:
+    prompts = [Prompt(1000, 0.0)]
+    for budget in (StreamBudget, FirstTokenBudget):
+        untaught = budget(512, 0.01, StepTimeModel(), FIXED)
+        assert untaught.prefill(Demand(4, prompts=prompts)) == 128
 
 
 def test_targets_choose_the_budget() -> None:
     model = StepTimeModel()
     assert token_budget(SchedulerConfig(), model) == FIXED
-    assert token_budget(SchedulerConfig(target_ttft_ms=100), model) == FixedBudget(512, 512)
+    first = SchedulerConfig(target_ttft_ms=100)
+    assert token_budget(first, model) == FirstTokenBudget(512, 0.1, model, FIXED)
     both = SchedulerConfig(target_itl_ms=50, target_ttft_ms=100)
-    assert token_budget(both, model) == TargetBudget(512, 0.05, model, FIXED)
+    assert token_budget(both, model) == StreamBudget(512, 0.05, model, FIXED)
 
 
 @pytest.mark.parametrize("name", ["target_itl_ms", "target_ttft_ms"])
@@ -95,32 +119,61 @@ def test_a_target_is_above_0(name: str) -> None:
         SchedulerConfig(**{name: 0.0})
 
 
-def run_with(config: SchedulerConfig) -> list[float]:
-    """The times of steps in which 4 streams decode while prompts of 2,000 tokens arrive."""
-    kv = KVManager([KVGroup(4000)], 16, sharing=False)
-    scheduler = Scheduler(config, kv)
+class Figures(NamedTuple):
+    """Attributes:
+    steps: what those took in which some decode.
+    ttfts: of the prompts.
+    """
+
+    steps: list[float]
+    ttfts: list[float]
+
+
+def run_with(config: SchedulerConfig, priority: int = 0) -> Figures:
+    """4 streams decode while prompts of 2,000 tokens arrive; the clock follows `seconds_of`."""
+    now = 0.0
+    scheduler = Scheduler(config, KVManager([KVGroup(4000)], 16, sharing=False), clock=lambda: now)
     for number in range(4):
         scheduler.add(Request(f"s{number}", (1,) * 20, SamplingParams(max_tokens=300)))
-    times = []
+    arrivals, figures = {}, Figures([], [])
     for number in range(250):
         if number % 50 == 20:
-            scheduler.add(Request(f"p{number}", (1,) * 2000, SamplingParams(max_tokens=1)))
+            prompt = Request(f"p{number}", (1,) * 2000, SamplingParams(max_tokens=1), now, priority)
+            scheduler.add(prompt)
+            arrivals[prompt.request_id] = now
         step = scheduler.schedule()
         shape = StepShape.of(step)
+        now += seconds_of(shape)
         scheduler.step_time.observe(shape, seconds_of(shape))
         if shape.decodes:
-            times.append(seconds_of(shape))
+            figures.steps.append(seconds_of(shape))
         ids = [one.request.request_id for one in step.sampling]
-        ended = ["length" if name[0] == "p" else None for name in ids]
+        figures.ttfts.extend(now - arrivals[name] for name in ids if name in arrivals)
+        ended = ["length" if name in arrivals else None for name in ids]
         advances = [Advance(name, finish_reason=end) for name, end in zip(ids, ended, strict=True)]
         scheduler.update(step, [Picked(name, 0) for name in ids], advances)
-    return times
+    return figures
 
 
 def test_running_streams_keep_their_target_beside_long_prompts() -> None:
     target = 3 * 0.012
-    free = run_with(SchedulerConfig(max_prefill_beside_decodes=512))
-    held = sorted(run_with(SchedulerConfig(target_itl_ms=1000 * target)))
+    free = run_with(SchedulerConfig(max_prefill_beside_decodes=512)).steps
+    held = sorted(run_with(SchedulerConfig(target_itl_ms=1000 * target)).steps)
     assert max(free) > 5 * target
     assert held[int(0.99 * len(held))] < 1.25 * target
     assert held[-30] > 0.6 * target  # and prompts get what is left
+
+
+def test_first_tokens_come_in_time_and_hold_up_streams_no_more_than_that_takes() -> None:
+    free = run_with(SchedulerConfig(max_prefill_beside_decodes=512))
+    held = run_with(SchedulerConfig(target_ttft_ms=2000))
+    assert max(free.ttfts) < 1.5
+    assert max(held.ttfts) < 1.05 * 2
+    assert sorted(held.steps)[-2] < 0.3 * max(free.steps)  # the first one taught the model
+
+
+@pytest.mark.parametrize("config", [SchedulerConfig(), SchedulerConfig(target_itl_ms=36)])
+def test_a_prompt_of_a_better_priority_does_not_hold_back(config: SchedulerConfig) -> None:
+    full = 4 * 0.010 + 0.0005 * (2000 + 4 * 4) + 2e-7 * attended(0, 2000)  # 4 full steps
+    assert run_with(config, priority=-1).ttfts == pytest.approx([full] * 5)
+    assert min(run_with(config).ttfts) > 1.05 * full

@@ -17,7 +17,6 @@ from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.step import Step
 from vivace.scheduler.admission import Admission
-from vivace.scheduler.budget import FixedBudget
 from vivace.scheduler.fair_share import FairShare
 from vivace.scheduler.scheduler import PolicyConfig, SchedulerConfig
 from vivace.scheduler.sequence import Sequence
@@ -216,13 +215,6 @@ def test_the_time_to_come_back_is_that_of_the_steps_the_queue_takes() -> None:
     with pytest.raises(OverloadedError) as refused:
         engine.scheduler.add(request("b", 30))
     assert refused.value.retry_after_seconds == pytest.approx(2.0, rel=0.1)
-
-
-def test_a_fixed_budget_keeps_prefill_small_beside_decodes() -> None:
-    budget = FixedBudget(100, 10)
-    assert budget.tokens(0, 5, 0.0) == 100
-    assert budget.tokens(3, 5, 0.0) == 13
-    assert budget.tokens(1, 40, 0.0) == 40
 
 
 class Adversary(RuleBasedStateMachine):

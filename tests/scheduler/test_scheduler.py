@@ -75,6 +75,29 @@ def test_prompts_take_little_of_a_step_in_which_others_decode() -> None:
     assert shares(engine.schedule()) == {"long": 80, "late": 15}
 
 
+@pytest.mark.parametrize(("priority", "tokens"), [(-1, 50), (0, 10), (1, 10)])
+def test_a_prompt_holds_back_for_streams_of_its_own_or_a_better_priority(
+    priority: int, tokens: int
+) -> None:
+    engine = engine_of(max_num_batched_tokens=100, max_prefill_beside_decodes=10)
+    engine.add([request("x", 5, 9)])
+    engine.step()
+    engine.add([request("y", 50, priority=priority)])
+    assert shares(engine.schedule()) == {"x": 1, "y": tokens}
+
+
+def test_what_a_better_prompt_takes_is_not_left_for_others() -> None:
+    engine = engine_of(max_num_batched_tokens=100, max_prefill_beside_decodes=10)
+    engine.add([request("x", 5, 9)])
+    engine.step()
+    engine.add([request("started", 50)])
+    engine.step()
+    engine.add([request("waits", 50), request("urgent", 30, priority=-1)])
+    assert shares(engine.schedule()) == {"urgent": 30, "x": 1, "started": 1}
+    engine.step()
+    assert shares(engine.schedule()) == {"urgent": 1, "x": 1, "started": 10}
+
+
 def test_every_running_sequence_gets_a_token_in_every_step() -> None:
     engine = engine_of(max_num_batched_tokens=3, max_num_seqs=64)
     engine.add([request(name, 20) for name in "abcdef"])

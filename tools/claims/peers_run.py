@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+from claims.benchmark import run_benchmark
+
 LIMITS = "the machine's limits"
 # The 1.1b model, with a KV cache in bfloat16.
 LAYERS, HIDDEN, INNER, VOCABULARY = 22, 2048, 5632, 32000
@@ -95,12 +92,10 @@ def _reason(one: dict[str, Any]) -> str | None:
 
 
 def run_peers(isa: str, rows: Iterable[str], contenders: Sequence[str] = ()) -> PeersRun:
-    command = [sys.executable, str(ROOT / "benchmarks" / "peers_cpu.py"), "--isa", isa]
-    command += ["--rows", *rows]
+    arguments = ["--isa", isa, "--rows", *rows]
     if contenders:
-        command += ["--contenders", *contenders]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return PeersRun(json.loads(process.stdout))
+        arguments += ["--contenders", *contenders]
+    return PeersRun(run_benchmark("peers_cpu.py", *arguments))
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from claims.benchmark import run_benchmark
 from claims.peers_run import Bar
 from claims.row import Outcome, all_of, attempt
 
-ROOT = Path(__file__).parent.parent.parent
 BARS = {"32+256 x16": 1.5, "256+64 x16": 1.2}
 VLLM = "vLLM W8A8"
 TRACE_BAR = 4.0
@@ -22,14 +18,8 @@ def prove(isa: str) -> Outcome:
     return all_of(attempt(_servers, isa), attempt(_trace, isa))
 
 
-def _benchmark(script: str, isa: str) -> dict[str, Any]:
-    command = [sys.executable, str(ROOT / "benchmarks" / script), "--isa", isa]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(process.stdout))
-
-
 def _servers(isa: str) -> Outcome:
-    return judged(_benchmark("serving.py", isa))
+    return judged(run_benchmark("serving.py", "--isa", isa))
 
 
 def judged(result: dict[str, Any]) -> Outcome:
@@ -91,7 +81,7 @@ def _pauses(servers: dict[str, Any], case: str) -> tuple[str, bool]:
 
 
 def _trace(isa: str) -> Outcome:
-    result = _benchmark("mixed_trace.py", isa)
+    result = run_benchmark("mixed_trace.py", "--isa", isa)
     same, others = result["ratios"]["vivace bfloat16"], result["ratios"]["vivace int8"]
     return Outcome(
         f"mixed lengths: {same:.1f} times Transformers' static batches in bfloat16 (with int8 "

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
+from claims.benchmark import run_benchmark
 from claims.row import Outcome, all_of, missing
 
-ROOT = Path(__file__).parent.parent.parent
 DECODE_BAR, PREFILL_BAR = 2.5, 0.9
 FIRST_TOKEN_BAR, HELP_BAR = 1.0, 0.3
 
@@ -23,7 +18,7 @@ def prove() -> Outcome:
 def _transformers() -> Outcome:
     if any(find_spec(name) is None for name in ("torch", "transformers")):
         return missing("PyTorch and Transformers")
-    figures = _benchmark("transformers_cpu.py")
+    figures = run_benchmark("transformers_cpu.py")
     lines, holds = [], True
     for name, model in figures["models"].items():
         decode, prefill = model["decode"]["ratio"], model["prefill"]["ratio"]
@@ -37,16 +32,10 @@ def _transformers() -> Outcome:
 
 
 def _startup() -> Outcome:
-    figures = _benchmark("startup.py")
+    figures = run_benchmark("startup.py")
     first, help_text = figures["first_token_seconds"], figures["help_seconds"]
     return Outcome(
         f"first token after {first:.2f} s, help after {help_text:.2f} s",
         first < FIRST_TOKEN_BAR and help_text < HELP_BAR,
         figures={"startup": figures},
     )
-
-
-def _benchmark(script: str) -> dict[str, Any]:
-    command = [sys.executable, str(ROOT / "benchmarks" / script)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(process.stdout))

@@ -54,8 +54,8 @@ class EngineConfig:
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
-    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode: fewer
-        keep gaps between tokens short, more bring first tokens sooner.
+    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode, of no
+        worse priority: fewer keep gaps between tokens short, more bring first tokens sooner.
     max_wait_seconds: who waited that long for its turn is served in order of arrival, before any
         priority, deadline or share; None is no bound.
     tenant_weights: shares of the engine where tenants compete, such as alice=2,bob=0.5; whoever is
@@ -65,7 +65,8 @@ class EngineConfig:
         None is no limit.
     target_itl_ms: milliseconds between two tokens of a stream: prompts beside it get what the
         steps measured so far say is left, in place of max_prefill_beside_decodes.
-    target_ttft_ms: milliseconds to a first token. Alone, it lets prompts fill every step; beside
+    target_ttft_ms: milliseconds to a first token. Alone, it gives prompts no more of a step than
+        they need for it, so that running streams are held up least; beside
         target_itl_ms the running streams come first.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.

@@ -1,54 +1,83 @@
-"""How many tokens a step may have."""
+"""How many tokens of prompts a step may have in which others decode."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Collection
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import accumulate
+from math import ceil, inf
+from typing import NamedTuple, Protocol
 
 from vivace.scheduler.config import SchedulerConfig
+from vivace.scheduler.sequence import Sequence
 from vivace.scheduler.step_time import StepTimeModel
 
 CHUNK = 16  # tokens: prefill beside decodes comes in multiples of this
 
 
-class TokenBudget(Protocol):
-    def tokens(self, decoding: int, running: int, now: float) -> int:
-        """Tokens of the next step, at least one for each running sequence.
+class Prompt(NamedTuple):
+    """A prompt that is not computed to its end.
 
-        Args:
-            decoding: running sequences with one token left to compute.
-            running: all that run.
-            now: seconds on the engine's clock.
-        """
+    Attributes:
+        tokens: left to compute.
+        age: seconds since it arrived.
+    """
+
+    tokens: int
+    age: float
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What the next step is for.
+
+    Attributes:
+        decoding: running sequences with one token left to compute.
+        best_priority: the lowest number among these; inf where there is none.
+        prompts: running or waiting, in order of arrival.
+    """
+
+    decoding: int
+    best_priority: float = inf
+    prompts: SequenceOf[Prompt] = ()
+
+    @staticmethod
+    def of(alive: Collection[Sequence], now: float) -> Demand:
+        """The demand of sequences in order of arrival."""
+        streams = [one.request.priority for one in alive if one.decodes]
+        prompts = [Prompt(one.left, now - one.request.arrival) for one in alive if one.is_prompt]
+        return Demand(len(streams), min(streams, default=inf), prompts)
+
+
+class TokenBudget(Protocol):
+    def prefill(self, demand: Demand) -> int:
+        """Tokens of prompts in the next step, at least 1; some sequences decode in it."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedBudget:
-    """A number of tokens, with less prefill where it would keep others from decoding.
+    """So many tokens, whatever they take.
 
     Attributes:
-        max_tokens: of any step.
         max_prefill_beside_decodes: tokens of prompts in a step in which others decode.
     """
 
-    max_tokens: int
     max_prefill_beside_decodes: int
 
-    def tokens(self, decoding: int, running: int, now: float) -> int:
-        if not decoding:
-            return self.max_tokens
-        return min(self.max_tokens, max(decoding + self.max_prefill_beside_decodes, running))
+    def prefill(self, demand: Demand) -> int:
+        return self.max_prefill_beside_decodes
 
 
 @dataclass(frozen=True)
-class TargetBudget:
+class StreamBudget:
     """As much prefill beside decodes as lets running streams keep their time between tokens.
 
-    That is also the prefill that brings first tokens soonest without breaking this promise. Where
-    nobody decodes, prefill fills the step. A chunk of prefill is always allowed, so that prompts
-    get on even where decoding alone misses the target.
+    That is also the prefill that brings first tokens soonest without breaking this promise. A
+    chunk of prefill is always allowed, so that prompts get on even where decoding alone misses
+    the target.
 
     Attributes:
         max_tokens: of any step.
@@ -62,25 +91,59 @@ class TargetBudget:
     model: StepTimeModel
     first: FixedBudget
 
-    def tokens(self, decoding: int, running: int, now: float) -> int:
-        if not decoding or not self.model.settled:
-            return self.first.tokens(decoding, running, now)
-        chunks = range(CHUNK, self.max_tokens - decoding + 1, CHUNK)
+    def prefill(self, demand: Demand) -> int:
+        if not self.model.settled:
+            return self.first.prefill(demand)
+        chunks = range(CHUNK, self.max_tokens - demand.decoding + 1, CHUNK)
 
         def seconds(prefill: int) -> float:
-            return self.model.predict(self.model.beside(decoding, prefill))
+            return self.model.predict(self.model.beside(demand.decoding, prefill))
 
         fitting = bisect_right(chunks, self.target, key=seconds)
-        prefill = chunks[fitting - 1] if fitting else CHUNK
-        return min(self.max_tokens, max(decoding + prefill, running))
+        return chunks[fitting - 1] if fitting else CHUNK
+
+
+@dataclass(frozen=True)
+class FirstTokenBudget:
+    """As little prefill beside decodes as brings every prompt its first token in time, so that
+    running streams are held up no more than that takes. Where it cannot be in time, as much as
+    the step holds.
+
+    Attributes:
+        max_tokens: of any step.
+        target: seconds from a request's arrival to its first token.
+        model: what steps take; fed with every step.
+        first: rules until the model has seen a few steps.
+    """
+
+    max_tokens: int
+    target: float
+    model: StepTimeModel
+    first: FixedBudget
+
+    def prefill(self, demand: Demand) -> int:
+        if not demand.prompts or not self.model.settled:
+            return self.first.prefill(demand)
+        most = max(CHUNK, self.max_tokens - demand.decoding)
+        halves = (most >> times for times in range(most.bit_length()))
+        fitting = [one for one in halves if one >= CHUNK and self._in_time(demand, one)]
+        return min(fitting, default=most)
+
+    def _in_time(self, demand: Demand, prefill: int) -> bool:
+        step = self.model.predict(self.model.beside(demand.decoding, prefill))
+        ends = accumulate(prompt.tokens for prompt in demand.prompts)
+        return all(
+            ceil(end / prefill) * step <= self.target - prompt.age
+            for end, prompt in zip(ends, demand.prompts, strict=True)
+        )
 
 
 def token_budget(config: SchedulerConfig, model: StepTimeModel) -> TokenBudget:
     """The budget that the limits and targets of a configuration ask for."""
     most = config.max_num_batched_tokens
-    fixed = FixedBudget(most, config.max_prefill_beside_decodes)
+    fixed = FixedBudget(config.max_prefill_beside_decodes)
     if config.target_itl_ms is not None:
-        return TargetBudget(most, config.target_itl_ms / 1000, model, fixed)
-    if config.target_ttft_ms is not None:  # nothing was promised to streams that run
-        return FixedBudget(most, most)
+        return StreamBudget(most, config.target_itl_ms / 1000, model, fixed)
+    if config.target_ttft_ms is not None:
+        return FirstTokenBudget(most, config.target_ttft_ms / 1000, model, fixed)
     return fixed

@@ -14,11 +14,12 @@ class SchedulerConfig:
     max_num_seqs: sequences running at once.
     max_num_batched_tokens: tokens computed in one step.
     max_prefill_chunk: tokens of one sequence computed in one step; None is no limit of its own.
-    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode: it
-        bounds how long their next tokens wait.
+    max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode, of
+        no worse priority: it bounds how long their next tokens wait.
     target_itl_ms: milliseconds between two tokens of a stream that prefill beside it may not
         exceed; it takes the place of max_prefill_beside_decodes.
-    target_ttft_ms: milliseconds to a first token; without target_itl_ms, prefill fills each step.
+    target_ttft_ms: milliseconds to a first token; without target_itl_ms, prefill gets of each step
+        as little as is in time.
 
     Raises:
         UsageError: a limit is below 1, or a target not above 0.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from math import ceil, inf
 
 from vivace.cache.blocks import KVManager
@@ -23,7 +22,7 @@ from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
 from vivace.scheduler.admission import Admission
 from vivace.scheduler.aging import Aging
-from vivace.scheduler.budget import token_budget
+from vivace.scheduler.budget import Demand, token_budget
 from vivace.scheduler.config import PolicyConfig, SchedulerConfig, SchedulerCounters
 from vivace.scheduler.fair_share import FairShare
 from vivace.scheduler.order import Order
@@ -32,28 +31,9 @@ from vivace.scheduler.prefix_first import PrefixFirst
 from vivace.scheduler.seats import Seats
 from vivace.scheduler.sequence import Sequence
 from vivace.scheduler.step_time import StepTimeModel
+from vivace.scheduler.turn import Turn
 
 __all__ = ["PolicyConfig", "Scheduler", "SchedulerConfig"]
-
-
-@dataclass
-class _Turn:
-    """A step in the making.
-
-    Attributes:
-        order: everybody, first in rank first.
-        left: tokens of the budget not given out.
-        chosen: who has its share; all of them are seated.
-        closed: somebody was refused: nobody behind it may start before it.
-        refused: (priority, tenant) of those for whom nobody gives way.
-    """
-
-    now: float
-    order: list[Sequence]
-    left: int
-    chosen: list[ScheduledSequence] = field(default_factory=list)
-    closed: bool = False
-    refused: set[tuple[int, str]] = field(default_factory=set)
 
 
 class Scheduler:
@@ -97,6 +77,7 @@ class Scheduler:
         self._admission = Admission(
             policies.max_queued_requests, policies.max_queued_tokens, self._seconds_to_compute
         )
+        self._max_tokens = config.max_num_batched_tokens
         self._max_chunk = config.max_chunk
         self._alive: dict[str, Sequence] = {}  # in order of arrival
         self._num_added = 0
@@ -215,27 +196,32 @@ class Scheduler:
 
     def _seconds_to_compute(self, tokens: int) -> float:
         """How long so many tokens of the queue take, in steps as full as the budget makes them."""
-        decoding = self._num_decoding()
-        budget = self._budget.tokens(decoding, self.num_running, self._clock())
-        prefill = max(1, budget - decoding)
-        step = self.step_time.beside(decoding, prefill)
+        demand = Demand.of(self._alive.values(), self._clock())
+        prefill = self._prefill(demand)
+        step = self.step_time.beside(demand.decoding, prefill)
         return ceil(tokens / prefill) * self.step_time.predict(step)
 
-    def _num_decoding(self) -> int:
-        return sum(sequence.decodes for sequence in self._alive.values())
+    def _prefill(self, demand: Demand) -> int:
+        """What prompts may have of the next step, where they hold up who decodes."""
+        return self._budget.prefill(demand) if demand.decoding else self._max_tokens
 
-    def _begin(self, now: float) -> _Turn:
-        running = self.num_running
-        budget = self._budget.tokens(self._num_decoding(), running, now)
-        order = self._order.arrange(self._alive.values(), now)
-        return _Turn(now, order, max(budget, running))
+    def _begin(self, now: float) -> Turn:
+        alive = self._alive.values()
+        demand = Demand.of(alive, now)
+        return Turn(
+            now,
+            self._order.arrange(alive, now),
+            left=self._max_tokens,
+            prefill=self._prefill(demand),
+            streams=demand.best_priority,
+        )
 
-    def _take_seat(self, sequence: Sequence, turn: _Turn) -> bool:
+    def _take_seat(self, sequence: Sequence, turn: Turn) -> bool:
         """Let a waiting sequence run: on a free seat, or on that of one who must give way."""
         unserved = self.num_running - len(turn.chosen)  # one token is kept for each of these
         full = self._seats.full or turn.left <= unserved
         victim = self._victim(sequence, turn) if full else None
-        if full and victim is None:
+        if (full and victim is None) or turn.room(sequence) < 1:
             turn.closed = turn.closed or self._aging.aged(sequence, turn.now)
             return False
         if sequence.pages is None and (turn.closed or not self._open(sequence, turn)):
@@ -246,7 +232,7 @@ class Scheduler:
         self._seats.sit(sequence, turn.now)
         return True
 
-    def _victim(self, sequence: Sequence, turn: _Turn) -> Sequence | None:
+    def _victim(self, sequence: Sequence, turn: Turn) -> Sequence | None:
         kind = (sequence.request.priority, sequence.request.tenant)
         if turn.closed or kind in turn.refused:
             return None
@@ -255,15 +241,14 @@ class Scheduler:
             turn.refused.add(kind)
         return victim
 
-    def _give_share(self, sequence: Sequence, turn: _Turn) -> None:
+    def _give_share(self, sequence: Sequence, turn: Turn) -> None:
         """The sequence's tokens of this step; none where it had to give up its own pages."""
         others = self.num_running - len(turn.chosen) - 1
         self._seats.catch_up(sequence)
         while True:
-            scheduled = self._plan(sequence, turn.left - others)
-            if scheduled is not None:
-                turn.chosen.append(scheduled)
-                turn.left -= scheduled.count
+            share = self._plan(sequence, min(turn.left - others, max(1, turn.room(sequence))))
+            if share is not None:
+                turn.give(sequence, share)
                 return
             giver = first_to_give_pages(turn.order)
             self._seats.give_up_pages(giver, turn.now)
@@ -282,7 +267,7 @@ class Scheduler:
             sequence.request, sequence.tokens, start, end - start, pages.tables, end == known
         )
 
-    def _open(self, sequence: Sequence, turn: _Turn) -> bool:
+    def _open(self, sequence: Sequence, turn: Turn) -> bool:
         """Give a waiting sequence its shared pages, if all its known tokens will fit once those
         have given up theirs who must."""
         while not self._seats.open(sequence):

@@ -43,6 +43,11 @@ class Sequence:
         return len(self.tokens) - (0 if self.pages is None else self.pages.computed)
 
     @property
+    def is_prompt(self) -> bool:
+        """Whether it has drawn nothing yet."""
+        return len(self.tokens) == len(self.request.prompt_token_ids)
+
+    @property
     def decodes(self) -> bool:
         """Whether it runs, and one token of it is left to compute."""
         return self.seated and self.left == 1

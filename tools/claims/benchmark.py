@@ -1,0 +1,37 @@
+"""Running a program of benchmarks/ for its JSON object."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from claims.row import Outcome
+
+BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
+
+
+def run_benchmark(script: str, *arguments: str, minutes: float | None = None) -> dict[str, Any]:
+    """What it prints.
+
+    Args:
+        minutes: after which it is ended; None lets it run.
+
+    Raises:
+        CalledProcessError: it failed.
+        TimeoutExpired: it did not end in time.
+    """
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    limit = None if minutes is None else 60 * minutes
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=limit)
+    return dict(json.loads(process.stdout))
+
+
+def judged(
+    script: str, minutes: float, judge: Callable[[dict[str, Any]], Outcome]
+) -> Callable[[], Outcome]:
+    """A row's proof: what a program prints within so many minutes, and what that means."""
+    return lambda: judge(run_benchmark(script, minutes=minutes))
