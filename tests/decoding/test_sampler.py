@@ -56,6 +56,38 @@ def test_only_sampling_sequences_have_rows() -> None:
     assert Sampler(END).pick(np.zeros((0, VOCAB), np.float32), Step((waiting,))) == []
 
 
+def test_scores_stand_behind_the_rows_that_draw() -> None:
+    prompt = SamplingParams(temperature=0, prompt_logprobs=1)
+    scoring = dataclasses.replace(
+        sequence(prompt, "s"), start=0, count=3, samples=True, reads=range(2)
+    )
+    chosen = sequence(SamplingParams(temperature=0), "c")
+    logits = rows(4)
+    step = Step((scoring, chosen))
+    assert [one.token_id for one in Sampler(END).pick(logits, step)] == [
+        int(row.argmax()) for row in logits[:2]
+    ]
+    (scored,) = Sampler(END).score(logits, step)
+    assert scored.request_id == "s"
+    for entry, row, token in zip(scored.logprobs, logits[2:], (6, 7), strict=True):
+        assert next(iter(entry)) == token
+        expected = float(row[token]) - float(np.log(np.exp(row.astype(np.float64)).sum()))
+        assert entry[token].logprob == pytest.approx(expected, abs=1e-5)
+        assert entry[int(row.argmax())].rank == 1
+
+
+def test_a_score_that_is_not_a_number_fails_its_request_alone() -> None:
+    prompt = SamplingParams(prompt_logprobs=0)
+    scoring = dataclasses.replace(sequence(prompt, "s"), samples=False, reads=range(2))
+    logits = rows(3)
+    logits[2, 5] = np.nan
+    step = Step((scoring, sequence(SamplingParams(), "c")))
+    assert len(Sampler(END).pick(logits, step)) == 1
+    with pytest.raises(InvalidLogitsError) as caught:
+        Sampler(END).score(logits, step)
+    assert caught.value.request_ids == ("s",)
+
+
 def test_penalties_are_vllms() -> None:
     """Repetition over prompt and output; presence and frequency over the output only."""
     params = SamplingParams(

@@ -10,6 +10,7 @@ from vivace.core.sampling import SamplingParams
 
 IDLE_PRIORITY = 2**62  # behind everything that somebody waits for
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Request:
         drop_if_late: end it with the finish reason "deadline" once its deadline has passed;
             otherwise the deadline only says which of equal priority runs first.
         pin_id: the prompt's full pages are pinned under it when the request ends; None pins none.
+        pooling: no token is drawn: the answer is one vector, the mean of the prompt's final hidden
+            states, or the last of them.
     """
 
     request_id: str
@@ -41,6 +44,7 @@ class Request:
     tenant: str = ""
     drop_if_late: bool = False
     pin_id: str | None = None
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class Delta:
         error: one sentence, when `finish_reason` is "error".
         error_param: the parameter at fault, where that error is the request's own.
         retry_after_seconds: when to try again, where that error is a full queue.
+        prompt_logprobs: as `logprobs`, for the next tokens of the prompt, from its second on: a
+            long prompt's come in several deltas.
+        embedding: float32 values of the vector of a request with `pooling`, on its last delta.
     """
 
     request_id: str
@@ -77,6 +84,8 @@ class Delta:
     error: str | None = None
     error_param: str | None = None
     retry_after_seconds: float | None = None
+    prompt_logprobs: tuple[dict[int, Logprob], ...] | None = None
+    embedding: tuple[float, ...] | None = None
 
     @staticmethod
     def failed(request_id: str, error: Exception | str) -> Delta:
@@ -108,7 +117,11 @@ class CompletionOutput:
 
 @dataclass
 class RequestOutput:
-    """What `LLM.generate` returns for one prompt, with vLLM's field names."""
+    """What `LLM.generate` returns for one prompt, with vLLM's field names.
+
+    Attributes:
+        prompt_logprobs: when asked for, an entry for each prompt token; the first has None.
+    """
 
     request_id: str
     prompt: str | None
@@ -116,3 +129,4 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     num_cached_tokens: int = 0
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None

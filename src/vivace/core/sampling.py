@@ -13,7 +13,7 @@ MAX_LOGPROBS = 20
 MAX_CHOICES = 128
 
 _INTEGERS = ("n", "top_k", "min_tokens")
-_OPTIONAL_INTEGERS = ("seed", "max_tokens", "logprobs")
+_OPTIONAL_INTEGERS = ("seed", "max_tokens", "logprobs", "prompt_logprobs")
 _NUMBERS = (
     "temperature",
     "top_p",
@@ -46,6 +46,8 @@ class SamplingParams:
         max_tokens: at most this many new tokens; None means up to the context's end.
         min_tokens: no stop before this many new tokens.
         logprobs: for each new token its log-probability and that many likeliest others.
+        prompt_logprobs: likewise for each token of the prompt but the first. The prompt is then
+            computed whole, whatever the prefix cache knows of it.
         skip_special_tokens: leave special tokens out of the text.
 
     Raises:
@@ -69,6 +71,7 @@ class SamplingParams:
     max_tokens: int | None = 16
     min_tokens: int = 0
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
 
     def __post_init__(self) -> None:
@@ -136,16 +139,17 @@ class SamplingParams:
                 0 <= self.min_tokens <= (top or self.min_tokens),
                 "from 0 to max_tokens",
             ),
-            (
-                "logprobs",
-                self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
-                f"from 0 to {MAX_LOGPROBS}",
-            ),
+            ("logprobs", _is_count(self.logprobs), f"from 0 to {MAX_LOGPROBS}"),
+            ("prompt_logprobs", _is_count(self.prompt_logprobs), f"from 0 to {MAX_LOGPROBS}"),
         ]
 
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+
+def _is_count(logprobs: int | None) -> bool:
+    return logprobs is None or 0 <= logprobs <= MAX_LOGPROBS
 
 
 def _items(given: Any) -> tuple[Any, ...] | None:

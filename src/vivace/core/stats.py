@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vivace.core.request import Pooling
 from vivace.core.sampling import SamplingParams
 
 
@@ -16,6 +17,7 @@ class EngineInfo:
         folder: the checkpoint's folder on this machine.
         default_params: sampling defaults from generation_config.json.
         quantization: what weights were rounded to, in the words of `EngineConfig.quantize`.
+        pooling: how the model's embeddings are made, unless a request says it.
     """
 
     model_name: str
@@ -35,6 +37,7 @@ class EngineInfo:
     has_tokenizer: bool = True
     default_params: SamplingParams = field(default_factory=SamplingParams)
     quantization: str | None = None
+    pooling: Pooling = "mean"
 
     @property
     def precision(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.errors import VivaceError
-from vivace.core.step import Picked, ScheduledSequence, Step
+from vivace.core.step import Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.adjust import Row, adjusted
 from vivace.decoding.draw import limits
 from vivace.decoding.logprobs import raw_logprobs
@@ -55,13 +55,14 @@ class Sampler:
         """One token for each of `step.sampling`, in order.
 
         Args:
-            logits: [R, vocab], a row for each of `step.sampling`.
+            logits: [R, vocab], first a row for each of `step.sampling`.
 
         Raises:
             InvalidLogitsError: some rows hold NaN, +inf, or no token that may be picked. Nothing
                 was changed: the step can be picked again without them.
         """
         sequences = step.sampling
+        logits = logits[: len(sequences)]
         greedy = logits.argmax(axis=1)  # NaN counts as the largest, so `best` shows it
         best = logits[np.arange(len(sequences)), greedy]
         if not np.isfinite(best).all():
@@ -69,6 +70,35 @@ class Sampler:
             raise InvalidLogitsError([sequences[row].request.request_id for row in bad])
         rows = zip(logits, sequences, greedy.tolist(), strict=True)
         return [self._pick(row, sequence, token_id) for row, sequence, token_id in rows]
+
+    def score(self, logits: NDArray[np.float32], step: Step) -> list[Scored]:
+        """Log-probabilities of prompt tokens, for each of `step.generating` that reads some.
+
+        Args:
+            logits: [R, vocab], a row for each position read, behind those of `step.sampling`.
+
+        Raises:
+            InvalidLogitsError: as `pick`.
+        """
+        row = len(step.sampling)
+        scored = []
+        for sequence in step.generating:
+            if sequence.reads:
+                rows = logits[row : row + len(sequence.reads)]
+                scored.append(self._score(rows, sequence))
+                row += len(rows)
+        return scored
+
+    def _score(self, rows: NDArray[np.float32], sequence: ScheduledSequence) -> Scored:
+        request = sequence.request
+        if not np.isfinite(rows.max(axis=1)).all():
+            raise InvalidLogitsError([request.request_id])
+        count = request.params.prompt_logprobs or 0
+        entries = [
+            raw_logprobs(row, sequence.token_ids[position + 1], count, self._decode)
+            for row, position in zip(rows, sequence.reads, strict=True)
+        ]
+        return Scored(request.request_id, tuple(entries))
 
     def _pick(self, row: Row, sequence: ScheduledSequence, greedy: int) -> Picked:
         request = sequence.request

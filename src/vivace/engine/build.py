@@ -21,6 +21,7 @@ from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.engine.tiers import PagesOf, make_tiers
 from vivace.formats.checkpoint import (
     Checkpoint,
+    default_pooling,
     end_token_ids,
     open_checkpoint,
     sampling_defaults,
@@ -150,7 +151,7 @@ def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner
     limits = BatchLimits(
         max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
         max_sequences=config.max_num_seqs,
-        max_logit_rows=max(config.max_num_seqs, LOGIT_ROWS),
+        max_logit_rows=config.max_num_seqs + LOGIT_ROWS,
     )
     return kv, Runner(decoder, backend, caches, limits)
 
@@ -164,6 +165,7 @@ def scheduling(config: EngineConfig) -> SchedulerConfig:
         config.max_prefill_beside_decodes,
         config.target_itl_ms,
         config.target_ttft_ms,
+        LOGIT_ROWS,
     )
 
 
@@ -197,6 +199,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         load_seconds=0.0,
         has_tokenizer=loaded.tokenizer is not None,
         default_params=loaded.default_params,
+        pooling=default_pooling(loaded.checkpoint),
     )
 
 

@@ -14,9 +14,10 @@ from vivace.cache.blocks import KVGroup, KVManager, SequencePages
 from vivace.core.errors import CapacityError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
-from vivace.core.step import ScheduledSequence, Step
+from vivace.core.step import Pooled, ScheduledSequence, Step
 from vivace.decoding.sampler import InvalidLogitsError, Sampler
 from vivace.decoding.stops import OutputText
+from vivace.engine.pooling import Pooler
 from vivace.engine.requests import check_token_ids
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.scheduler.scheduler import Scheduler
@@ -44,6 +45,7 @@ class EngineCore:
         self._runner = runner
         self._sampler = sampler
         self._text = text
+        self._pooler = Pooler()
         self._pinning: dict[str, Request] = {}
         self._steps = 0
         self._step_seconds = 0.0
@@ -74,11 +76,16 @@ class EngineCore:
         """Forget a request and free its pages; unknown ids are ignored."""
         self.scheduler.abort(request_id)
         self._text.remove(request_id)
+        self._pooler.forget(request_id)
         self._pinning.pop(request_id, None)
 
     def unpin(self, pin_id: str) -> None:
         """Let a pinned prefix be evicted again; unknown ids are ignored."""
         self._kv.pins.remove(pin_id)
+
+    def reset_prefix_cache(self) -> None:
+        """Forget every computed prefix but those that are in use or pinned."""
+        self._kv.forget_prefixes()
 
     @property
     def unwritten(self) -> bool:
@@ -120,9 +127,18 @@ class EngineCore:
     def _advance(self, step: Step) -> list[Delta]:
         logits = self._runner.run(step)
         picked = self._sampler.pick(logits, step)
+        scored = self._sampler.score(logits, step)
+        pooled = self._pool(step.pooling)
         advances = self._text.advance(step, picked)
-        deltas = self.scheduler.update(step, picked, advances)
+        deltas = self.scheduler.update(step, picked, advances, scored, pooled)
         return [self._settled(d) if d.finish_reason is not None else d for d in deltas]
+
+    def _pool(self, sequences: Sequence[ScheduledSequence]) -> list[Pooled]:
+        if not sequences:
+            return []
+        hidden = self._runner.run_hidden(sequences)
+        self._pooler.check(hidden, sequences)
+        return self._pooler.take(hidden, sequences)
 
     def _settled(self, delta: Delta) -> Delta:
         """What a request leaves behind when it ends: at most a pin."""
@@ -141,6 +157,7 @@ class EngineCore:
         late = self.scheduler.drop_late()
         for delta in late:
             self._pinning.pop(delta.request_id, None)
+            self._pooler.forget(delta.request_id)
         return [replace(delta, text=self._text.finish(delta.request_id)) for delta in late]
 
     def _fail(self, request_ids: Sequence[str], error: Exception) -> list[Delta]:

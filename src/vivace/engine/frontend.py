@@ -36,9 +36,12 @@ class Frontend:
             RequestError: the prompt or the parameters do not fit the model.
         """
         text = prompt if isinstance(prompt, str) else None
-        token_ids = self.encode(prompt) if isinstance(prompt, str) else prompt
         params = params or self.info.default_params
-        return text, fan_out(self.info, request_id, token_ids, params)
+        return text, fan_out(self.info, request_id, self.token_ids(prompt), params)
+
+    def token_ids(self, prompt: Prompt) -> Sequence[int]:
+        """Raises RequestError for a text where the model has no tokenizer."""
+        return self.encode(prompt) if isinstance(prompt, str) else prompt
 
     def encode(self, text: str) -> list[int]:
         """Raises RequestError where the model has no tokenizer."""

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.config import EngineConfig
-from vivace.core.errors import UsageError
-from vivace.core.request import Delta, Request, RequestOutput
+from vivace.core.errors import UsageError, VivaceError
+from vivace.core.request import Delta, Pooling, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine.build import build_engine
 from vivace.engine.frontend import Frontend, Messages, Prompt
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
+from vivace.engine.pooling import unit
+from vivace.engine.requests import to_pool
 
 
 class LLM:
@@ -104,9 +106,39 @@ class LLM:
         """
         return self._core.logits(token_ids)
 
+    def embed(
+        self, prompts: Prompt | Sequence[Prompt], pooling: Pooling | None = None
+    ) -> NDArray[np.float32]:
+        """A vector of length 1 for each prompt: float32 [prompts, hidden_size].
+
+        Args:
+            pooling: the mean of a prompt's final hidden states, or the last of them; None is what
+                the model was made for.
+
+        Raises:
+            RequestError: a prompt does not fit; nothing was started.
+        """
+        requests = [
+            to_pool(self.info, self._next_id(), self._frontend.token_ids(prompt), pooling)
+            for prompt in _as_list(prompts)
+        ]
+        found: dict[str, NDArray[np.float32]] = {}
+        try:
+            for delta in chain.from_iterable(self._steps(requests)):
+                if delta.embedding is None:
+                    raise VivaceError(delta.error or "The engine gave no vector.")
+                found[delta.request_id] = unit(delta.embedding)
+        finally:
+            self._abort(requests)
+        return np.stack([found[request.request_id] for request in requests])
+
     def get_default_sampling_params(self) -> SamplingParams:
         """What `generate` uses when given none, from the model's generation_config.json."""
         return self.info.default_params
+
+    def reset_prefix_cache(self) -> None:
+        """Forget every computed prefix."""
+        self._core.reset_prefix_cache()
 
     def stats(self) -> EngineStats:
         return self._core.stats()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vivace.core.errors import RequestError
-from vivace.core.request import Request
+from vivace.core.request import Pooling, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 
@@ -18,7 +18,8 @@ def fan_out(
     prompt_token_ids: Sequence[int],
     params: SamplingParams,
 ) -> list[Request]:
-    """The `params.n` requests for one prompt, each with a definite max_tokens.
+    """The `params.n` requests for one prompt, each with a definite max_tokens. The prompt's own
+    log-probabilities are asked of the first alone.
 
     Raises:
         RequestError: the prompt is empty, too long or holds unknown token ids, or the sampling
@@ -43,12 +44,34 @@ def fan_out(
         Request(
             request_id=f"{request_id}-{index}" if params.n > 1 else request_id,
             prompt_token_ids=prompt,
-            params=settled,
+            params=settled if index == 0 else replace(settled, prompt_logprobs=None),
             arrival=arrival,
             index=index,
         )
         for index in range(params.n)
     ]
+
+
+def to_pool(
+    info: EngineInfo,
+    request_id: str,
+    prompt_token_ids: Sequence[int],
+    pooling: Pooling | None = None,
+) -> Request:
+    """A request for one vector; None pools as the model was made for.
+
+    Raises:
+        RequestError: the prompt is empty, too long or holds unknown token ids.
+    """
+    prompt = tuple(prompt_token_ids)
+    check_token_ids(info, prompt)
+    return Request(
+        request_id,
+        prompt,
+        SamplingParams(max_tokens=1),
+        arrival=time.monotonic(),
+        pooling=pooling or info.pooling,
+    )
 
 
 def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:

@@ -19,8 +19,8 @@ from math import ceil, inf
 
 from vivace.cache.blocks import KVManager
 from vivace.core.errors import RequestError
-from vivace.core.request import Delta, Request
-from vivace.core.step import Advance, Picked, ScheduledSequence, Step
+from vivace.core.request import Delta, Logprob, Request
+from vivace.core.step import Advance, Picked, Pooled, ScheduledSequence, Scored, Step
 from vivace.scheduler.admission import Admission
 from vivace.scheduler.aging import Aging
 from vivace.scheduler.budget import token_budget
@@ -43,6 +43,7 @@ class _Turn:
     Attributes:
         order: everybody, first in rank first.
         left: tokens of the budget not given out.
+        scoring_rows: rows of logits not given out, beside the one that each sequence has.
         chosen: who has its share; all of them are seated.
         closed: somebody was refused: nobody behind it may start before it.
         refused: (priority, tenant) of those for whom nobody gives way.
@@ -51,6 +52,7 @@ class _Turn:
     now: float
     order: list[Sequence]
     left: int
+    scoring_rows: int
     chosen: list[ScheduledSequence] = field(default_factory=list)
     closed: bool = False
     refused: set[tuple[int, str]] = field(default_factory=set)
@@ -98,6 +100,7 @@ class Scheduler:
             policies.max_queued_requests, policies.max_queued_tokens, self._seconds_to_compute
         )
         self._max_chunk = config.max_chunk
+        self._max_scoring_rows = config.max_scoring_rows
         self._alive: dict[str, Sequence] = {}  # in order of arrival
         self._num_added = 0
 
@@ -125,10 +128,12 @@ class Scheduler:
         if self._admission.limited:
             queued = [one.left for one in self._alive.values() if not one.seated]
             self._admission.check(queued, len(request.prompt_token_ids))
-        self._alive[request.request_id] = Sequence(request, self._num_added, self._clock())
+        sequence = Sequence(request, self._num_added, self._clock())
+        self._alive[request.request_id] = sequence
         self._num_added += 1
         self._shares.join(request.tenant)
-        self._kv.want(request.prompt_token_ids, request.cache_salt)
+        if sequence.reuses:
+            self._kv.want(request.prompt_token_ids, request.cache_salt)
 
     def abort(self, request_id: str) -> bool:
         """Forget a request and give back its pages now. False where the id is unknown."""
@@ -168,16 +173,25 @@ class Scheduler:
         return Step(tuple(turn.chosen))
 
     def update(
-        self, step: Step, picked: Iterable[Picked], advances: Iterable[Advance]
+        self,
+        step: Step,
+        picked: Iterable[Picked],
+        advances: Iterable[Advance],
+        scored: Iterable[Scored] = (),
+        pooled: Iterable[Pooled] = (),
     ) -> list[Delta]:
         """Take in a step's results: append tokens, share full pages, finish and free.
 
         Args:
             picked: one for each sampling sequence that is still alive.
             advances: likewise.
+            scored: one for each generating sequence that reads some and is still alive.
+            pooled: one for each that ends with its vector.
         """
         tokens = {one.request_id: one for one in picked}
         texts = {one.request_id: one for one in advances}
+        scores = {one.request_id: one.logprobs for one in scored}
+        vectors = {one.request_id: one.embedding for one in pooled}
         deltas = []
         for scheduled in step.sequences:
             request_id = scheduled.request.request_id
@@ -189,8 +203,15 @@ class Scheduler:
             end = scheduled.start + scheduled.count
             self._kv.commit(sequence.pages, end)
             self._shares.charge(sequence, scheduled.start, end, int(scheduled.samples))
-            if scheduled.samples:
-                deltas.append(self._append(sequence, tokens[request_id], texts[request_id]))
+            if scheduled.reads:
+                sequence.read_to = scheduled.reads.stop
+            if request_id in vectors:
+                deltas.append(self._pool(sequence, vectors[request_id]))
+            elif scheduled.samples:
+                result = tokens[request_id], texts[request_id], scores.get(request_id)
+                deltas.append(self._append(sequence, *result))
+            elif request_id in scores:
+                deltas.append(Delta(request_id, prompt_logprobs=scores[request_id]))
         return deltas
 
     def check_integrity(self) -> None:
@@ -228,7 +249,7 @@ class Scheduler:
         running = self.num_running
         budget = self._budget.tokens(self._num_decoding(), running, now)
         order = self._order.arrange(self._alive.values(), now)
-        return _Turn(now, order, max(budget, running))
+        return _Turn(now, order, max(budget, running), self._max_scoring_rows)
 
     def _take_seat(self, sequence: Sequence, turn: _Turn) -> bool:
         """Let a waiting sequence run: on a free seat, or on that of one who must give way."""
@@ -260,26 +281,41 @@ class Scheduler:
         others = self.num_running - len(turn.chosen) - 1
         self._seats.catch_up(sequence)
         while True:
-            scheduled = self._plan(sequence, turn.left - others)
+            scheduled = self._plan(sequence, turn.left - others, turn.scoring_rows)
             if scheduled is not None:
                 turn.chosen.append(scheduled)
                 turn.left -= scheduled.count
+                if sequence.request.pooling is None:
+                    turn.scoring_rows -= len(scheduled.reads)
                 return
             giver = first_to_give_pages(turn.order)
             self._seats.give_up_pages(giver, turn.now)
             if giver is sequence:
                 return
 
-    def _plan(self, sequence: Sequence, allowance: int) -> ScheduledSequence | None:
-        """As many tokens as allowed and as there are pages for; None for none."""
+    def _plan(
+        self, sequence: Sequence, allowance: int, scoring_rows: int
+    ) -> ScheduledSequence | None:
+        """As many tokens as allowed and as there are pages for; None for none. Where prompt tokens
+        are to be scored, also no more than there are rows of logits for."""
         pages = sequence.pages
         assert pages is not None
         start, known = pages.computed, len(sequence.tokens)
-        end = self._kv.extend(pages, start + min(known - start, allowance, self._max_chunk))
+        count = min(known - start, allowance, self._max_chunk)
+        unread, pools = sequence.unread, sequence.request.pooling is not None
+        if unread and not pools:
+            count = min(count, max(1, scoring_rows))
+        end = self._kv.extend(pages, start + count)
         if end <= start:
             return None
         return ScheduledSequence(
-            sequence.request, sequence.tokens, start, end - start, pages.tables, end == known
+            sequence.request,
+            sequence.tokens,
+            start,
+            end - start,
+            pages.tables,
+            samples=end == known and not pools,
+            reads=range(max(start, unread.start), min(end, unread.stop)),
         )
 
     def _open(self, sequence: Sequence, turn: _Turn) -> bool:
@@ -292,7 +328,13 @@ class Scheduler:
             self._seats.give_up_pages(giver, turn.now)
         return True
 
-    def _append(self, sequence: Sequence, picked: Picked, advance: Advance) -> Delta:
+    def _append(
+        self,
+        sequence: Sequence,
+        picked: Picked,
+        advance: Advance,
+        prompt_logprobs: tuple[dict[int, Logprob], ...] | None,
+    ) -> Delta:
         if len(sequence.tokens) == len(sequence.request.prompt_token_ids):
             self.counters.prompt_tokens += len(sequence.tokens)
         self.counters.generation_tokens += 1
@@ -307,6 +349,17 @@ class Scheduler:
             finish_reason=advance.finish_reason,
             stop_reason=advance.stop_reason,
             num_cached_tokens=sequence.num_cached_tokens,
+            prompt_logprobs=prompt_logprobs,
+        )
+
+    def _pool(self, sequence: Sequence, embedding: tuple[float, ...]) -> Delta:
+        self.counters.prompt_tokens += len(sequence.tokens)
+        self._remove(sequence)
+        return Delta(
+            sequence.request.request_id,
+            finish_reason="stop",
+            num_cached_tokens=sequence.num_cached_tokens,
+            embedding=embedding,
         )
 
     def _remove(self, sequence: Sequence) -> None:

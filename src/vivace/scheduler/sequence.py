@@ -20,6 +20,7 @@ class Sequence:
         seated: whether it has a token in every step.
         preempted: whether it gave up pages; what is found in the cache afterwards is no hit.
         num_cached_tokens: prompt tokens found in the prefix cache.
+        read_to: positions before it whose outputs were asked for went out.
         served: prompt tokens that its tenant was charged for, or that were found in the cache.
     """
 
@@ -31,6 +32,7 @@ class Sequence:
     seated: bool = False
     preempted: bool = False
     num_cached_tokens: int = 0
+    read_to: int = 0
     served: int = 0
     _waited_before: float = 0.0
 
@@ -41,6 +43,23 @@ class Sequence:
     def left(self) -> int:
         """Known tokens that are not computed."""
         return len(self.tokens) - (0 if self.pages is None else self.pages.computed)
+
+    @property
+    def unread(self) -> range:
+        """Positions whose outputs were asked for and did not go out, beside those that draw."""
+        request, end = self.request, len(self.request.prompt_token_ids)
+        if request.pooling is not None:
+            return range(max(self.read_to, end - 1 if request.pooling == "last" else 0), end)
+        if request.params.prompt_logprobs is not None:
+            return range(self.read_to, end - 1)
+        return range(0)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether it may take what others computed. What is found in the cache comes without
+        outputs, but the last known token is always computed."""
+        unread = self.unread
+        return not unread or unread.start == len(self.tokens) - 1
 
     @property
     def decodes(self) -> bool:
