@@ -263,7 +263,7 @@ def test_a_silent_engine_does_not_hold_up_the_metrics(
         raise AssertionError
 
     monkeypatch.setattr(engine, "stats", silent)
-    monkeypatch.setattr("vivace.serve.app.STATS_SECONDS", 0.01)
+    monkeypatch.setattr("vivace.serve.endpoints.operations.STATS_SECONDS", 0.01)
     assert "vllm:request_success_total" in client.get("/metrics").text
 
 

@@ -54,7 +54,8 @@ def test_a_chat_may_ask_for_nothing_special(fields: dict[str, Any]) -> None:
 
 
 REFUSED = [
-    (completion, {"echo": True}, "echo is not a parameter that this server supports."),
+    (completion, {"suffix": "b"}, "suffix is not a parameter that this server supports."),
+    (chat, {"echo": True}, "echo is not"),
     (completion, {"best_of": 2}, "best_of is not"),
     (completion, {"best_of": True}, "best_of is not"),
     (completion, {"guided_json": {}}, "guided_json is not"),
@@ -175,6 +176,7 @@ def test_every_sampling_field_arrives() -> None:
         "skip_special_tokens": False,
         "max_tokens": 9,
         "logprobs": 3,
+        "prompt_logprobs": 4,
     }
     params = completion_params(
         completion(**fields, stop="end", logit_bias={"5": -100}), SamplingParams()
@@ -182,6 +184,20 @@ def test_every_sampling_field_arrives() -> None:
     assert params == SamplingParams(
         **{**fields, "stop_token_ids": (3, 4)}, stop=("end",), logit_bias={5: -100.0}
     )
+
+
+def test_echo_with_logprobs_scores_the_prompt() -> None:
+    params = completion_params(completion(echo=True, logprobs=2), SamplingParams())
+    assert (params.logprobs, params.prompt_logprobs) == (2, 2)
+    both = completion(echo=True, logprobs=2, prompt_logprobs=0)
+    assert completion_params(both, SamplingParams()).prompt_logprobs == 0
+    assert completion_params(completion(echo=True), SamplingParams()).prompt_logprobs is None
+
+
+def test_the_prompt_alone_is_asked_back_by_a_token_that_nothing_can_end_early() -> None:
+    body = completion(echo=True, max_tokens=0, stop="x", stop_token_ids=[3])
+    params = completion_params(body, SamplingParams(min_p=0.5))
+    assert params == SamplingParams(min_p=0.5, max_tokens=1, ignore_eos=True)
 
 
 CONTRADICTIONS = [
@@ -195,6 +211,12 @@ CONTRADICTIONS = [
     (completion, {"logprobs": 21}, "logprobs"),
     (completion, {"stop": ""}, "stop"),
     (completion, {"min_tokens": 17}, "min_tokens"),
+    (completion, {"max_tokens": 0}, "max_tokens"),
+    (completion, {"prompt_logprobs": 21}, "prompt_logprobs"),
+    (completion, {"prompt_logprobs": -1}, "prompt_logprobs"),
+    (completion, {"prompt_logprobs": 0, "stream": True}, "stream"),
+    (completion, {"echo": True, "logprobs": 0, "stream": True, "n": 2}, "echo"),
+    (completion, {"echo": True, "max_tokens": 0, "min_tokens": 2}, "min_tokens"),
 ]
 
 

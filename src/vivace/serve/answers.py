@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vivace.core.errors import RequestError
+from vivace.core.request import Delta
 from vivace.core.request import Request as EngineRequest
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
@@ -21,7 +23,12 @@ from vivace.serve.calls import Call, Usage
 from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
 from vivace.serve.generation import Generation
 from vivace.serve.prompts import Prompts
-from vivace.serve.sampling import asked_max_tokens, chat_params, completion_params
+from vivace.serve.sampling import (
+    asked_max_tokens,
+    chat_params,
+    completion_params,
+    echoes_alone,
+)
 from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
 from vivace.serve.standing import tenant_of, with_standing
 from vivace.serve.streaming import DONE, EventStream, event, while_connected
@@ -53,8 +60,11 @@ class Answerer:
 
     async def completion(self, http: Request, body: CompletionBody) -> Response:
         params = completion_params(body, self._info.default_params)
-        prompts = await self._prompts.completion(body)
+        prompts = await self._prompts.each(body.prompt)
         call = self._call(f"cmpl-{uuid4().hex}", body, prompts, params, tenant_of(http, body))
+        if body.echo:
+            echoes = await self._prompts.echoes(body, prompts)
+            call = replace(call, echoes=echoes, answers=not echoes_alone(body))
         return await self._respond(http, bool(body.stream), CompletionFormat(call))
 
     async def chat(self, http: Request, body: ChatBody) -> Response:
@@ -94,6 +104,7 @@ class Answerer:
             num_choices=params.n,
             include_usage=bool(wants and wants.include_usage),
             return_token_ids=bool(body.return_token_ids),
+            shows_prompt_logprobs=body.prompt_logprobs is not None,
         )
 
     async def _respond(self, http: Request, streams: bool, form: AnswerFormat) -> Response:
@@ -104,24 +115,29 @@ class Answerer:
     async def _whole(self, form: AnswerFormat) -> Response:
         call, usage = form.call, Usage.of(form.call)
         collectors = [_collector(request) for request in call.requests]
-        async with aclosing(self._generation.run(call.requests)) as deltas:
+        async with aclosing(self._deltas(call, usage)) as deltas:
             async for place, delta in deltas:
-                usage.take(place, delta, call)
                 collectors[place].take(delta)
-        outputs = [collector.output.outputs[0] for collector in collectors]
-        return JSONResponse(form.whole(outputs, usage.body()))
+        results = [collector.output for collector in collectors]
+        return JSONResponse(form.whole(results, usage.body()))
 
     async def _events(self, form: AnswerFormat) -> AsyncGenerator[bytes, None]:
         call, usage = form.call, Usage.of(form.call)
-        async with aclosing(self._generation.run(call.requests)) as deltas:
+        async with aclosing(self._deltas(call, usage)) as deltas:
             async for place, delta in deltas:
-                usage.take(place, delta, call)
                 chunk = form.chunk(place, delta)
                 if chunk is not None:
                     yield event(chunk)
         if call.include_usage:
             yield event(form.usage_chunk(usage.body()))
         yield DONE
+
+    async def _deltas(self, call: Call, usage: Usage) -> AsyncGenerator[tuple[int, Delta], None]:
+        async with aclosing(self._generation.run(call.requests)) as deltas:
+            async for place, delta in deltas:
+                wanted = call.wanted(delta)
+                usage.take(place, wanted, call)
+                yield place, wanted
 
 
 def _collector(request: EngineRequest) -> Collector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -10,11 +11,41 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from vivace.serve.errors import ApiError
-from vivace.serve.schemas import Body
+from vivace.serve.schemas import Body, ModelBody
 
-BodyT = TypeVar("BodyT", bound=Body)
+BodyT = TypeVar("BodyT", bound=ModelBody)
 
 MAX_SHOWN = 80  # characters of an offending value in a message
+
+
+@dataclass(frozen=True)
+class BodyReader:
+    """Reads the bodies of calls about one model.
+
+    Attributes:
+        model_name: what clients call it.
+        max_bytes: larger bodies are refused.
+    """
+
+    model_name: str
+    max_bytes: int
+
+    async def read(self, request: Request, kind: type[BodyT]) -> BodyT:
+        """As `read_body`; a body that asks for another model is refused."""
+        body = await read_body(request, kind, self.max_bytes)
+        if body.model is not None:
+            self.check_model(body.model)
+        return body
+
+    def check_model(self, asked: str) -> None:
+        """Raises ApiError (404) where it is not served here."""
+        if asked != self.model_name:
+            raise ApiError(
+                404,
+                f"The model {asked!r} does not exist here; this server has {self.model_name!r}.",
+                "model",
+                "model_not_found",
+            )
 
 
 async def read_body(request: Request, kind: type[BodyT], max_bytes: int) -> BodyT:

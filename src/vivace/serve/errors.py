@@ -16,6 +16,7 @@ from vivace.core.errors import CapacityError, RequestError, VivaceError
 
 TYPES = {
     401: "authentication_error",
+    403: "permission_error",
     429: "rate_limit_error",
     500: "server_error",
     503: "service_unavailable_error",
@@ -52,6 +53,13 @@ def overloaded(message: str, retry_after_seconds: float) -> ApiError:
     """The queue is full. Retry-After is whole seconds (RFC 9110, 10.2.3)."""
     seconds = max(1, math.ceil(retry_after_seconds))
     return ApiError(429, message, code="engine_overloaded", headers={"retry-after": str(seconds)})
+
+
+def limited(message: str, retry_after_seconds: float) -> ApiError:
+    """A caller's own limit is reached."""
+    seconds = max(1, math.ceil(retry_after_seconds))
+    headers = {"retry-after": str(seconds)}
+    return ApiError(429, message, code="rate_limit_exceeded", headers=headers)
 
 
 def error_body(error: ApiError) -> dict[str, Any]:

@@ -10,30 +10,50 @@ from vivace.core.request import Logprob
 LOWEST = -9999.0  # JSON has no infinity; vLLM's stand-in for it
 
 TokenLogprobs = Sequence[dict[int, Logprob]]
+PromptLogprobs = Sequence[dict[int, Logprob] | None]  # None for the first, that nothing predicts
 
 
 def legacy_logprobs(
-    token_ids: Sequence[int], logprobs: TokenLogprobs, offset: int
+    token_ids: Sequence[int], logprobs: PromptLogprobs, offset: int, unpredicted: str = ""
 ) -> tuple[dict[str, Any], int]:
     """The object of /v1/completions, and the text offset after these tokens.
 
     Args:
         offset: characters of the answer before these tokens.
+        unpredicted: the text of a token without log-probabilities.
     """
     tokens, offsets = [], []
     for token_id, entry in zip(token_ids, logprobs, strict=True):
-        tokens.append(_text(token_id, entry[token_id]))
+        tokens.append(unpredicted if entry is None else _text(token_id, entry[token_id]))
         offsets.append(offset)
         offset += len(tokens[-1])
     body = {
         "tokens": tokens,
         "token_logprobs": [
-            _number(entry[token_id]) for token_id, entry in zip(token_ids, logprobs, strict=True)
+            None if entry is None else _number(entry[token_id])
+            for token_id, entry in zip(token_ids, logprobs, strict=True)
         ],
-        "top_logprobs": [_by_text(entry) for entry in logprobs],
+        "top_logprobs": [None if entry is None else _by_text(entry) for entry in logprobs],
         "text_offset": offsets,
     }
     return body, offset
+
+
+def prompt_logprobs(logprobs: PromptLogprobs) -> list[dict[str, Any] | None]:
+    """vLLM's field of that name: for each prompt token a map from token id."""
+    return [
+        None
+        if entry is None
+        else {
+            str(token_id): {
+                "logprob": _number(one),
+                "rank": one.rank,
+                "decoded_token": one.decoded_token,
+            }
+            for token_id, one in entry.items()
+        }
+        for entry in logprobs
+    ]
 
 
 def chat_logprobs(token_ids: Sequence[int], logprobs: TokenLogprobs, top: int) -> dict[str, Any]:

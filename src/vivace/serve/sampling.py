@@ -25,14 +25,34 @@ SAME_NAME = (
     "include_stop_str_in_output",
     "ignore_eos",
     "min_tokens",
+    "prompt_logprobs",
     "skip_special_tokens",
 )
 
 
 def completion_params(body: CompletionBody, defaults: SamplingParams) -> SamplingParams:
     """Raises RequestError, whose `param` names the parameter at fault."""
-    asked = asked_max_tokens(body)
-    return _params(body, defaults, COMPLETION_TOKENS if asked is None else asked, body.logprobs)
+    asked = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+    if echoes_alone(body):
+        params = _params(body, defaults, 1, body.logprobs)
+        params = replace(params, stop=(), stop_token_ids=(), ignore_eos=True)
+    else:
+        params = _params(body, defaults, asked, body.logprobs)
+    if not body.echo or params.logprobs is None:
+        return params
+    if body.stream and params.n > 1:
+        raise RequestError(
+            "echo with logprobs cannot be streamed for several choices; leave out n or stream.",
+            "echo",
+        )
+    if params.prompt_logprobs is not None:
+        return params
+    return replace(params, prompt_logprobs=params.logprobs)
+
+
+def echoes_alone(body: CompletionBody) -> bool:
+    """Whether only the prompt is asked back. A token is drawn all the same, and left out."""
+    return bool(body.echo) and body.max_tokens == 0
 
 
 def chat_params(body: ChatBody, defaults: SamplingParams) -> SamplingParams:
@@ -48,6 +68,8 @@ def _params(
 ) -> SamplingParams:
     if body.stream_options is not None and not body.stream:
         raise RequestError("stream_options needs stream to be true.", "stream_options")
+    if body.prompt_logprobs is not None and body.stream:
+        raise RequestError("prompt_logprobs cannot be streamed; leave out stream.", "stream")
     given: dict[str, Any] = {
         name: value for name in SAME_NAME if (value := getattr(body, name)) is not None
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from vivace.core.sampling import MAX_LOGPROBS
 
@@ -25,7 +26,6 @@ Neutral: TypeAlias = Mapping[str, tuple[Any, ...]]
 NEUTRAL: Neutral = {
     "bad_words": ([],),
     "best_of": (1,),
-    "echo": (False,),
     "length_penalty": (1, 1.0),
     "metadata": ({},),
     "response_format": ({"type": "text"},),
@@ -40,7 +40,6 @@ NEUTRAL: Neutral = {
             "guided_grammar",
             "guided_json",
             "guided_regex",
-            "prompt_logprobs",
             "structured_outputs",
             "suffix",
             "truncate_prompt_tokens",
@@ -52,6 +51,7 @@ NEUTRAL_IN_CHAT: Neutral = {
     **NEUTRAL,
     "continue_final_message": (False,),
     "documents": ([],),
+    "echo": (False,),
     "function_call": ("none", "auto"),
     "functions": ([],),
     "modalities": (["text"],),
@@ -107,6 +107,17 @@ class Body(BaseModel):
         return kept | unknown
 
     @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say what may be there without asking for anything."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).setdefault("properties", {})
+        for name, values in cls.neutral.items():
+            properties[name] = {"enum": [None, *values], "description": "Not supported."}
+        return schema
+
+    @classmethod
     def _is_neutral(cls, name: str, value: Any) -> bool:
         if name not in cls.neutral:
             return False
@@ -116,20 +127,34 @@ class Body(BaseModel):
         )
 
 
+class ModelBody(Body):
+    """A whole body. None everywhere means: not given."""
+
+    model: str | None = None
+
+
 class StreamOptions(Body):
     include_usage: bool | None = None
 
 
-class GenerationBody(Body):
-    """What both endpoints take. None everywhere means: not given. Ranges that do not depend on
-    HTTP are checked by `SamplingParams`."""
+class StandingBody(ModelBody):
+    """Where a call stands among others."""
 
-    model: str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    priority: Int64 | None = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    drop_if_late: bool | None = None
+    cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
+
+
+class GenerationBody(StandingBody):
+    """What both endpoints take. Ranges that do not depend on HTTP are checked by
+    `SamplingParams`."""
+
     n: int | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
     temperature: float | None = None
@@ -153,11 +178,14 @@ class GenerationBody(Body):
     max_tokens: Int64 | None = None
     min_tokens: Int64 | None = None
 
-    priority: Int64 | None = None
-    timeout: Annotated[float, Field(gt=0)] | None = None
-    drop_if_late: bool | None = None
-    cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
     return_token_ids: bool | None = None
+    prompt_logprobs: int | None = None
+
+
+Prompts: TypeAlias = Annotated[
+    str | ListOf[int] | ListOf[str] | ListOf[ListOf[int]],
+    Field(description="a string, a list of token ids, or a list of either"),
+]
 
 
 class CompletionBody(GenerationBody):
@@ -165,11 +193,9 @@ class CompletionBody(GenerationBody):
 
     neutral = NEUTRAL
 
-    prompt: Annotated[
-        str | ListOf[int] | ListOf[str] | ListOf[ListOf[int]],
-        Field(description="a string, a list of token ids, or a list of either"),
-    ]
+    prompt: Prompts
     logprobs: int | None = None
+    echo: bool | None = None
 
 
 class TextPart(Body):
@@ -200,15 +226,84 @@ class ChatBody(GenerationBody):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
-class PrefetchBody(Body):
-    """POST /v1/prefetch: either `prompt` or `messages`, as far as they are known."""
+class PromptBody(ModelBody):
+    """Either `prompt` or `messages`."""
 
-    model: str | None = None
     prompt: Annotated[
         str | ListOf[int] | None, Field(description="a string or a list of token ids")
     ] = None
     messages: Annotated[ListOf[Message] | None, Field(min_length=1)] = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+
+
+class PrefetchBody(PromptBody):
+    """POST /v1/prefetch: a prompt as far as it is known."""
+
     cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
     pin: bool | None = None
+
+
+class TokenizeBody(PromptBody):
+    """POST /tokenize."""
+
+    neutral = {
+        "chat_template": (),
+        "continue_final_message": (False,),
+        "mm_processor_kwargs": (),
+        "tools": ([],),
+    }
+
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeBody(ModelBody):
+    """POST /detokenize."""
+
+    tokens: ListOf[int]
+
+
+class EmbeddingBody(StandingBody):
+    """POST /v1/embeddings. Vectors have length 1, and the model's own number of dimensions."""
+
+    neutral = {"dimensions": (), "truncate_prompt_tokens": ()}
+
+    input: Prompts
+    encoding_format: Literal["float", "base64"] | None = None
+    pooling: Literal["mean", "last"] | None = None
+
+
+Texts: TypeAlias = Annotated[
+    str | Annotated[ListOf[str], Field(min_length=1)],
+    Field(description="a string or a list of strings"),
+]
+
+
+class ScoreBody(StandingBody):
+    """POST /score: one text against one or several, or as many pairs as there are texts."""
+
+    neutral = {"truncate_prompt_tokens": ()}
+
+    text_1: Texts
+    text_2: Texts
+    pooling: Literal["mean", "last"] | None = None
+
+
+class RerankBody(StandingBody):
+    """POST /rerank."""
+
+    neutral = {"truncate_prompt_tokens": ()}
+
+    query: str
+    documents: Annotated[ListOf[str], Field(min_length=1)]
+    top_n: Annotated[int | None, Field(ge=1)] = None
+    return_documents: bool | None = None
+    pooling: Literal["mean", "last"] | None = None
+
+
+class AbortBody(ModelBody):
+    """POST /abort_request."""
+
+    request_id: str | None = None
+    abort_all: bool | None = None
