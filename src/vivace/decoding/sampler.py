@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.core.errors import VivaceError
+from vivace.core.errors import RequestError, VivaceError
 from vivace.core.step import Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.adjust import Row, adjusted
+from vivace.decoding.bad_words import BadWords, Encode
 from vivace.decoding.draw import limits
 from vivace.decoding.logprobs import raw_logprobs
 from vivace.decoding.native_draw import fastest_draw
@@ -31,6 +32,20 @@ class InvalidLogitsError(VivaceError):
         self.request_ids = tuple(request_ids)
 
 
+class NothingAllowedError(RequestError):
+    """A request rules out every token that the model offers; the others are unharmed.
+
+    Attributes:
+        request_ids: of that request alone.
+    """
+
+    def __init__(self, sequence: ScheduledSequence) -> None:
+        restricts = sequence.request.params.allowed_token_ids is not None
+        param = "allowed_token_ids" if restricts else "min_tokens"
+        super().__init__("No token is left to draw; loosen what the request rules out.", param)
+        self.request_ids = (sequence.request.request_id,)
+
+
 class Sampler:
     """Picks tokens. It keeps no state: a pick depends on its row, its request and its position.
 
@@ -38,6 +53,7 @@ class Sampler:
         eos_token_ids: tokens that end an answer.
         default_seed: for requests without a seed.
         decode: a token's own text, for logprobs.
+        encode: a text's token ids without special tokens, for bad words.
     """
 
     def __init__(
@@ -45,10 +61,12 @@ class Sampler:
         eos_token_ids: tuple[int, ...],
         default_seed: int = 0,
         decode: Callable[[int], str] | None = None,
+        encode: Encode | None = None,
     ) -> None:
         self._eos_token_ids = eos_token_ids
         self._default_seed = default_seed
         self._decode = decode
+        self._bad_words = BadWords(encode)
         self._draw = fastest_draw()
 
     def pick(self, logits: NDArray[np.float32], step: Step) -> list[Picked]:
@@ -60,6 +78,7 @@ class Sampler:
         Raises:
             InvalidLogitsError: some rows hold NaN, +inf, or no token that may be picked. Nothing
                 was changed: the step can be picked again without them.
+            NothingAllowedError: a request rules out every token; likewise.
         """
         sequences = step.sampling
         logits = logits[: len(sequences)]
@@ -110,12 +129,23 @@ class Sampler:
 
     def _choose(self, row: Row, sequence: ScheduledSequence, greedy: int) -> int:
         params = sequence.request.params
-        logits = adjusted(row, sequence, self._eos_token_ids)
+        logits = adjusted(row, sequence, self._banned(sequence))
         if logits is not row:
             greedy = int(logits.argmax())
             if not np.isfinite(logits[greedy]):
-                raise InvalidLogitsError([sequence.request.request_id])
+                raise NothingAllowedError(sequence)
         if params.greedy:
             return greedy
         place = uniform(sequence.request, len(sequence.token_ids), self._default_seed)
         return self._draw(logits, limits(params, float(logits[greedy]), logits.size), place)
+
+    def _banned(self, sequence: ScheduledSequence) -> list[int]:
+        """What would end the answer before its time, or complete a bad word."""
+        params, start = sequence.request.params, sequence.num_prompt_tokens
+        banned: list[int] = []
+        if len(sequence.token_ids) - start < params.min_tokens:
+            banned += {*self._eos_token_ids, *params.stop_token_ids}
+        if params.bad_words:
+            output = list(sequence.token_ids[start:])
+            banned += self._bad_words.banned(params.bad_words, output)
+        return banned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, BatchLimits
 from vivace.cache.blocks import KVGroup, KVManager
@@ -77,7 +78,10 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
         scheduler=Scheduler(scheduling(config), kv, policies(config), step_time=step_time),
         runner=runner,
         sampler=Sampler(
-            info.eos_token_ids, config.seed, None if tokenizer is None else tokenizer.token_text
+            info.eos_token_ids,
+            config.seed,
+            None if tokenizer is None else tokenizer.token_text,
+            None if tokenizer is None else partial(tokenizer.encode, add_special_tokens=False),
         ),
         text=OutputText(tokenizer, info.eos_token_ids),
     )

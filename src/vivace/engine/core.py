@@ -15,7 +15,7 @@ from vivace.core.errors import CapacityError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
 from vivace.core.step import Pooled, ScheduledSequence, Step
-from vivace.decoding.sampler import InvalidLogitsError, Sampler
+from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
 from vivace.engine.pooling import Pooler
 from vivace.engine.requests import check_token_ids
@@ -112,7 +112,7 @@ class EngineCore:
             return late
         try:
             deltas = self._advance(step)
-        except InvalidLogitsError as error:
+        except (InvalidLogitsError, NothingAllowedError) as error:
             deltas = self._fail(error.request_ids, error)
         except Exception as error:  # whatever a step trips over, the other requests go on
             if not isinstance(error, VivaceError):

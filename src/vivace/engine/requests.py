@@ -91,11 +91,12 @@ def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
 
 
 def _check_params(info: EngineInfo, params: SamplingParams) -> None:
-    if params.stop and not info.has_tokenizer:
-        raise RequestError(
-            "stop strings need a tokenizer, which this model's folder lacks; use stop_token_ids.",
-            "stop",
-        )
-    for param in ("stop_token_ids", "logit_bias"):
-        if any(not 0 <= token < info.vocab_size for token in getattr(params, param)):
+    for param, instead in (("stop", "stop_token_ids"), ("bad_words", "logit_bias")):
+        if getattr(params, param) and not info.has_tokenizer:
+            raise RequestError(
+                f"{param} needs a tokenizer, which this model's folder lacks; use {instead}.", param
+            )
+    for param in ("stop_token_ids", "logit_bias", "allowed_token_ids"):
+        ids = getattr(params, param) or ()
+        if any(not 0 <= token < info.vocab_size for token in ids):
             raise RequestError(f"{param} has a token id outside 0 to {info.vocab_size - 1}.", param)
