@@ -97,6 +97,27 @@ def test_what_is_not_supported_is_refused_by_name(
     assert caught.value.param == next(iter(fields))
 
 
+CODES = [
+    (completion, {"prompt": None}, "invalid_type"),
+    (completion, {"temperature": "0.7"}, "invalid_type"),
+    (completion, {"n": 1.5}, "invalid_type"),
+    (completion, {"seed": 2**63}, "invalid_value"),
+    (completion, {"suffix": "b"}, "unsupported_parameter"),
+    (completion, {"max_token": 3}, "unknown_parameter"),
+    (chat, {"messages": [{"content": "a"}]}, "missing_required_parameter"),
+    (chat, {"messages": [{**TURN, "role": "king"}]}, "invalid_value"),
+    (chat, {"messages": [{**TURN, "tool_calls": [{}]}]}, "unsupported_parameter"),
+    (chat, {"messages": [{**TURN, "surprise": 1}]}, "unknown_parameter"),
+]
+
+
+@pytest.mark.parametrize(("parse", "fields", "code"), CODES, ids=str)
+def test_programs_are_told_what_is_wrong(parse: Any, fields: dict[str, Any], code: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(**fields)
+    assert caught.value.code == code
+
+
 BAD_BODIES = [
     (b"", "The body is not valid JSON in UTF-8: "),
     (b'{"prompt": ', "The body is not valid JSON in UTF-8: "),

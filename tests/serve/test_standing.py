@@ -13,11 +13,14 @@ from vivace.core.errors import OverloadedError
 from vivace.core.request import Delta, Request
 
 
+_FULL = OverloadedError("The queue is full.", 2.2, "max_num_queued_reqs")
+
+
 class FullEngine(ScriptedEngine):
     """Refuses every request."""
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        yield Delta.failed(request.request_id, OverloadedError("The queue is full.", 2.2))
+        yield Delta.failed(request.request_id, _FULL)
 
 
 def standing(headers: dict[str, str], **fields: Any) -> Request:

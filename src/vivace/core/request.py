@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vivace.core.errors import OverloadedError, RequestError
+from vivace.core.errors import OverloadedError, RequestError, VivaceError
 from vivace.core.sampling import SamplingParams
 
 IDLE_PRIORITY = 2**62  # behind everything that somebody waits for
@@ -68,6 +68,7 @@ class Delta:
         num_cached_tokens: prompt tokens found in the prefix cache.
         error: one sentence, when `finish_reason` is "error".
         error_param: the parameter at fault, where that error is the request's own.
+        error_code: what is wrong, in a word for programs.
         retry_after_seconds: when to try again, where that error is a full queue.
         prompt_logprobs: as `logprobs`, for the next tokens of the prompt, from its second on: a
             long prompt's come in several deltas.
@@ -83,6 +84,7 @@ class Delta:
     num_cached_tokens: int = 0
     error: str | None = None
     error_param: str | None = None
+    error_code: str | None = None
     retry_after_seconds: float | None = None
     prompt_logprobs: tuple[dict[int, Logprob], ...] | None = None
     embedding: tuple[float, ...] | None = None
@@ -95,6 +97,7 @@ class Delta:
             finish_reason="error",
             error=str(error),
             error_param=error.param if isinstance(error, RequestError) else None,
+            error_code=error.code if isinstance(error, VivaceError) else None,
             retry_after_seconds=(
                 error.retry_after_seconds if isinstance(error, OverloadedError) else None
             ),

@@ -24,6 +24,8 @@ class InvalidLogitsError(VivaceError):
         request_ids: the requests to fail.
     """
 
+    code = "corrupted_output"
+
     def __init__(self, request_ids: Sequence[str]) -> None:
         super().__init__(
             "The model's output is not a number for this request; try dtype float32, "

@@ -34,6 +34,7 @@ def fan_out(
             f"The prompt fills the model's context of {info.max_model_len} tokens; shorten it by "
             "at least one.",
             "prompt",
+            "context_length_exceeded",
         )
     max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
     settled = replace(
@@ -83,6 +84,7 @@ def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
             f"The prompt has {len(token_ids)} tokens, but the model's context is "
             f"{info.max_model_len}; shorten it.",
             "prompt",
+            "context_length_exceeded",
         )
     if min(token_ids) < 0 or max(token_ids) >= info.vocab_size:
         raise RequestError(

@@ -154,4 +154,5 @@ def _check_room(info: EngineInfo, prompt: Sequence[int], asked: int | None) -> N
             f"context of {info.max_model_len}; lower max_tokens to "
             f"{info.max_model_len - len(prompt)} or less.",
             "max_tokens",
+            "context_length_exceeded",
         )

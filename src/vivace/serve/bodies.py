@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from vivace.serve.errors import ApiError
-from vivace.serve.schemas import Body, ModelBody
+from vivace.serve.schemas import NEUTRAL_IN_MESSAGE, Body, ModelBody
 
 BodyT = TypeVar("BodyT", bound=ModelBody)
 
@@ -64,9 +64,10 @@ def parse_body(data: bytes, kind: type[BodyT]) -> BodyT:
     try:
         fields = from_json(data, allow_inf_nan=False)
     except ValueError as error:
-        raise ApiError(400, f"The body is not valid JSON in UTF-8: {error}.") from None
+        message = f"The body is not valid JSON in UTF-8: {error}."
+        raise ApiError(400, message, code="invalid_json") from None
     if not isinstance(fields, dict):
-        raise ApiError(400, "The body must be a JSON object.")
+        raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -88,7 +89,8 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 
 def _too_large(max_bytes: int) -> ApiError:
-    return ApiError(413, f"The body is larger than the {max_bytes} bytes that this server takes.")
+    message = f"The body is larger than the {max_bytes} bytes that this server takes."
+    return ApiError(413, message, code="request_too_large")
 
 
 def _as_sentence(error: ErrorDetails, kind: type[Body]) -> ApiError:
@@ -104,7 +106,17 @@ def _as_sentence(error: ErrorDetails, kind: type[Body]) -> ApiError:
     else:
         rule = error["msg"][:1].lower() + error["msg"][1:]
         message = f"{where}: {rule}, got {_shown(error['input'])}."
-    return ApiError(400, message, name)
+    return ApiError(400, message, name, _code(error, kind))
+
+
+def _code(error: ErrorDetails, kind: type[Body]) -> str:
+    """OpenAI's word for what is wrong."""
+    if error["type"] == "missing":
+        return "missing_required_parameter"
+    if error["type"] == "extra_forbidden":
+        known = error["loc"][-1] in {*kind.neutral, *NEUTRAL_IN_MESSAGE}
+        return "unsupported_parameter" if known else "unknown_parameter"
+    return "invalid_type" if error["type"].endswith("_type") else "invalid_value"
 
 
 def _is_union_branch(part: int | str) -> bool:

@@ -79,9 +79,9 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestError):
-        return ApiError(400, str(error), error.param)
+        return ApiError(400, str(error), error.param, error.code)
     if isinstance(error, CapacityError):
-        return ApiError(503, str(error))
+        return ApiError(503, str(error), code="no_capacity")
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, f"{error.detail}.")
     if isinstance(error, VivaceError):

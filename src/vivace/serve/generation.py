@@ -163,4 +163,5 @@ def _failure(delta: Delta) -> ApiError:
     message = delta.error or "The engine failed on this request."
     if delta.retry_after_seconds is not None:
         return overloaded(message, delta.retry_after_seconds)
-    return ApiError(500 if delta.error_param is None else 400, message, delta.error_param)
+    status = 500 if delta.error_param is None else 400
+    return ApiError(status, message, delta.error_param, delta.error_code)
