@@ -54,5 +54,5 @@ def test_what_is_not_supported_shows_the_values_that_ask_for_nothing(
 ) -> None:
     properties = document["components"]["schemas"][kind.__name__]["properties"]
     assert set(properties) == {*kind.model_fields, *kind.neutral}
-    assert properties["best_of"]["enum"] == [None, 1]
+    assert properties["use_beam_search"]["enum"] == [None, False]
     assert properties["suffix"]["enum"] == [None]

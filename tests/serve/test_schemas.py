@@ -56,8 +56,11 @@ def test_a_chat_may_ask_for_nothing_special(fields: dict[str, Any]) -> None:
 REFUSED = [
     (completion, {"suffix": "b"}, "suffix is not a parameter that this server supports."),
     (chat, {"echo": True}, "echo is not"),
-    (completion, {"best_of": 2}, "best_of is not"),
-    (completion, {"best_of": True}, "best_of is not"),
+    (chat, {"best_of": 2}, "best_of is not"),
+    (completion, {"best_of": True}, "best_of: input should be a valid integer, got true"),
+    (completion, {"request_id": "a b"}, "request_id: string should match pattern"),
+    (completion, {"truncate_prompt_tokens": "1"}, "truncate_prompt_tokens must be how many"),
+    (completion, {"stream_interval": 2}, "stream_interval is not"),
     (completion, {"guided_json": {}}, "guided_json is not"),
     (completion, {"max_token": 3}, "max_token is not"),
     (completion, {"prompt": None}, "prompt must be a string, a list of token ids"),
@@ -68,7 +71,6 @@ REFUSED = [
     (completion, {"n": 1.5}, "n: input should be a valid integer, got 1.5"),
     (completion, {"n": True}, "n: input should be a valid integer, got true"),
     (completion, {"seed": 2**63}, "seed: input should be less than"),
-    (completion, {"stream_options": {"continuous_usage_stats": True}}, "stream_options.cont"),
     (chat, {"messages": []}, "messages: list should have at least 1 item"),
     (chat, {"messages": [{"content": "a"}]}, "messages.0.role is required."),
     (chat, {"messages": [{**TURN, "role": "king"}]}, "messages.0.role: input should be 'system'"),
@@ -189,6 +191,8 @@ def test_every_sampling_field_arrives() -> None:
         "repetition_penalty": 1.1,
         "presence_penalty": 0.2,
         "frequency_penalty": -0.3,
+        "allowed_token_ids": [5, 6],
+        "bad_words": ["no"],
         "seed": -4,
         "stop_token_ids": [3, 4],
         "include_stop_str_in_output": True,
@@ -215,6 +219,13 @@ def test_echo_with_logprobs_scores_the_prompt() -> None:
     assert completion_params(completion(echo=True), SamplingParams()).prompt_logprobs is None
 
 
+def test_best_of_draws_more_and_scores_them() -> None:
+    params = completion_params(completion(best_of=5, n=2), SamplingParams())
+    assert (params.n, params.logprobs) == (5, 0)
+    params = completion_params(completion(best_of=5, logprobs=3), SamplingParams())
+    assert (params.n, params.logprobs) == (5, 3)
+
+
 def test_the_prompt_alone_is_asked_back_by_a_token_that_nothing_can_end_early() -> None:
     body = completion(echo=True, max_tokens=0, stop="x", stop_token_ids=[3])
     params = completion_params(body, SamplingParams(min_p=0.5))
@@ -228,6 +239,16 @@ CONTRADICTIONS = [
     (completion, {"logit_bias": {"word": 1}}, "logit_bias"),
     (completion, {"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
     (completion, {"temperature": -1}, "temperature"),
+    (completion, {"best_of": 1, "n": 2}, "best_of"),
+    (completion, {"best_of": 129}, "best_of"),
+    (completion, {"best_of": 2, "stream": True}, "best_of"),
+    (completion, {"allowed_token_ids": []}, "allowed_token_ids"),
+    (completion, {"bad_words": [""]}, "bad_words"),
+    (
+        completion,
+        {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+        "stream_options",
+    ),
     (completion, {"n": 0}, "n"),
     (completion, {"logprobs": 21}, "logprobs"),
     (completion, {"stop": ""}, "stop"),

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from uuid import uuid4
+from typing import TypeAlias
 
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
@@ -19,21 +19,25 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.engine.outputs import Collector
 from vivace.engine.requests import fan_out
+from vivace.serve.call_names import call_name
 from vivace.serve.calls import Call, Usage
 from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
 from vivace.serve.generation import Generation
-from vivace.serve.prompts import Prompts
+from vivace.serve.logprobs import by_id, by_text
+from vivace.serve.prompts import Prompts, last_tokens, prompts_called
 from vivace.serve.sampling import (
     asked_max_tokens,
     chat_params,
     completion_params,
     echoes_alone,
 )
-from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
+from vivace.serve.schemas import ChatBody, CompletionBody, StreamOptions
 from vivace.serve.standing import tenant_of, with_standing
 from vivace.serve.streaming import DONE, EventStream, event, while_connected
 
 MAX_CHOICES_PER_CALL = 1024
+
+Body: TypeAlias = CompletionBody | ChatBody
 
 
 class Answerer:
@@ -60,8 +64,9 @@ class Answerer:
 
     async def completion(self, http: Request, body: CompletionBody) -> Response:
         params = completion_params(body, self._info.default_params)
-        prompts = await self._prompts.each(body.prompt)
-        call = self._call(f"cmpl-{uuid4().hex}", body, prompts, params, tenant_of(http, body))
+        prompts = await self._prompts.each(body.prompt, adds=body.add_special_tokens is not False)
+        prompts = [self._truncated(prompt, body) for prompt in prompts]
+        call = self._call(http, body, prompts, params)
         if body.echo:
             echoes = await self._prompts.echoes(body, prompts)
             call = replace(call, echoes=echoes, answers=not echoes_alone(body))
@@ -69,18 +74,51 @@ class Answerer:
 
     async def chat(self, http: Request, body: ChatBody) -> Response:
         params = chat_params(body, self._info.default_params)
-        prompt = await self._prompts.chat(body)
-        call = self._call(f"chatcmpl-{uuid4().hex}", body, [prompt], params, tenant_of(http, body))
+        prompt = self._truncated(await self._prompts.chat(body), body)
+        call = self._call(http, body, [prompt], params)
         return await self._respond(http, bool(body.stream), ChatFormat(call))
+
+    def _truncated(self, prompt: list[int], body: Body) -> list[int]:
+        room = self._info.max_model_len - (asked_max_tokens(body) or 1)
+        return last_tokens(prompt, body.truncate_prompt_tokens, room)
 
     def _call(
         self,
-        call_id: str,
-        body: GenerationBody,
+        http: Request,
+        body: Body,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams,
-        tenant: str,
     ) -> Call:
+        kind, param = ("chatcmpl", "messages") if isinstance(body, ChatBody) else ("cmpl", "prompt")
+        call_id = f"{kind}-{call_name(http, body.request_id)}"
+        wants = body.stream_options or StreamOptions()
+        with prompts_called(param):
+            requests = self._requests(call_id, prompts, params, asked_max_tokens(body))
+        tenant = tenant_of(http, body)
+        return Call(
+            call_id=call_id,
+            created=int(time.time()),
+            model=self._model_name,
+            fingerprint=self._fingerprint,
+            requests=[with_standing(request, body, tenant) for request in requests],
+            num_choices=params.n,
+            num_shown=self._info.default_params.n if body.n is None else body.n,
+            include_usage=bool(wants.include_usage),
+            continuous_usage=bool(wants.continuous_usage_stats),
+            return_token_ids=bool(body.return_token_ids),
+            shows_logprobs=body.logprobs is not None and body.logprobs is not False,
+            shows_prompt_logprobs=body.prompt_logprobs is not None,
+            token_name=by_id if body.return_tokens_as_token_ids else by_text,
+        )
+
+    def _requests(
+        self,
+        call_id: str,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        asked: int | None,
+    ) -> list[EngineRequest]:
+        """Raises RequestError where they are too many, or do not fit the model."""
         if len(prompts) * params.n > MAX_CHOICES_PER_CALL:
             raise RequestError(
                 f"One call may ask for at most {MAX_CHOICES_PER_CALL} choices, not "
@@ -88,24 +126,12 @@ class Answerer:
                 "prompt",
             )
         for prompt in prompts:
-            _check_room(self._info, prompt, asked_max_tokens(body))
-        requests = [
-            with_standing(request, body, tenant)
+            _check_room(self._info, prompt, asked)
+        return [
+            request
             for place, prompt in enumerate(prompts)
-            for request in fan_out(self._info, f"{call_id}-{place}", prompt, params)
+            for request in fan_out(self._info, f"{call_id}/{place}", prompt, params)
         ]
-        wants = body.stream_options
-        return Call(
-            call_id=call_id,
-            created=int(time.time()),
-            model=self._model_name,
-            fingerprint=self._fingerprint,
-            requests=requests,
-            num_choices=params.n,
-            include_usage=bool(wants and wants.include_usage),
-            return_token_ids=bool(body.return_token_ids),
-            shows_prompt_logprobs=body.prompt_logprobs is not None,
-        )
 
     async def _respond(self, http: Request, streams: bool, form: AnswerFormat) -> Response:
         if streams:
@@ -126,8 +152,11 @@ class Answerer:
         async with aclosing(self._deltas(call, usage)) as deltas:
             async for place, delta in deltas:
                 chunk = form.chunk(place, delta)
-                if chunk is not None:
-                    yield event(chunk)
+                if chunk is None:
+                    continue
+                if call.continuous_usage:
+                    chunk["usage"] = usage.body()
+                yield event(chunk)
         if call.include_usage:
             yield event(form.usage_chunk(usage.body()))
         yield DONE

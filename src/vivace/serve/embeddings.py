@@ -18,8 +18,9 @@ from vivace.core.errors import RequestError
 from vivace.core.stats import EngineInfo
 from vivace.engine.pooling import unit
 from vivace.engine.requests import to_pool
+from vivace.serve.call_names import call_name
 from vivace.serve.generation import Generation
-from vivace.serve.prompts import GivenPrompts, Prompts
+from vivace.serve.prompts import GivenPrompts, Prompts, last_tokens, prompts_called
 from vivace.serve.schemas import EmbeddingBody, RerankBody, ScoreBody
 from vivace.serve.standing import tenant_of, with_standing
 from vivace.serve.streaming import while_connected
@@ -121,19 +122,21 @@ class Embedder:
         given: GivenPrompts,
         param: str,
     ) -> _Embedded:
-        prompts = await self._prompts.each(given, param)
+        room = self._info.max_model_len
+        prompts = [
+            last_tokens(prompt, body.truncate_prompt_tokens, room)
+            for prompt in await self._prompts.each(given, param)
+        ]
         if len(prompts) > MAX_TEXTS_PER_CALL:
             raise RequestError(
                 f"One call may have at most {MAX_TEXTS_PER_CALL} texts, not {len(prompts)}.", param
             )
-        call_id, tenant = f"embd-{uuid4().hex}", tenant_of(http, body)
-        try:
+        call_id, tenant = f"embd-{call_name(http, None)}", tenant_of(http, body)
+        with prompts_called(param):
             requests = [
-                to_pool(self._info, f"{call_id}-{place}", prompt, body.pooling)
+                to_pool(self._info, f"{call_id}/{place}", prompt, body.pooling)
                 for place, prompt in enumerate(prompts)
             ]
-        except RequestError as error:
-            raise RequestError(str(error), param) from None
         standing = [with_standing(request, body, tenant) for request in requests]
 
         async def compute() -> Vectors:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from vivace.core.request import (
@@ -33,11 +35,14 @@ class AnswerFormat(ABC):
         self._scores: dict[int, list[dict[int, Logprob] | None]] = defaultdict(lambda: [None])
 
     def whole(self, results: list[RequestOutput], usage: dict[str, Any]) -> dict[str, Any]:
-        """The answer of a call that does not stream; results in the order of the choices."""
+        """The answer of a call that does not stream; results in the order of the requests."""
         for place, result in enumerate(results):
             if result.prompt_logprobs is not None:
                 self._scores[self.call.prompt_of(place)] = result.prompt_logprobs
-        choices = [self._whole_choice(*one) for one in enumerate(results)]
+        shown = _shown(self.call, results)
+        choices = [
+            self._whole_choice(index, place, results[place]) for index, place in enumerate(shown)
+        ]
         return {**self.call.head(self.whole_name), "choices": choices, "usage": usage}
 
     def chunk(self, place: int, delta: Delta) -> dict[str, Any] | None:
@@ -74,10 +79,10 @@ class AnswerFormat(ABC):
     @abstractmethod
     def _chunk_content(self, place: int, text: str, first: bool) -> dict[str, Any]: ...
 
-    def _whole_choice(self, place: int, result: RequestOutput) -> dict[str, Any]:
+    def _whole_choice(self, index: int, place: int, result: RequestOutput) -> dict[str, Any]:
         (output,) = result.outputs
         choice = {
-            "index": place,
+            "index": index,
             **self._content(place, output.text),
             "logprobs": self._logprobs(place, output, first=True),
             "finish_reason": output.finish_reason,
@@ -124,7 +129,7 @@ class CompletionFormat(AnswerFormat):
     def _logprobs(
         self, place: int, source: Delta | CompletionOutput, first: bool
     ) -> dict[str, Any] | None:
-        if source.logprobs is None:
+        if source.logprobs is None or not self.call.shows_logprobs:
             return None
         token_ids = tuple(source.token_ids)
         entries: tuple[dict[int, Logprob] | None, ...] = tuple(source.logprobs)
@@ -137,7 +142,7 @@ class CompletionFormat(AnswerFormat):
             return None
         first_text = "" if echo is None else echo.first_token
         body, self._offsets[place] = legacy_logprobs(
-            token_ids, entries, self._offsets[place], first_text
+            token_ids, entries, self._offsets[place], first_text, self.call.token_name
         )
         return body
 
@@ -173,4 +178,25 @@ class ChatFormat(AnswerFormat):
         if not source.logprobs:
             return None
         top = self.call.requests[place].params.logprobs or 0
-        return chat_logprobs(source.token_ids, source.logprobs, top)
+        return chat_logprobs(source.token_ids, source.logprobs, top, self.call.token_name)
+
+
+def _shown(call: Call, results: Sequence[RequestOutput]) -> list[int]:
+    """The places of the choices to show: all, or each prompt's most likely ones, the best first."""
+    places = list(range(len(results)))
+    if call.num_shown == call.num_choices:
+        return places
+    shown = []
+    for first in places[:: call.num_choices]:
+        drawn = places[first : first + call.num_choices]
+        drawn.sort(key=lambda place: _mean_logprob(results[place]), reverse=True)
+        shown += drawn[: call.num_shown]
+    return shown
+
+
+def _mean_logprob(result: RequestOutput) -> float:
+    """By token, as OpenAI ranks what `best_of` drew."""
+    (output,) = result.outputs
+    if not output.token_ids or output.cumulative_logprob is None:
+        return -math.inf
+    return output.cumulative_logprob / len(output.token_ids)

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from vivace.core.errors import VivaceError
+from vivace.core.errors import RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.serve.errors import ApiError, overloaded
 from vivace.serve.interfaces import Engine
@@ -39,7 +39,7 @@ class Generation:
 
     async def abort(self, call_id: str) -> int:
         """End the requests of the call that has this id in its answer; how many there were."""
-        found = [one for one in self._running if one == call_id or one.startswith(f"{call_id}-")]
+        found = [one for one in self._running if (one.rpartition("/")[0] or one) == call_id]
         for request_id in found:
             await self._engine.abort(request_id)
         return len(found)
@@ -111,6 +111,8 @@ class Generation:
         raise _failure(delta)
 
     async def _stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        if request.request_id in self._running:
+            raise RequestError("The request_id is that of a call that runs.", "request_id")
         self._running.add(request.request_id)
         try:
             async with aclosing(self._engine.stream(request)) as deltas:

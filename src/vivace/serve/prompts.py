@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -30,24 +31,29 @@ class Prompts:
         self._tokenizer = tokenizer
         self._template = chat_template
 
-    async def each(self, given: GivenPrompts, param: str = "prompt") -> list[list[int]]:
+    async def each(
+        self, given: GivenPrompts, param: str = "prompt", adds: bool = True
+    ) -> list[list[int]]:
         """Token ids of each prompt.
 
         Args:
             param: what the caller calls them.
+            adds: whether texts get special tokens.
 
         Raises:
             RequestError: a prompt is empty, or text where the model has no tokenizer.
         """
-        return [await self._encode(prompt, param) for prompt in _each(given, param)]
+        return [await self._encode(prompt, param, adds) for prompt in _each(given, param)]
 
     async def echoes(self, body: CompletionBody, prompts: Sequence[list[int]]) -> list[Echo]:
-        """What `echo` writes before the answers; token ids as the text they stand for."""
-        given = _each(body.prompt, "prompt")
+        """What `echo` writes before the answers; token ids, and what is left of a truncated text,
+        as the text they stand for."""
+        whole = body.truncate_prompt_tokens is None
+        given = _each(body.prompt, "prompt") if whole else prompts
         return [await self._echo(*pair) for pair in zip(given, prompts, strict=True)]
 
     async def chat(self, body: ChatBody) -> list[int]:
-        """Token ids of the conversation, up to where the assistant speaks next.
+        """Token ids of the conversation, up to where the assistant speaks next, or goes on.
 
         Raises:
             RequestError: the model cannot chat, or its template refuses the messages.
@@ -57,9 +63,11 @@ class Prompts:
         options = _template_options(body)
 
         def encode() -> list[int]:
-            # The template writes the special tokens itself.
             text = self._template.render(messages, **options)
-            return tokenizer.encode(text, add_special_tokens=False)
+            if body.continue_final_message:
+                text = _open_end(text, messages[-1]["content"])
+            # The template writes the special tokens itself.
+            return tokenizer.encode(text, add_special_tokens=bool(body.add_special_tokens))
 
         return await _off_loop(encode, sum(map(_characters, body.messages)))
 
@@ -116,13 +124,13 @@ class Prompts:
         decode = partial(tokenizer.decode, token_ids, skip_special_tokens=False)
         return await _off_loop(decode, len(token_ids))
 
-    async def _encode(self, prompt: str | list[int], param: str) -> list[int]:
+    async def _encode(self, prompt: str | list[int], param: str, adds: bool = True) -> list[int]:
         if not prompt:
             raise _empty(param)
         if not isinstance(prompt, str):
             return prompt
         tokenizer = self._need_tokenizer(param)
-        return await _off_loop(lambda: tokenizer.encode(prompt), len(prompt))
+        return await _off_loop(lambda: tokenizer.encode(prompt, adds), len(prompt))
 
     async def _echo(self, given: str | list[int], token_ids: list[int]) -> Echo:
         tokenizer = self._tokenizer
@@ -155,6 +163,36 @@ def _empty(param: str) -> RequestError:
     return RequestError(f"The {param} is empty; give some text or token ids.", param)
 
 
+def last_tokens(prompt: list[int], limit: int | None, room: int) -> list[int]:
+    """As much of a prompt's end as its caller asked to keep.
+
+    Args:
+        limit: tokens; -1 is `room`, None all.
+
+    Raises:
+        RequestError: it is no count.
+    """
+    if limit is None:
+        return prompt
+    if limit == 0 or limit < -1:
+        raise RequestError(
+            f"truncate_prompt_tokens must be at least 1, or -1, got {limit}.",
+            "truncate_prompt_tokens",
+        )
+    return prompt[-(max(room, 1) if limit == -1 else limit) :]
+
+
+@contextmanager
+def prompts_called(param: str) -> Iterator[None]:
+    """What is wrong with a prompt is said of the parameter that brought it."""
+    try:
+        yield
+    except RequestError as error:
+        if error.param != "prompt":
+            raise
+        raise RequestError(str(error), param, error.code) from None
+
+
 def _plain(message: Message) -> dict[str, Any]:
     return {"content": "", **message.model_dump(exclude_none=True)}
 
@@ -166,13 +204,39 @@ def _characters(message: Message) -> int:
 
 def _template_options(body: ChatBody) -> dict[str, Any]:
     options = body.chat_template_kwargs or {}
-    reserved = {"self", "messages", "add_generation_prompt"} & options.keys()
+    reserved = {"self", "messages", "documents", "add_generation_prompt"} & options.keys()
     if reserved:
         raise RequestError(
             f"chat_template_kwargs cannot set {min(reserved)}.", "chat_template_kwargs"
         )
     opens = body.add_generation_prompt
-    return {**options, "add_generation_prompt": True if opens is None else opens}
+    if opens and body.continue_final_message:
+        raise RequestError(
+            "continue_final_message and add_generation_prompt exclude each other.",
+            "continue_final_message",
+        )
+    documents = {"documents": body.documents} if body.documents else {}
+    opens = not body.continue_final_message if opens is None else opens
+    return {**options, **documents, "add_generation_prompt": opens}
+
+
+def _open_end(text: str, content: Any) -> str:
+    """The conversation up to the end of its last message, as Transformers cuts it: where the
+    template strips messages, without the space at its end.
+
+    Raises:
+        RequestError: the template did not write that message as it stands.
+    """
+    parts = [content] if isinstance(content, str) else [part["text"] for part in content]
+    last = "\n".join(parts)
+    start = text.rfind(last.strip())
+    if not last.strip() or start < 0:
+        raise RequestError(
+            "The chat template leaves no last message to continue; send one with text.",
+            "continue_final_message",
+        )
+    kept = last.lstrip() if text.startswith(last.lstrip(), start) else last.strip()
+    return text[: start + len(kept)]
 
 
 async def _off_loop(work: Callable[[], ResultT], characters: int) -> ResultT:

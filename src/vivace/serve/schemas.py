@@ -19,38 +19,46 @@ ItemT = TypeVar("ItemT")
 # Stops at the first bad item, for the same reason as in `Body._known_only`.
 ListOf: TypeAlias = Annotated[list[ItemT], Field(fail_fast=True)]
 
+Truncate: TypeAlias = Annotated[
+    int | None,
+    Field(description="how many of the last tokens to keep, or -1 for all that fit"),
+]
+CallId: TypeAlias = Annotated[str | None, Field(pattern=r"^[!-~]{1,128}$")]
+
 Neutral: TypeAlias = Mapping[str, tuple[Any, ...]]
 
 # Parameters of OpenAI's and vLLM's that are not supported, with the values that ask for nothing.
 # null is always one of them.
 NEUTRAL: Neutral = {
-    "bad_words": ([],),
-    "best_of": (1,),
+    "include_reasoning": (True,),
     "length_penalty": (1, 1.0),
+    "logits_processors": ([],),
     "metadata": ({},),
     "response_format": ({"type": "text"},),
-    "return_tokens_as_token_ids": (False,),
     "service_tier": ("auto", "default"),
+    "spaces_between_special_tokens": (True,),
     "store": (False,),
     "use_beam_search": (False,),
     **dict.fromkeys(
         (
-            "allowed_token_ids",
             "guided_choice",
             "guided_grammar",
             "guided_json",
             "guided_regex",
+            "kv_transfer_params",
+            "repetition_detection",
+            "session_id",
+            "stream_interval",
             "structured_outputs",
             "suffix",
-            "truncate_prompt_tokens",
+            "vllm_xargs",
         ),
         (),
     ),
 }
 NEUTRAL_IN_CHAT: Neutral = {
     **NEUTRAL,
-    "continue_final_message": (False,),
-    "documents": ([],),
+    "best_of": (1,),
     "echo": (False,),
     "function_call": ("none", "auto"),
     "functions": ([],),
@@ -135,6 +143,7 @@ class ModelBody(Body):
 
 class StreamOptions(Body):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class StandingBody(ModelBody):
@@ -165,6 +174,8 @@ class GenerationBody(StandingBody):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: Annotated[dict[str, float] | None, Field(max_length=MAX_BIASED_TOKENS)] = None
+    allowed_token_ids: ListOf[int] | None = None
+    bad_words: Annotated[ListOf[str] | None, Field(max_length=MAX_STOPS)] = None
     seed: Int64 | None = None
 
     stop: Annotated[
@@ -178,8 +189,12 @@ class GenerationBody(StandingBody):
     max_tokens: Int64 | None = None
     min_tokens: Int64 | None = None
 
-    return_token_ids: bool | None = None
     prompt_logprobs: int | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    add_special_tokens: bool | None = None
+    truncate_prompt_tokens: Truncate = None
+    request_id: CallId = None
 
 
 Prompts: TypeAlias = Annotated[
@@ -194,6 +209,7 @@ class CompletionBody(GenerationBody):
     neutral = NEUTRAL
 
     prompt: Prompts
+    best_of: int | None = None
     logprobs: int | None = None
     echo: bool | None = None
 
@@ -223,6 +239,8 @@ class ChatBody(GenerationBody):
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = None
     max_completion_tokens: Int64 | None = None
     add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    documents: ListOf[dict[str, Any]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 
@@ -267,11 +285,12 @@ class DetokenizeBody(ModelBody):
 class EmbeddingBody(StandingBody):
     """POST /v1/embeddings. Vectors have length 1, and the model's own number of dimensions."""
 
-    neutral = {"dimensions": (), "truncate_prompt_tokens": ()}
+    neutral = {"dimensions": ()}
 
     input: Prompts
     encoding_format: Literal["float", "base64"] | None = None
     pooling: Literal["mean", "last"] | None = None
+    truncate_prompt_tokens: Truncate = None
 
 
 Texts: TypeAlias = Annotated[
@@ -283,23 +302,21 @@ Texts: TypeAlias = Annotated[
 class ScoreBody(StandingBody):
     """POST /score: one text against one or several, or as many pairs as there are texts."""
 
-    neutral = {"truncate_prompt_tokens": ()}
-
     text_1: Texts
     text_2: Texts
     pooling: Literal["mean", "last"] | None = None
+    truncate_prompt_tokens: Truncate = None
 
 
 class RerankBody(StandingBody):
     """POST /rerank."""
-
-    neutral = {"truncate_prompt_tokens": ()}
 
     query: str
     documents: Annotated[ListOf[str], Field(min_length=1)]
     top_n: Annotated[int | None, Field(ge=1)] = None
     return_documents: bool | None = None
     pooling: Literal["mean", "last"] | None = None
+    truncate_prompt_tokens: Truncate = None
 
 
 class AbortBody(ModelBody):
