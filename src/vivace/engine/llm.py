@@ -15,11 +15,11 @@ from vivace.core.request import Delta, Pooling, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine.build import build_engine
-from vivace.engine.frontend import Frontend, Messages, Prompt
+from vivace.engine.frontend import Frontend, Messages
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
 from vivace.engine.pooling import unit
-from vivace.engine.requests import to_pool
+from vivace.engine.prompts import Prompt, each_prompt
 
 
 class LLM:
@@ -55,7 +55,7 @@ class LLM:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[RequestOutput]:
-        """Continue prompts (texts, or lists of token ids), in their order.
+        """Continue prompts in their order: texts, lists of token ids, or vLLM's maps of them.
 
         Args:
             sampling_params: for all, or one for each; None takes the model's defaults.
@@ -64,7 +64,7 @@ class LLM:
         Raises:
             RequestError: a prompt or a parameter does not fit; nothing was started.
         """
-        return self._collect(_as_list(prompts), sampling_params, progress)
+        return self._collect(each_prompt(prompts), sampling_params, progress)
 
     def chat(
         self,
@@ -119,8 +119,8 @@ class LLM:
             RequestError: a prompt does not fit; nothing was started.
         """
         requests = [
-            to_pool(self.info, self._next_id(), self._frontend.token_ids(prompt), pooling)
-            for prompt in _as_list(prompts)
+            self._frontend.pooling(self._next_id(), prompt, pooling)
+            for prompt in each_prompt(prompts)
         ]
         found: dict[str, NDArray[np.float32]] = {}
         try:
@@ -199,15 +199,6 @@ class LLM:
     def _next_id(self) -> str:
         self._count += 1
         return str(self._count - 1)
-
-
-def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """One prompt (a text, or token ids) or several, as several."""
-    if isinstance(prompts, str):
-        return [prompts]
-    if prompts and isinstance(prompts[0], int | np.integer):
-        return [[int(token) for token in prompts]]  # type: ignore[arg-type]
-    return list(prompts)  # type: ignore[arg-type]
 
 
 def _one_each(
