@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from vivace.cache.blocks import KVGroup, KVManager, SequencePages
 from vivace.core.errors import CapacityError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import EngineInfo, EngineStats
+from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
 from vivace.core.step import Pooled, ScheduledSequence, Step
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
@@ -49,6 +50,8 @@ class EngineCore:
         self._pinning: dict[str, Request] = {}
         self._steps = 0
         self._step_seconds = 0.0
+        self._step_tokens = 0
+        self._step_sizes = [0] * (len(STEP_SIZES) + 1)
 
     @property
     def kv_groups(self) -> tuple[KVGroup, ...]:
@@ -118,11 +121,15 @@ class EngineCore:
             if not isinstance(error, VivaceError):
                 logging.getLogger("vivace").exception("A step failed.")
             deltas = self._fail([one.request.request_id for one in step.sequences], error)
-        self._steps += 1
-        seconds = time.perf_counter() - started
-        self._step_seconds += seconds
-        self.scheduler.step_time.observe(StepShape.of(step), seconds)
+        self._count(step, time.perf_counter() - started)
         return late + deltas
+
+    def _count(self, step: Step, seconds: float) -> None:
+        self._steps += 1
+        self._step_seconds += seconds
+        self._step_tokens += step.num_tokens
+        self._step_sizes[bisect_left(STEP_SIZES, step.num_tokens)] += 1
+        self.scheduler.step_time.observe(StepShape.of(step), seconds)
 
     def _advance(self, step: Step) -> list[Delta]:
         logits = self._runner.run(step)
@@ -215,6 +222,8 @@ class EngineCore:
             steps=self._steps,
             step_seconds=self._step_seconds,
             native_seconds=self._runner.seconds,
+            step_tokens=self._step_tokens,
+            step_sizes=tuple(self._step_sizes),
             pins=self._kv.pins.ids,
             pages_pinned=self._kv.pins.num_pages,
             tiers=self._kv.tier_stats(),

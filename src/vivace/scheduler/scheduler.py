@@ -335,7 +335,8 @@ class Scheduler:
         advance: Advance,
         prompt_logprobs: tuple[dict[int, Logprob], ...] | None,
     ) -> Delta:
-        if len(sequence.tokens) == len(sequence.request.prompt_token_ids):
+        first = len(sequence.tokens) == len(sequence.request.prompt_token_ids)
+        if first:
             self.counters.prompt_tokens += len(sequence.tokens)
         self.counters.generation_tokens += 1
         sequence.tokens.append(picked.token_id)
@@ -349,6 +350,7 @@ class Scheduler:
             finish_reason=advance.finish_reason,
             stop_reason=advance.stop_reason,
             num_cached_tokens=sequence.num_cached_tokens,
+            queue_seconds=sequence.queue_seconds if first else None,
             prompt_logprobs=prompt_logprobs,
         )
 

@@ -22,6 +22,7 @@ class Sequence:
         num_cached_tokens: prompt tokens found in the prefix cache.
         read_to: positions before it whose outputs were asked for went out.
         served: prompt tokens that its tenant was charged for, or that were found in the cache.
+        queue_seconds: without a seat until it first sat; None before.
     """
 
     request: Request
@@ -34,6 +35,7 @@ class Sequence:
     num_cached_tokens: int = 0
     read_to: int = 0
     served: int = 0
+    queue_seconds: float | None = None
     _waited_before: float = 0.0
 
     def __post_init__(self) -> None:
@@ -73,6 +75,8 @@ class Sequence:
     def sit(self, now: float) -> None:
         assert self.pages is not None
         self._waited_before = self.waited(now)
+        if self.queue_seconds is None:
+            self.queue_seconds = self._waited_before
         self.seated = True
 
     def stand(self, now: float) -> None:

@@ -39,7 +39,7 @@ def create_app(
     """
     options = options or ServeOptions()
     name = options.served_model_name or engine.info.model_name
-    metrics = ServerMetrics(name)
+    metrics = ServerMetrics(name, engine.info)
     generation = Generation(engine, metrics)
     liveness = Liveness(engine.info, generation)
     prompts = Prompts(tokenizer, chat_template)

@@ -81,6 +81,7 @@ class Generation:
         """
         self.check_open()
         await self.check_engine()
+        self._metrics.asked(requests)
         streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])
         async with aclosing(streams) as deltas:
             async for place, delta in deltas:
