@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeAlias
@@ -24,7 +24,7 @@ from vivace.serve.calls import Call, Usage
 from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
 from vivace.serve.generation import Generation
 from vivace.serve.logprobs import by_id, by_text
-from vivace.serve.prompts import Prompts, last_tokens, prompts_called
+from vivace.serve.prompts import Prompts, called, last_tokens
 from vivace.serve.sampling import (
     asked_max_tokens,
     chat_params,
@@ -33,7 +33,7 @@ from vivace.serve.sampling import (
 )
 from vivace.serve.schemas import ChatBody, CompletionBody, StreamOptions
 from vivace.serve.standing import tenant_of, with_standing
-from vivace.serve.streaming import DONE, EventStream, event, while_connected
+from vivace.serve.streaming import EventStream, while_connected
 
 MAX_CHOICES_PER_CALL = 1024
 
@@ -66,17 +66,24 @@ class Answerer:
         params = completion_params(body, self._info.default_params)
         prompts = await self._prompts.each(body.prompt, adds=body.add_special_tokens is not False)
         prompts = [self._truncated(prompt, body) for prompt in prompts]
-        call = self._call(http, body, prompts, params)
+        call = self._call(http, body, prompts, params, CompletionFormat.id_prefix)
         if body.echo:
             echoes = await self._prompts.echoes(body, prompts)
             call = replace(call, echoes=echoes, answers=not echoes_alone(body))
         return await self._respond(http, bool(body.stream), CompletionFormat(call))
 
-    async def chat(self, http: Request, body: ChatBody) -> Response:
+    async def chat(
+        self,
+        http: Request,
+        body: ChatBody,
+        make: Callable[[Call], AnswerFormat] = ChatFormat,
+        id_prefix: str = ChatFormat.id_prefix,
+    ) -> Response:
+        """Answer a conversation in the words of one of the APIs."""
         params = chat_params(body, self._info.default_params)
         prompt = self._truncated(await self._prompts.chat(body), body)
-        call = self._call(http, body, [prompt], params)
-        return await self._respond(http, bool(body.stream), ChatFormat(call))
+        call = self._call(http, body, [prompt], params, id_prefix)
+        return await self._respond(http, bool(body.stream), make(call))
 
     def _truncated(self, prompt: list[int], body: Body) -> list[int]:
         room = self._info.max_model_len - (asked_max_tokens(body) or 1)
@@ -88,11 +95,11 @@ class Answerer:
         body: Body,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams,
+        prefix: str,
     ) -> Call:
-        kind, param = ("chatcmpl", "messages") if isinstance(body, ChatBody) else ("cmpl", "prompt")
-        call_id = f"{kind}-{call_name(http, body.request_id)}"
+        call_id = f"{prefix}{call_name(http, body.request_id)}"
         wants = body.stream_options or StreamOptions()
-        with prompts_called(param):
+        with called(prompt="messages" if isinstance(body, ChatBody) else "prompt"):
             requests = self._requests(call_id, prompts, params, asked_max_tokens(body))
         tenant = tenant_of(http, body)
         return Call(
@@ -135,7 +142,7 @@ class Answerer:
 
     async def _respond(self, http: Request, streams: bool, form: AnswerFormat) -> Response:
         if streams:
-            return EventStream(self._events(form))
+            return EventStream(self._events(form), form.failure)
         return await while_connected(http.receive, self._whole(form))
 
     async def _whole(self, form: AnswerFormat) -> Response:
@@ -145,21 +152,16 @@ class Answerer:
             async for place, delta in deltas:
                 collectors[place].take(delta)
         results = [collector.output for collector in collectors]
-        return JSONResponse(form.whole(results, usage.body()))
+        return JSONResponse(form.whole(results, usage))
 
     async def _events(self, form: AnswerFormat) -> AsyncGenerator[bytes, None]:
         call, usage = form.call, Usage.of(form.call)
         async with aclosing(self._deltas(call, usage)) as deltas:
             async for place, delta in deltas:
-                chunk = form.chunk(place, delta)
-                if chunk is None:
-                    continue
-                if call.continuous_usage:
-                    chunk["usage"] = usage.body()
-                yield event(chunk)
-        if call.include_usage:
-            yield event(form.usage_chunk(usage.body()))
-        yield DONE
+                for one in form.events(place, delta, usage):
+                    yield one
+        for one in form.end(usage):
+            yield one
 
     async def _deltas(self, call: Call, usage: Usage) -> AsyncGenerator[tuple[int, Delta], None]:
         async with aclosing(self._generation.run(call.requests)) as deltas:

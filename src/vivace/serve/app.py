@@ -9,7 +9,17 @@ from fastapi import APIRouter, FastAPI
 from vivace.serve.answers import Answerer
 from vivace.serve.bodies import BodyReader
 from vivace.serve.embeddings import Embedder
-from vivace.serve.endpoints import admin, embed, generate, models, operations, prefixes, tokens
+from vivace.serve.endpoints import (
+    admin,
+    embed,
+    generate,
+    messages,
+    models,
+    operations,
+    prefixes,
+    responses,
+    tokens,
+)
 from vivace.serve.errors import install_handlers
 from vivace.serve.gate import Gate
 from vivace.serve.generation import Generation
@@ -64,7 +74,10 @@ def _guarded(
     numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
     fingerprint = f"vivace-{vivace_version()}-{info.backend}-{numbers}"
     yield models.router(reader, info)
-    yield generate.router(reader, Answerer(info, prompts, generation, name, fingerprint))
+    answerer = Answerer(info, prompts, generation, name, fingerprint)
+    yield generate.router(reader, answerer)
+    yield messages.router(reader, answerer, prompts)
+    yield responses.router(reader, answerer)
     yield prefixes.router(reader, Prefetcher(info, prompts, generation, name))
     yield embed.router(reader, Embedder(info, prompts, generation, name))
     yield tokens.router(reader, prompts, info)

@@ -20,7 +20,7 @@ from vivace.engine.pooling import unit
 from vivace.engine.requests import to_pool
 from vivace.serve.call_names import call_name
 from vivace.serve.generation import Generation
-from vivace.serve.prompts import GivenPrompts, Prompts, last_tokens, prompts_called
+from vivace.serve.prompts import GivenPrompts, Prompts, called, last_tokens
 from vivace.serve.schemas import EmbeddingBody, RerankBody, ScoreBody
 from vivace.serve.standing import tenant_of, with_standing
 from vivace.serve.streaming import while_connected
@@ -132,7 +132,7 @@ class Embedder:
                 f"One call may have at most {MAX_TEXTS_PER_CALL} texts, not {len(prompts)}.", param
             )
         call_id, tenant = f"embd-{call_name(http, None)}", tenant_of(http, body)
-        with prompts_called(param):
+        with called(prompt=param):
             requests = [
                 to_pool(self._info, f"{call_id}/{place}", prompt, body.pooling)
                 for place, prompt in enumerate(prompts)

@@ -1,11 +1,11 @@
-"""The shape of an answer: whole, or in chunks, as OpenAI's two endpoints write it."""
+"""The shape of an answer: whole, or in events; as OpenAI's two older endpoints write it."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from vivace.core.request import (
@@ -15,18 +15,44 @@ from vivace.core.request import (
     Logprob,
     RequestOutput,
 )
-from vivace.serve.calls import Call, Echo
+from vivace.serve.calls import Call, Echo, Usage
+from vivace.serve.errors import ApiError, error_body
 from vivace.serve.logprobs import chat_logprobs, legacy_logprobs, prompt_logprobs
+from vivace.serve.streaming import DONE, event
 
 
 class AnswerFormat(ABC):
-    """Writes one call's answer. It remembers what it wrote of each choice: one per call."""
+    """Writes one call's answer. It may remember what it wrote of each choice: one per call."""
 
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    @abstractmethod
+    def whole(self, results: list[RequestOutput], usage: Usage) -> dict[str, Any]:
+        """The answer of a call that does not stream; results in the order of the requests."""
+
+    @abstractmethod
+    def events(self, place: int, delta: Delta, usage: Usage) -> Iterator[bytes]:
+        """What a delta adds to choice `place`; `usage` has it already."""
+
+    @abstractmethod
+    def end(self, usage: Usage) -> Iterator[bytes]:
+        """What comes behind the last delta."""
+
+    @abstractmethod
+    def failure(self, error: ApiError) -> bytes:
+        """The end of a stream that failed after its beginning."""
+
+
+class OpenAIFormat(AnswerFormat):
+    """What OpenAI's two older endpoints have in common."""
+
+    id_prefix: ClassVar[str]
     whole_name: ClassVar[str]
     chunk_name: ClassVar[str]
 
     def __init__(self, call: Call) -> None:
-        self.call = call
+        super().__init__(call)
         self._chunk_head = call.head(self.chunk_name)
         if call.include_usage:
             self._chunk_head["usage"] = None  # set in the last chunk only
@@ -34,8 +60,7 @@ class AnswerFormat(ABC):
         # By prompt; where nobody asked for them they stay as they begin.
         self._scores: dict[int, list[dict[int, Logprob] | None]] = defaultdict(lambda: [None])
 
-    def whole(self, results: list[RequestOutput], usage: dict[str, Any]) -> dict[str, Any]:
-        """The answer of a call that does not stream; results in the order of the requests."""
+    def whole(self, results: list[RequestOutput], usage: Usage) -> dict[str, Any]:
         for place, result in enumerate(results):
             if result.prompt_logprobs is not None:
                 self._scores[self.call.prompt_of(place)] = result.prompt_logprobs
@@ -43,9 +68,25 @@ class AnswerFormat(ABC):
         choices = [
             self._whole_choice(index, place, results[place]) for index, place in enumerate(shown)
         ]
-        return {**self.call.head(self.whole_name), "choices": choices, "usage": usage}
+        return {**self.call.head(self.whole_name), "choices": choices, "usage": usage.body()}
 
-    def chunk(self, place: int, delta: Delta) -> dict[str, Any] | None:
+    def events(self, place: int, delta: Delta, usage: Usage) -> Iterator[bytes]:
+        chunk = self._chunk(place, delta)
+        if chunk is None:
+            return
+        if self.call.continuous_usage:
+            chunk["usage"] = usage.body()
+        yield event(chunk)
+
+    def end(self, usage: Usage) -> Iterator[bytes]:
+        if self.call.include_usage:
+            yield event({**self._chunk_head, "choices": [], "usage": usage.body()})
+        yield DONE
+
+    def failure(self, error: ApiError) -> bytes:
+        return event(error_body(error)) + DONE
+
+    def _chunk(self, place: int, delta: Delta) -> dict[str, Any] | None:
         """What a delta adds to choice `place`; None where that is nothing."""
         if delta.prompt_logprobs:
             self._scores[self.call.prompt_of(place)].extend(delta.prompt_logprobs)
@@ -62,9 +103,6 @@ class AnswerFormat(ABC):
             if first:
                 choice["prompt_token_ids"] = self.call.requests[place].prompt_token_ids
         return {**self._chunk_head, "choices": [choice]}
-
-    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
-        return {**self._chunk_head, "choices": [], "usage": usage}
 
     @abstractmethod
     def _content(self, place: int, text: str) -> dict[str, Any]:
@@ -106,9 +144,10 @@ class AnswerFormat(ABC):
         return choice
 
 
-class CompletionFormat(AnswerFormat):
+class CompletionFormat(OpenAIFormat):
     """/v1/completions."""
 
+    id_prefix = "cmpl-"
     whole_name = chunk_name = "text_completion"
 
     def __init__(self, call: Call) -> None:
@@ -151,13 +190,14 @@ class CompletionFormat(AnswerFormat):
         return echoes[self.call.prompt_of(place)] if echoes else None
 
 
-class ChatFormat(AnswerFormat):
+class ChatFormat(OpenAIFormat):
     """/v1/chat/completions."""
 
+    id_prefix = "chatcmpl-"
     whole_name = "chat.completion"
     chunk_name = "chat.completion.chunk"
 
-    def whole(self, results: list[RequestOutput], usage: dict[str, Any]) -> dict[str, Any]:
+    def whole(self, results: list[RequestOutput], usage: Usage) -> dict[str, Any]:
         answer = super().whole(results, usage)
         if self.call.shows_prompt_logprobs:
             answer["prompt_logprobs"] = prompt_logprobs(self._scores[0])

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vivace.serve.call_names import HEADER, named_by
-from vivace.serve.errors import ApiError, error_body
+from vivace.serve.errors import ApiError, error_answer
 from vivace.serve.keys import Caller, KeyRing, Meter
 
 OPEN = frozenset({"/health", "/ready", "/metrics", "/version", "/openapi.json"})
@@ -41,8 +40,7 @@ class Gate:
         try:
             state["caller"], meter = self._enter(scope)
         except ApiError as error:
-            refusal = JSONResponse(error_body(error), error.status, headers=error.headers)
-            await refusal(scope, receive, send_named)
+            await error_answer(scope["path"], error)(scope, receive, send_named)
             return
         try:
             await self._app(scope, receive, send_named)

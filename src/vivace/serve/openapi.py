@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -37,19 +37,33 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-def answers(*statuses: int) -> dict[str, Any]:
+class AnthropicErrorDetail(BaseModel):
+    type: str
+    message: str
+
+
+class AnthropicErrorAnswer(BaseModel):
+    """Anthropic's error object."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail
+
+
+def answers(*statuses: int, error: type[BaseModel] = ErrorAnswer) -> dict[str, Any]:
     """Keywords for a route that may refuse with these, beside what any call may get."""
     every = sorted({*statuses, 401, 429, 500})
-    return {"responses": {s: {"model": ErrorAnswer, "description": WHY[s]} for s in every}}
+    return {"responses": {s: {"model": error, "description": WHY[s]} for s in every}}
 
 
-def takes(kind: type[Body], streams: bool = False) -> dict[str, Any]:
+def takes(
+    kind: type[Body], streams: bool = False, error: type[BaseModel] = ErrorAnswer
+) -> dict[str, Any]:
     """Keywords for a route with a JSON body."""
     schema = kind.model_json_schema(ref_template=REF)
     schemas = {**schema.pop("$defs", {}), kind.__name__: schema}
     named = {"$ref": REF.format(model=kind.__name__)}
     body = {"required": True, "content": {"application/json": {"schema": named}}}
-    keywords = answers(400, 404, 413, 503)
+    keywords = answers(400, 404, 413, 503, error=error)
     if streams:
         content = {"text/event-stream": {"schema": {"type": "string"}}}
         keywords["responses"][200] = {"description": "Whole, or streamed.", "content": content}

@@ -183,14 +183,14 @@ def last_tokens(prompt: list[int], limit: int | None, room: int) -> list[int]:
 
 
 @contextmanager
-def prompts_called(param: str) -> Iterator[None]:
-    """What is wrong with a prompt is said of the parameter that brought it."""
+def called(**names: str) -> Iterator[None]:
+    """What is wrong with a parameter is said of the name that its caller knows."""
     try:
         yield
     except RequestError as error:
-        if error.param != "prompt":
+        if error.param not in names:
             raise
-        raise RequestError(str(error), param, error.code) from None
+        raise RequestError(str(error), names[error.param], error.code) from None
 
 
 def _plain(message: Message) -> dict[str, Any]:
