@@ -117,7 +117,7 @@ def test_preemption_scores_nothing_twice_and_loses_nothing(seed: int) -> None:
             requests.append(pooling(f"r{number}", prompt, "mean"))
         else:
             make = rng.choice([plain, scoring])
-            requests.append(make(f"r{number}", prompt, rng.randrange(1, 30)))
+            requests.append(make(f"r{number}", prompt, rng.randrange(20, 40)))
     engine.add(requests)
     engine.run()
     assert engine.scheduler.counters.preemptions > 0

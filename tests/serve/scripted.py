@@ -125,7 +125,8 @@ class ScriptedEngine:
         prompt, wanted = request.prompt_token_ids, request.params.prompt_logprobs
         for start in range(1, len(prompt), 2) if wanted is not None else ():
             entries = [
-                {token: Logprob(-float(token), 2, chr(token))} for token in prompt[start : start + 2]
+                {token: Logprob(-float(token), 2, chr(token))}
+                for token in prompt[start : start + 2]
             ]
             yield Delta(request.request_id, prompt_logprobs=tuple(entries))
 

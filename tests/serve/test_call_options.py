@@ -137,9 +137,7 @@ TRUNCATED = [(3, 1, b"llo"), (100, 1, b"hello"), (-1, 1022, b"lo"), (-1, 1, b"he
 def test_the_end_of_a_long_prompt_may_be_kept(
     client: httpx.Client, engine: ScriptedEngine, limit: int, max_tokens: int, kept: bytes
 ) -> None:
-    answer = complete(
-        client, truncate_prompt_tokens=limit, max_tokens=max_tokens, echo=True
-    )
+    answer = complete(client, truncate_prompt_tokens=limit, max_tokens=max_tokens, echo=True)
     assert bytes(engine.seen[0].prompt_token_ids) == kept
     assert answer["usage"]["prompt_tokens"] == len(kept)
     assert answer["choices"][0]["text"].startswith(f"{kept.decode()}one")

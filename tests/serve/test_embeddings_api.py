@@ -97,9 +97,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("path", "fields", "param"), BAD, ids=[str(one)[:60] for one in BAD])
-def test_what_cannot_be_is_refused(
-    url: str, path: str, fields: dict[str, Any], param: str
-) -> None:
+def test_what_cannot_be_is_refused(url: str, path: str, fields: dict[str, Any], param: str) -> None:
     answer = httpx.post(f"{url}/{path}", json=fields)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param

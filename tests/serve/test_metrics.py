@@ -181,16 +181,37 @@ def test_two_servers_share_nothing() -> None:
 
 
 # Those of vLLM's that mean something here; dashboards and routers ask for them by these names.
-NAMES = """
-num_requests_running num_requests_waiting num_requests_waiting_by_reason kv_cache_usage_perc
-cache_config_info prompt_tokens generation_tokens prompt_tokens_by_source prompt_tokens_cached
-prefix_cache_queries prefix_cache_hits num_preemptions request_success admission_rejections
-corrupted_requests time_to_first_token_seconds inter_token_latency_seconds
-request_time_per_output_token_seconds e2e_request_latency_seconds request_queue_time_seconds
-request_prefill_time_seconds request_decode_time_seconds request_inference_time_seconds
-request_prompt_tokens request_generation_tokens request_params_n request_params_max_tokens
-request_prefill_kv_computed_tokens iteration_tokens_total
-""".split()
+NAMES = [
+    "num_requests_running",
+    "num_requests_waiting",
+    "num_requests_waiting_by_reason",
+    "kv_cache_usage_perc",
+    "cache_config_info",
+    "prompt_tokens",
+    "generation_tokens",
+    "prompt_tokens_by_source",
+    "prompt_tokens_cached",
+    "prefix_cache_queries",
+    "prefix_cache_hits",
+    "num_preemptions",
+    "request_success",
+    "admission_rejections",
+    "corrupted_requests",
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "request_time_per_output_token_seconds",
+    "e2e_request_latency_seconds",
+    "request_queue_time_seconds",
+    "request_prefill_time_seconds",
+    "request_decode_time_seconds",
+    "request_inference_time_seconds",
+    "request_prompt_tokens",
+    "request_generation_tokens",
+    "request_params_n",
+    "request_params_max_tokens",
+    "request_prefill_kv_computed_tokens",
+    "iteration_tokens_total",
+]
 
 
 def test_every_name_is_there() -> None:

@@ -33,9 +33,7 @@ def test_an_idle_engine_proves_once_that_it_computes(
     assert (len(proof.prompt_token_ids), proof.params.max_tokens) == (1, 1)
 
 
-def test_a_token_for_a_caller_is_proof_enough(
-    client: httpx.Client, engine: ScriptedEngine
-) -> None:
+def test_a_token_for_a_caller_is_proof_enough(client: httpx.Client, engine: ScriptedEngine) -> None:
     complete(client, max_tokens=1)
     assert client.get("/health").status_code == 200
     assert len(engine.seen) == 1

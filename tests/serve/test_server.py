@@ -123,9 +123,7 @@ def scores(client: openai.OpenAI, model: Path, prompt: list[int], **asked: objec
     return [value for value in rest if value is not None]
 
 
-def test_a_prompts_log_likelihood_is_that_of_the_logits(
-    client: openai.OpenAI, model: Path
-) -> None:
+def test_a_prompts_log_likelihood_is_that_of_the_logits(client: openai.OpenAI, model: Path) -> None:
     """As lm-eval asks for it; the prompt is known to the cache."""
     llm = LLM(str(model), backend="reference", kv_memory_bytes=4 << 20, notify=lambda line: None)
     prompt = [5 + token % 300 for token in range(150)]

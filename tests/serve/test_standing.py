@@ -12,7 +12,6 @@ from tests.serve.scripted import ScriptedEngine, scripted_app, serving
 from vivace.core.errors import OverloadedError
 from vivace.core.request import Delta, Request
 
-
 _FULL = OverloadedError("The queue is full.", 2.2, "max_num_queued_reqs")
 
 

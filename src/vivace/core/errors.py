@@ -37,9 +37,9 @@ class RequestError(VivaceError):
         code: what is wrong with it, in OpenAI's words where it has one.
     """
 
-    def __init__(
-        self, message: str, param: str | None = None, code: str = "invalid_value"
-    ) -> None:
+    code: str
+
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_value") -> None:
         super().__init__(message)
         self.param = param
         self.code = code

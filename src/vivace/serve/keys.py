@@ -1,5 +1,5 @@
-"""Who may call, and how much. Keys are kept as their SHA-256 alone: they are long and random, so that
-nothing slower is needed."""
+"""Who may call, and how much. Keys are kept as their SHA-256 alone: they are long and random, and
+need nothing slower."""
 
 from __future__ import annotations
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vivace.serve.schemas import MAX_STOPS, Body, Int64, ListOf, StandingBody
+from vivace.serve.schemas import MAX_STOPS, Body, Int64, ListOf, Neutral, StandingBody
 
 
 class TextBlock(Body):
-    neutral = {"cache_control": ({"type": "ephemeral"},), "citations": ([],)}  # caches need no word
+    """Caches need no word: what can be shared is."""
+
+    neutral: ClassVar[Neutral] = {
+        "cache_control": ({"type": "ephemeral"},),
+        "citations": ([],),
+    }
 
     type: Literal["text"]
     text: str
@@ -28,7 +33,7 @@ class Metadata(Body):
 class ConversationBody(StandingBody):
     """POST /v1/messages/count_tokens."""
 
-    neutral = {
+    neutral: ClassVar[Neutral] = {
         "mcp_servers": ([],),
         "thinking": ({"type": "disabled"},),
         "tool_choice": ({"type": "auto"}, {"type": "none"}),
@@ -42,7 +47,7 @@ class ConversationBody(StandingBody):
 class MessagesBody(ConversationBody):
     """POST /v1/messages."""
 
-    neutral = {
+    neutral: ClassVar[Neutral] = {
         **ConversationBody.neutral,
         "container": (),
         "context_management": (),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vivace.serve.schemas import Body, Int64, ListOf, StandingBody
+from vivace.serve.schemas import Body, Int64, ListOf, Neutral, StandingBody
 
 
 class InputText(Body):
-    neutral = {"annotations": ([],), "logprobs": ([],)}
+    neutral: ClassVar[Neutral] = {"annotations": ([],), "logprobs": ([],)}
 
     type: Literal["input_text", "output_text"]
     text: str
@@ -29,7 +29,7 @@ class InputMessage(Body):
 class ResponsesBody(StandingBody):
     """POST /v1/responses, without memory: a call brings the whole conversation."""
 
-    neutral = {
+    neutral: ClassVar[Neutral] = {
         "background": (False,),
         "conversation": (),
         "include": ([],),

@@ -265,7 +265,7 @@ class PrefetchBody(PromptBody):
 class TokenizeBody(PromptBody):
     """POST /tokenize."""
 
-    neutral = {
+    neutral: ClassVar[Neutral] = {
         "chat_template": (),
         "continue_final_message": (False,),
         "mm_processor_kwargs": (),
@@ -285,7 +285,7 @@ class DetokenizeBody(ModelBody):
 class EmbeddingBody(StandingBody):
     """POST /v1/embeddings. Vectors have length 1, and the model's own number of dimensions."""
 
-    neutral = {"dimensions": ()}
+    neutral: ClassVar[Neutral] = {"dimensions": ()}
 
     input: Prompts
     encoding_format: Literal["float", "base64"] | None = None

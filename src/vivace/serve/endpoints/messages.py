@@ -16,7 +16,9 @@ from vivace.serve.prompts import Prompts
 def router(reader: BodyReader, answerer: Answerer, prompts: Prompts) -> APIRouter:
     routes = APIRouter(prefix="/v1/messages", tags=["generate"])
 
-    @routes.post("", response_model=None, **takes(MessagesBody, streams=True, error=AnthropicErrorAnswer))
+    @routes.post(
+        "", response_model=None, **takes(MessagesBody, streams=True, error=AnthropicErrorAnswer)
+    )
     async def messages(http: Request) -> Response:
         """Answer a conversation."""
         body = await reader.read(http, MessagesBody)
