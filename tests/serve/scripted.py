@@ -144,7 +144,7 @@ class ScriptedEngine:
             text=WORDS[word],
             logprobs=None if wanted is None else (likely,),
             finish_reason="length" if place + 1 == request.params.max_tokens else None,
-            num_cached_tokens=4,
+            num_cached_tokens=min(4, len(request.prompt_token_ids)),
         )
 
 
