@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from vivace.core.sampling import SamplingParams
     from vivace.engine.async_llm import AsyncLLM
     from vivace.engine.llm import LLM
+    from vivace.engine.prompts import TextPrompt, TokensPrompt
 
-__all__ = ["LLM", "AsyncLLM", "SamplingParams"]
+__all__ = ["LLM", "AsyncLLM", "SamplingParams", "TextPrompt", "TokensPrompt"]
 __version__ = "0.1.0"
 
 # Looked up when first used, so that `vivace --help` does not wait for numpy.
@@ -18,6 +19,8 @@ _HOMES = {
     "LLM": "vivace.engine.llm",
     "AsyncLLM": "vivace.engine.async_llm",
     "SamplingParams": "vivace.core.sampling",
+    "TextPrompt": "vivace.engine.prompts",
+    "TokensPrompt": "vivace.engine.prompts",
 }
 
 

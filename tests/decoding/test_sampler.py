@@ -13,7 +13,7 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.step import Picked, ScheduledSequence, Step
 from vivace.decoding.adjust import adjusted
 from vivace.decoding.random_stream import uniform
-from vivace.decoding.sampler import InvalidLogitsError, Sampler
+from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 
 pytestmark = pytest.mark.tiny
 
@@ -56,6 +56,38 @@ def test_only_sampling_sequences_have_rows() -> None:
     assert Sampler(END).pick(np.zeros((0, VOCAB), np.float32), Step((waiting,))) == []
 
 
+def test_scores_stand_behind_the_rows_that_draw() -> None:
+    prompt = SamplingParams(temperature=0, prompt_logprobs=1)
+    scoring = dataclasses.replace(
+        sequence(prompt, "s"), start=0, count=3, samples=True, reads=range(2)
+    )
+    chosen = sequence(SamplingParams(temperature=0), "c")
+    logits = rows(4)
+    step = Step((scoring, chosen))
+    assert [one.token_id for one in Sampler(END).pick(logits, step)] == [
+        int(row.argmax()) for row in logits[:2]
+    ]
+    (scored,) = Sampler(END).score(logits, step)
+    assert scored.request_id == "s"
+    for entry, row, token in zip(scored.logprobs, logits[2:], (6, 7), strict=True):
+        assert next(iter(entry)) == token
+        expected = float(row[token]) - float(np.log(np.exp(row.astype(np.float64)).sum()))
+        assert entry[token].logprob == pytest.approx(expected, abs=1e-5)
+        assert entry[int(row.argmax())].rank == 1
+
+
+def test_a_score_that_is_not_a_number_fails_its_request_alone() -> None:
+    prompt = SamplingParams(prompt_logprobs=0)
+    scoring = dataclasses.replace(sequence(prompt, "s"), samples=False, reads=range(2))
+    logits = rows(3)
+    logits[2, 5] = np.nan
+    step = Step((scoring, sequence(SamplingParams(), "c")))
+    assert len(Sampler(END).pick(logits, step)) == 1
+    with pytest.raises(InvalidLogitsError) as caught:
+        Sampler(END).score(logits, step)
+    assert caught.value.request_ids == ("s",)
+
+
 def test_penalties_are_vllms() -> None:
     """Repetition over prompt and output; presence and frequency over the output only."""
     params = SamplingParams(
@@ -74,14 +106,14 @@ def test_penalties_are_vllms() -> None:
     for token in set(output):
         expected[token] -= 0.25 * output.count(token) + 0.5
     before = row.copy()
-    actual = adjusted(row, sequence(params, prompt=prompt, output=output), END)
+    actual = adjusted(row, sequence(params, prompt=prompt, output=output), [])
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(row, before)
 
 
 def test_nothing_asked_for_copies_nothing() -> None:
     row = rows(1)[0]
-    assert adjusted(row, sequence(SamplingParams(temperature=0.5, min_tokens=0)), END) is row
+    assert adjusted(row, sequence(SamplingParams(temperature=0.5, min_tokens=0)), []) is row
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -206,6 +238,40 @@ def test_bad_logits_name_their_requests(bad: float) -> None:
 def test_a_request_that_masks_every_token_fails_alone() -> None:
     row = np.full(VOCAB, -np.inf, np.float32)
     row[list(END)] = 1
-    with pytest.raises(InvalidLogitsError) as caught:
+    with pytest.raises(NothingAllowedError) as caught:
         pick_one(row, sequence(SamplingParams(min_tokens=1)))
-    assert caught.value.request_ids == ("a",)
+    assert (caught.value.request_ids, caught.value.param) == (("a",), "min_tokens")
+    with pytest.raises(NothingAllowedError) as caught:
+        pick_one(row, sequence(SamplingParams(min_tokens=1, allowed_token_ids=END)))
+    assert caught.value.param == "allowed_token_ids"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 50.0])
+def test_only_allowed_tokens_are_drawn(temperature: float) -> None:
+    allowed = (3, 200, 77)
+    params = SamplingParams(
+        temperature=temperature, allowed_token_ids=allowed, logit_bias={5: 100}, seed=2
+    )
+    row = rows(1)[0]
+    drawn = {pick_one(row, sequence(params, output=(9,) * count)).token_id for count in range(40)}
+    assert drawn <= set(allowed)
+    best = max(allowed, key=lambda token: row[token])
+    assert drawn == {best} if temperature == 0 else len(drawn) > 1
+
+
+def test_bad_words_are_not_completed() -> None:
+    """A word of two tokens bars the second where the first stands, and nowhere else."""
+    written = {"ab": [3, 4], " ab": [9], "c": [5], " c": [5]}
+    sampler = Sampler(END, encode=written.__getitem__)
+    row = np.full(VOCAB, -50, np.float32)
+    row[[4, 9, 5, 77]] = 4, 3, 2, 1
+    params = SamplingParams(temperature=0, bad_words=("ab", " c"))
+
+    def drawn(*output: int) -> int:
+        step = Step((sequence(params, prompt=(3,), output=output),))
+        return sampler.pick(row[None], step)[0].token_id
+
+    assert drawn() == 4  # what the prompt ends with begins no word
+    assert drawn(3) == 77
+    assert drawn(4) == drawn(3, 7) == 4
+    assert drawn(7, 3) == 77

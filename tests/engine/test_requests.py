@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vivace.core.errors import RequestError
@@ -41,6 +43,7 @@ INFO = EngineInfo(
         ([-1], {}, "prompt", "0 to 99"),
         ([1], {"stop_token_ids": [100]}, "stop_token_ids", "0 to 99"),
         ([1], {"logit_bias": {-3: 1.0}}, "logit_bias", "0 to 99"),
+        ([1], {"allowed_token_ids": [4, 100]}, "allowed_token_ids", "0 to 99"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(
@@ -64,6 +67,10 @@ def test_what_does_not_fit_is_refused_by_name(
         ({"presence_penalty": 2.1}, "presence_penalty"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"stop": ["a", ""]}, "stop"),
+        ({"bad_words": ["a", " "]}, "bad_words"),
+        ({"bad_words": "\ud800"}, "bad_words"),
+        ({"allowed_token_ids": []}, "allowed_token_ids"),
+        ({"allowed_token_ids": [1.0]}, "allowed_token_ids"),
         ({"logprobs": 21}, "logprobs"),
         ({"logit_bias": {1: 101.0}}, "logit_bias"),
     ],
@@ -71,6 +78,14 @@ def test_what_does_not_fit_is_refused_by_name(
 def test_parameters_out_of_range_are_refused_by_name(params: dict[str, object], param: str) -> None:
     with pytest.raises(RequestError) as caught:
         SamplingParams(**params)  # type: ignore[arg-type]
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("param", ["stop", "bad_words"])
+def test_texts_need_a_tokenizer(param: str) -> None:
+    info = replace(INFO, has_tokenizer=False)
+    with pytest.raises(RequestError, match="needs a tokenizer") as caught:
+        fan_out(info, "r", [1], SamplingParams(**{param: "a"}))  # type: ignore[arg-type]
     assert caught.value.param == param
 
 

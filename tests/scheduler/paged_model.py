@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from vivace.cache.blocks import KVGroup, KVManager
-from vivace.core.request import Delta, FinishReason, Request
-from vivace.core.step import Advance, Picked, ScheduledSequence, Step
+from vivace.core.request import Delta, FinishReason, Logprob, Request
+from vivace.core.step import Advance, Picked, Pooled, ScheduledSequence, Scored, Step
 from vivace.scheduler.scheduler import PolicyConfig, Scheduler, SchedulerConfig
 
 PAGE = 16
@@ -46,6 +46,27 @@ def alone(request: Request, windows: Windows) -> list[int]:
         tokens.append(pick(states[-1]))
         if ending(request, len(tokens) - prompt, tokens[-1]):
             return tokens[prompt:]
+
+
+def scored(step: Step) -> list[Scored]:
+    """Each prompt token that the step scores, with a log-probability of no meaning."""
+    return [
+        Scored(
+            one.request.request_id,
+            tuple({one.token_ids[place + 1]: Logprob(-1.0, 1)} for place in one.reads),
+        )
+        for one in step.generating
+        if one.reads
+    ]
+
+
+def pooled(step: Step) -> list[Pooled]:
+    """A vector of no meaning for each sequence that ends with one."""
+    return [
+        Pooled(one.request.request_id, (1.0,))
+        for one in step.pooling
+        if one.start + one.count == len(one.token_ids)
+    ]
 
 
 class PagedModel:
@@ -93,6 +114,8 @@ class Engine:
 
     Attributes:
         now: the clock; each step takes a second.
+        scored: per request the prompt tokens whose log-probabilities came, in order.
+        read: per request to be pooled the positions that it read.
     """
 
     def __init__(
@@ -107,6 +130,8 @@ class Engine:
         self.scheduler = Scheduler(config, self.kv, policies, clock=lambda: self.now)
         self.output: dict[str, list[int]] = {}
         self.last: dict[str, Delta] = {}
+        self.scored: dict[str, list[int]] = {}
+        self.read: dict[str, list[int]] = {}
         self.steps = 0
         self.computed = 0
         self._config = config
@@ -116,6 +141,8 @@ class Engine:
         for request in requests:
             self.scheduler.add(request)
             self.output[request.request_id] = []
+            self.scored[request.request_id] = []
+            self.read[request.request_id] = []
 
     def drop_late(self) -> list[Delta]:
         deltas = self.scheduler.drop_late()
@@ -129,7 +156,12 @@ class Engine:
         assert len(step.sequences) <= self._config.max_num_seqs
         for sequence in step.sequences:
             assert 1 <= sequence.count <= (self._config.max_prefill_chunk or sequence.count)
-            assert sequence.samples == (sequence.start + sequence.count == len(sequence.token_ids))
+            ends = sequence.start + sequence.count == len(sequence.token_ids)
+            assert sequence.samples == (ends and sequence.request.pooling is None)
+            computed = range(sequence.start, sequence.start + sequence.count)
+            assert set(sequence.reads) <= set(computed)
+        beside = step.num_logit_rows - len(step.generating)
+        assert beside <= self._config.max_scoring_rows
         return step
 
     def finish(self, step: Step, between: Callable[[], None] = lambda: None) -> list[Delta]:
@@ -151,10 +183,14 @@ class Engine:
             for one, sequence in zip(picked, step.sampling, strict=True)
         ]
         between()
-        deltas = self.scheduler.update(step, picked, advances)
+        deltas = self.scheduler.update(step, picked, advances, scored(step), pooled(step))
         for delta in deltas:
             self.output[delta.request_id].extend(delta.token_ids)
+            for entry in delta.prompt_logprobs or ():
+                self.scored[delta.request_id].extend(entry)
             self.last[delta.request_id] = delta
+        for sequence in step.pooling:
+            self.read[sequence.request.request_id].extend(sequence.reads)
         self.steps += 1
         self.now += 1.0
         self.computed += step.num_tokens

@@ -192,9 +192,11 @@ def test_the_queue_has_limits_and_says_when_to_come_back() -> None:
     with pytest.raises(OverloadedError) as by_number:
         admission.check([30, 20], 1)
     assert by_number.value.retry_after_seconds == 3.0
+    assert by_number.value.code == "max_num_queued_reqs"
     with pytest.raises(OverloadedError) as by_tokens:
         admission.check([30], 90)
     assert by_tokens.value.retry_after_seconds == 2.0
+    assert by_tokens.value.code == "max_num_queued_tokens"
 
 
 def test_only_those_that_wait_are_in_the_queue() -> None:

@@ -260,7 +260,7 @@ def test_a_delta_carries_what_decoding_said() -> None:
     deltas = scheduler.update(
         step, [Picked("a", 9, logprobs)], [Advance("a", "text", "stop", "END")]
     )
-    assert deltas == [Delta("a", (9,), "text", (logprobs,), "stop", "END")]
+    assert deltas == [Delta("a", (9,), "text", (logprobs,), "stop", "END", queue_seconds=0.0)]
     assert not scheduler.has_work
 
 

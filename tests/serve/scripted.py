@@ -61,6 +61,7 @@ class ScriptedEngine:
         running: requests being answered.
         kills: how often it was killed.
         pins: ids of pinned prefixes.
+        resets: how often its prefixes were to be forgotten.
     """
 
     def __init__(self, seconds: float = 0.0, **changes: Any) -> None:
@@ -69,9 +70,11 @@ class ScriptedEngine:
         self.fails_after: int | None = None
         self.gone: str | None = None
         self.kills = 0
+        self.resets = 0
         self.pins: tuple[str, ...] = ()
         self.seen: list[Request] = []
         self.running: set[str] = set()
+        self._aborted: set[str] = set()
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         assert request.request_id not in self.running
@@ -79,8 +82,13 @@ class ScriptedEngine:
         self.running.add(request.request_id)
         try:
             assert request.params.max_tokens is not None
+            for part in self._scores(request):
+                yield part
             for place in range(request.params.max_tokens):
                 await asyncio.sleep(self.seconds)
+                if request.request_id in self._aborted:
+                    yield Delta(request.request_id, finish_reason="abort")
+                    return
                 if place == self.fails_after:
                     yield Delta(request.request_id, finish_reason="error", error="It broke.")
                     return
@@ -95,6 +103,12 @@ class ScriptedEngine:
             running=len(self.running), pages_used=16, pages_total=64, preemptions=3, pins=self.pins
         )
 
+    async def abort(self, request_id: str) -> None:
+        self._aborted.add(request_id)
+
+    async def reset_prefix_cache(self) -> None:
+        self.resets += 1
+
     async def unpin(self, pin_id: str) -> None:
         self.pins = tuple(pin for pin in self.pins if pin != pin_id)
 
@@ -104,6 +118,17 @@ class ScriptedEngine:
 
     def kill(self) -> None:
         self.kills += 1
+
+    @staticmethod
+    def _scores(request: Request) -> Iterator[Delta]:
+        """The prompt's log-probabilities, two at a time."""
+        prompt, wanted = request.prompt_token_ids, request.params.prompt_logprobs
+        for start in range(1, len(prompt), 2) if wanted is not None else ():
+            entries = [
+                {token: Logprob(-float(token), 2, chr(token))}
+                for token in prompt[start : start + 2]
+            ]
+            yield Delta(request.request_id, prompt_logprobs=tuple(entries))
 
     @staticmethod
     def _delta(request: Request, place: int) -> Delta:
@@ -119,13 +144,19 @@ class ScriptedEngine:
             text=WORDS[word],
             logprobs=None if wanted is None else (likely,),
             finish_reason="length" if place + 1 == request.params.max_tokens else None,
-            num_cached_tokens=4,
+            num_cached_tokens=min(4, len(request.prompt_token_ids)),
         )
 
 
 class ByteTokenizer:
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return "".join(map(self.token_text, token_ids))
+
+    def token_text(self, token_id: int) -> str:
+        return chr(token_id) if token_id < FIRST_WORD else WORDS[token_id - FIRST_WORD]
 
 
 class RoleTemplate:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.serve.scripted import info
+from vivace.core.errors import OverloadedError
 from vivace.core.request import Delta, Request
+from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats, TierStats
+from vivace.decoding.sampler import InvalidLogitsError
 from vivace.serve.metrics import ServerMetrics
 
 pytestmark = pytest.mark.tiny
@@ -22,6 +26,8 @@ STATS = EngineStats(
     prompt_tokens=70,
     generation_tokens=80,
     pages_pinned=6,
+    step_tokens=95,
+    step_sizes=(3, 0, 2, *[0] * 10, 1),
     tiers=TierStats(
         host_bytes=7,
         disk_bytes=8,
@@ -60,6 +66,10 @@ def test_the_engines_own_numbers() -> None:
         "vllm:num_preemptions_total": 5,
         "vllm:prompt_tokens_total": 70,
         "vllm:generation_tokens_total": 80,
+        "vllm:num_requests_waiting_by_reason capacity": 3,
+        "vllm:num_requests_waiting_by_reason deferred": 0,
+        "vllm:iteration_tokens_total_count": 6,
+        "vllm:iteration_tokens_total_sum": 95,
         "vivace:kv_pages_pinned": 6,
         "vivace:kv_host_bytes": 7,
         "vivace:kv_disk_bytes": 8,
@@ -75,10 +85,23 @@ def test_the_engines_own_numbers() -> None:
     assert not expected.keys() & samples(ServerMetrics("m")).keys()
 
 
+def test_steps_are_counted_by_size() -> None:
+    text = ServerMetrics("m").render(STATS).decode()
+    families = text_string_to_metric_families(text)
+    (family,) = (one for one in families if one.name == "vllm:iteration_tokens_total")
+    counts = {
+        sample.labels["le"]: sample.value
+        for sample in family.samples
+        if sample.name.endswith("_bucket")
+    }
+    assert (counts["1.0"], counts["8.0"], counts["16.0"], counts["16384.0"]) == (3, 3, 5, 5)
+    assert counts["+Inf"] == 6
+
+
 def test_a_request_is_timed() -> None:
     metrics = ServerMetrics("m")
-    watch = metrics.watch(Request("a", (1, 2, 3)))
-    watch.saw(Delta("a", token_ids=(4,)))
+    watch = metrics.watch(Request("a", (1, 2, 3), SamplingParams(max_tokens=9)))
+    watch.saw(Delta("a", token_ids=(4,), num_cached_tokens=2, queue_seconds=0.25))
     watch.saw(Delta("a", token_ids=(5,)))
     watch.saw(Delta("a", token_ids=(6,), finish_reason="stop"))
     watch.close()
@@ -86,10 +109,61 @@ def test_a_request_is_timed() -> None:
     assert found["vllm:time_to_first_token_seconds_count"] == 1
     assert found["vllm:inter_token_latency_seconds_count"] == 2
     assert found["vllm:e2e_request_latency_seconds_count"] == 1
+    assert found["vllm:request_time_per_output_token_seconds_count"] == 1
+    assert found["vllm:request_queue_time_seconds_sum"] == 0.25
+    for phase in ("prefill", "decode", "inference"):
+        assert found[f"vllm:request_{phase}_time_seconds_count"] == 1
     assert found["vllm:request_prompt_tokens_sum"] == 3
     assert found["vllm:request_generation_tokens_sum"] == 3
+    assert found["vllm:request_params_max_tokens_sum"] == 9
+    assert found["vllm:request_prefill_kv_computed_tokens_sum"] == 1
+    assert found["vllm:prompt_tokens_cached_total"] == 2
+    assert found["vllm:prompt_tokens_by_source_total local_compute"] == 1
+    assert found["vllm:prompt_tokens_by_source_total local_cache_hit"] == 2
     assert found["vllm:request_success_total stop"] == 1
     assert found["vllm:request_success_total abort"] == 0
+
+
+def test_a_request_that_drew_nothing_has_no_phases() -> None:
+    metrics = ServerMetrics("m")
+    watch = metrics.watch(Request("a", (1,)))
+    watch.saw(Delta("a", finish_reason="deadline"))
+    watch.close()
+    found = samples(metrics)
+    assert found["vllm:request_success_total deadline"] == 1
+    assert found["vllm:request_prefill_time_seconds_count"] == 0
+
+
+REFUSALS = [
+    (OverloadedError("Full.", 1, "max_num_queued_reqs"), "admission_rejections", "reqs"),
+    (OverloadedError("Full.", 1, "max_num_queued_tokens"), "admission_rejections", "tokens"),
+    (InvalidLogitsError(["a"]), "corrupted_requests", ""),
+]
+
+
+@pytest.mark.parametrize(("error", "name", "reason"), REFUSALS, ids=str)
+def test_what_went_wrong_is_counted(error: Exception, name: str, reason: str) -> None:
+    metrics = ServerMetrics("m")
+    watch = metrics.watch(Request("a", (1,)))
+    watch.saw(Delta.failed("a", error))
+    watch.close()
+    counted = {key: value for key, value in samples(metrics).items() if f":{name}_total" in key}
+    for key, value in counted.items():
+        assert value == key.endswith(reason), key
+
+
+def test_choices_are_counted_by_prompt() -> None:
+    metrics = ServerMetrics("m")
+    metrics.asked([Request(str(number), (1,), index=number % 3) for number in range(6)])
+    found = samples(metrics)
+    assert (found["vllm:request_params_n_count"], found["vllm:request_params_n_sum"]) == (2, 6)
+
+
+def test_facts_of_the_cache() -> None:
+    text = ServerMetrics("m", info()).render(None).decode()
+    (line,) = (line for line in text.splitlines() if line.startswith("vllm:cache_config_info{"))
+    assert 'block_size="16"' in line
+    assert 'num_gpu_blocks="64"' in line
 
 
 def test_a_request_that_is_left_counts_as_aborted() -> None:
@@ -104,3 +178,43 @@ def test_two_servers_share_nothing() -> None:
     first, second = ServerMetrics("m"), ServerMetrics("m")
     first.watch(Request("a", (1,))).close()
     assert samples(second)["vllm:request_success_total abort"] == 0
+
+
+# Those of vLLM's that mean something here; dashboards and routers ask for them by these names.
+NAMES = [
+    "num_requests_running",
+    "num_requests_waiting",
+    "num_requests_waiting_by_reason",
+    "kv_cache_usage_perc",
+    "cache_config_info",
+    "prompt_tokens",
+    "generation_tokens",
+    "prompt_tokens_by_source",
+    "prompt_tokens_cached",
+    "prefix_cache_queries",
+    "prefix_cache_hits",
+    "num_preemptions",
+    "request_success",
+    "admission_rejections",
+    "corrupted_requests",
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "request_time_per_output_token_seconds",
+    "e2e_request_latency_seconds",
+    "request_queue_time_seconds",
+    "request_prefill_time_seconds",
+    "request_decode_time_seconds",
+    "request_inference_time_seconds",
+    "request_prompt_tokens",
+    "request_generation_tokens",
+    "request_params_n",
+    "request_params_max_tokens",
+    "request_prefill_kv_computed_tokens",
+    "iteration_tokens_total",
+]
+
+
+def test_every_name_is_there() -> None:
+    text = ServerMetrics("m", info()).render(STATS).decode()
+    found = {family.name for family in text_string_to_metric_families(text)}
+    assert {f"vllm:{name}" for name in NAMES} <= found

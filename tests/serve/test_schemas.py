@@ -54,9 +54,13 @@ def test_a_chat_may_ask_for_nothing_special(fields: dict[str, Any]) -> None:
 
 
 REFUSED = [
-    (completion, {"echo": True}, "echo is not a parameter that this server supports."),
-    (completion, {"best_of": 2}, "best_of is not"),
-    (completion, {"best_of": True}, "best_of is not"),
+    (completion, {"suffix": "b"}, "suffix is not a parameter that this server supports."),
+    (chat, {"echo": True}, "echo is not"),
+    (chat, {"best_of": 2}, "best_of is not"),
+    (completion, {"best_of": True}, "best_of: input should be a valid integer, got true"),
+    (completion, {"request_id": "a b"}, "request_id: string should match pattern"),
+    (completion, {"truncate_prompt_tokens": "1"}, "truncate_prompt_tokens must be how many"),
+    (completion, {"stream_interval": 2}, "stream_interval is not"),
     (completion, {"guided_json": {}}, "guided_json is not"),
     (completion, {"max_token": 3}, "max_token is not"),
     (completion, {"prompt": None}, "prompt must be a string, a list of token ids"),
@@ -67,7 +71,6 @@ REFUSED = [
     (completion, {"n": 1.5}, "n: input should be a valid integer, got 1.5"),
     (completion, {"n": True}, "n: input should be a valid integer, got true"),
     (completion, {"seed": 2**63}, "seed: input should be less than"),
-    (completion, {"stream_options": {"continuous_usage_stats": True}}, "stream_options.cont"),
     (chat, {"messages": []}, "messages: list should have at least 1 item"),
     (chat, {"messages": [{"content": "a"}]}, "messages.0.role is required."),
     (chat, {"messages": [{**TURN, "role": "king"}]}, "messages.0.role: input should be 'system'"),
@@ -94,6 +97,27 @@ def test_what_is_not_supported_is_refused_by_name(
     assert str(caught.value).startswith(sentence)
     assert caught.value.status == 400
     assert caught.value.param == next(iter(fields))
+
+
+CODES = [
+    (completion, {"prompt": None}, "invalid_type"),
+    (completion, {"temperature": "0.7"}, "invalid_type"),
+    (completion, {"n": 1.5}, "invalid_type"),
+    (completion, {"seed": 2**63}, "invalid_value"),
+    (completion, {"suffix": "b"}, "unsupported_parameter"),
+    (completion, {"max_token": 3}, "unknown_parameter"),
+    (chat, {"messages": [{"content": "a"}]}, "missing_required_parameter"),
+    (chat, {"messages": [{**TURN, "role": "king"}]}, "invalid_value"),
+    (chat, {"messages": [{**TURN, "tool_calls": [{}]}]}, "unsupported_parameter"),
+    (chat, {"messages": [{**TURN, "surprise": 1}]}, "unknown_parameter"),
+]
+
+
+@pytest.mark.parametrize(("parse", "fields", "code"), CODES, ids=str)
+def test_programs_are_told_what_is_wrong(parse: Any, fields: dict[str, Any], code: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(**fields)
+    assert caught.value.code == code
 
 
 BAD_BODIES = [
@@ -167,6 +191,8 @@ def test_every_sampling_field_arrives() -> None:
         "repetition_penalty": 1.1,
         "presence_penalty": 0.2,
         "frequency_penalty": -0.3,
+        "allowed_token_ids": [5, 6],
+        "bad_words": ["no"],
         "seed": -4,
         "stop_token_ids": [3, 4],
         "include_stop_str_in_output": True,
@@ -175,6 +201,7 @@ def test_every_sampling_field_arrives() -> None:
         "skip_special_tokens": False,
         "max_tokens": 9,
         "logprobs": 3,
+        "prompt_logprobs": 4,
     }
     params = completion_params(
         completion(**fields, stop="end", logit_bias={"5": -100}), SamplingParams()
@@ -184,6 +211,27 @@ def test_every_sampling_field_arrives() -> None:
     )
 
 
+def test_echo_with_logprobs_scores_the_prompt() -> None:
+    params = completion_params(completion(echo=True, logprobs=2), SamplingParams())
+    assert (params.logprobs, params.prompt_logprobs) == (2, 2)
+    both = completion(echo=True, logprobs=2, prompt_logprobs=0)
+    assert completion_params(both, SamplingParams()).prompt_logprobs == 0
+    assert completion_params(completion(echo=True), SamplingParams()).prompt_logprobs is None
+
+
+def test_best_of_draws_more_and_scores_them() -> None:
+    params = completion_params(completion(best_of=5, n=2), SamplingParams())
+    assert (params.n, params.logprobs) == (5, 0)
+    params = completion_params(completion(best_of=5, logprobs=3), SamplingParams())
+    assert (params.n, params.logprobs) == (5, 3)
+
+
+def test_the_prompt_alone_is_asked_back_by_a_token_that_nothing_can_end_early() -> None:
+    body = completion(echo=True, max_tokens=0, stop="x", stop_token_ids=[3])
+    params = completion_params(body, SamplingParams(min_p=0.5))
+    assert params == SamplingParams(min_p=0.5, max_tokens=1, ignore_eos=True)
+
+
 CONTRADICTIONS = [
     (chat, {"top_logprobs": 2}, "top_logprobs"),
     (chat, {"max_tokens": 2, "max_completion_tokens": 3}, "max_completion_tokens"),
@@ -191,10 +239,26 @@ CONTRADICTIONS = [
     (completion, {"logit_bias": {"word": 1}}, "logit_bias"),
     (completion, {"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
     (completion, {"temperature": -1}, "temperature"),
+    (completion, {"best_of": 1, "n": 2}, "best_of"),
+    (completion, {"best_of": 129}, "best_of"),
+    (completion, {"best_of": 2, "stream": True}, "best_of"),
+    (completion, {"allowed_token_ids": []}, "allowed_token_ids"),
+    (completion, {"bad_words": [""]}, "bad_words"),
+    (
+        completion,
+        {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+        "stream_options",
+    ),
     (completion, {"n": 0}, "n"),
     (completion, {"logprobs": 21}, "logprobs"),
     (completion, {"stop": ""}, "stop"),
     (completion, {"min_tokens": 17}, "min_tokens"),
+    (completion, {"max_tokens": 0}, "max_tokens"),
+    (completion, {"prompt_logprobs": 21}, "prompt_logprobs"),
+    (completion, {"prompt_logprobs": -1}, "prompt_logprobs"),
+    (completion, {"prompt_logprobs": 0, "stream": True}, "stream"),
+    (completion, {"echo": True, "logprobs": 0, "stream": True, "n": 2}, "echo"),
+    (completion, {"echo": True, "max_tokens": 0, "min_tokens": 2}, "min_tokens"),
 ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import httpx
+import numpy as np
 import openai
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.serve.checkpoint import CONTEXT
 from tests.serve.process import failing, served, start
 from tests.serve.scripted import wait_until
+from vivace import LLM
 from vivace.serve.server import listen
 
 PROMPT = "def main():\n"
@@ -109,6 +111,30 @@ def test_logprobs_in_both_formats(client: openai.OpenAI, model: Path) -> None:
         assert len(entry.top_logprobs) == 3
         assert entry.logprob == entry.top_logprobs[0].logprob
         assert entry.token == entry.top_logprobs[0].token
+
+
+def scores(client: openai.OpenAI, model: Path, prompt: list[int], **asked: object) -> list[float]:
+    choice = client.completions.create(
+        model=str(model), prompt=prompt, echo=True, logprobs=1, **asked
+    ).choices[0]
+    assert choice.logprobs is not None
+    first, *rest = choice.logprobs.token_logprobs or ()
+    assert first is None
+    return [value for value in rest if value is not None]
+
+
+def test_a_prompts_log_likelihood_is_that_of_the_logits(client: openai.OpenAI, model: Path) -> None:
+    """As lm-eval asks for it; the prompt is known to the cache."""
+    llm = LLM(str(model), backend="reference", kv_memory_bytes=4 << 20, notify=lambda line: None)
+    prompt = [5 + token % 300 for token in range(150)]
+    logits = llm.logits(prompt).astype(np.float64)
+    best = logits.max(axis=1, keepdims=True)
+    logprobs = logits - best - np.log(np.exp(logits - best).sum(axis=1, keepdims=True))
+    expected = logprobs[np.arange(149), prompt[1:]]
+    client.completions.create(model=str(model), prompt=prompt, max_tokens=1)
+    *of_prompt, _ = scores(client, model, prompt, max_tokens=1)
+    np.testing.assert_allclose(of_prompt, expected, atol=1e-4)
+    assert scores(client, model, prompt, max_tokens=0) == pytest.approx(of_prompt, abs=1e-5)
 
 
 def test_n_choices_differ_and_a_seed_repeats_them(client: openai.OpenAI, model: Path) -> None:

@@ -12,12 +12,14 @@ from tests.serve.scripted import ScriptedEngine, scripted_app, serving
 from vivace.core.errors import OverloadedError
 from vivace.core.request import Delta, Request
 
+_FULL = OverloadedError("The queue is full.", 2.2, "max_num_queued_reqs")
+
 
 class FullEngine(ScriptedEngine):
     """Refuses every request."""
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        yield Delta.failed(request.request_id, OverloadedError("The queue is full.", 2.2))
+        yield Delta.failed(request.request_id, _FULL)
 
 
 def standing(headers: dict[str, str], **fields: Any) -> Request:
@@ -73,7 +75,8 @@ def test_a_full_queue_is_a_429_that_says_when_to_come_back(fields: dict[str, Any
 def test_a_server_that_stops_takes_no_further_calls() -> None:
     app = scripted_app(ScriptedEngine())
     with serving(app) as url, httpx.Client(base_url=url) as client:
-        app.state.drain()
+        app.state.generation.stopping = True
         answer = client.post("/v1/completions", json={"prompt": "a"})
-        assert (answer.status_code, client.get("/health").status_code) == (503, 503)
+        assert (answer.status_code, client.get("/ready").status_code) == (503, 503)
+        assert client.get("/health").status_code == 200  # it lives: nobody need restart it
     assert answer.json()["error"]["code"] == "server_stopping"

@@ -98,11 +98,17 @@ class KVManager:
         return known
 
     def allocate(
-        self, tokens: Sequence[int], salt: str | None = "", spare: int = 0
+        self,
+        tokens: Sequence[int],
+        salt: str | None = "",
+        spare: int = 0,
+        *,
+        reuses: bool = True,
     ) -> SequencePages | None:
         """Open a sequence, sharing the pages of its longest known prefix.
 
-        Only equal salts share; None shares with nobody, neither way. What lower tiers know of the
+        Only equal salts share; None shares with nobody, neither way; and a sequence that is to be
+        computed whole (not `reuses`) gives without taking. What lower tiers know of the
         prefix is copied to new pages; where no other sequence is open, what is on its way from
         disk is waited for. Takes no other page; but there is room for all tokens given, with
         `spare` pages left over of each group that sees all. None, and nothing changed, where there
@@ -112,14 +118,14 @@ class KVManager:
         shares = self._sharing and salt is not None
         root = books.tree.root(salt or "")
         blocks = (len(tokens) - 1) // self._page_tokens  # one token is left to compute
-        path = books.known(tokens, root, 0, blocks) if shares else []
+        path = books.known(tokens, root, 0, blocks) if shares and reuses else []
         if not books.has_room(len(tokens), path, spare):
             books.tree.prune(root)
             return None
         pages = SequencePages(tokens, root, len(books.pools), shares)
         root.num_tails += 1
         books.share(pages, path)
-        if shares and self._fetcher is not None:
+        if shares and reuses and self._fetcher is not None:
             self._fetcher.want(tokens, salt or "")
             self._fetcher.bring_up(pages, may_wait=not self._live)
         if pages.computed:
@@ -184,6 +190,13 @@ class KVManager:
         self._live.remove(pages)
         self._books.cut(pages, 0)
         self._books.leave(pages)
+
+    def forget_prefixes(self) -> None:
+        """Nothing computed so far is found again, in no tier, but what live sequences and pins
+        hold."""
+        self._books.forget_idle()
+        if self._tiers is not None:
+            self._tiers.forget()
 
     @property
     def unwritten(self) -> bool:

@@ -165,6 +165,17 @@ class PageBooks:
             self._evict(group)
         return pool.take()
 
+    def forget_idle(self) -> None:
+        """Take what nobody holds out of the tree; lower tiers do not get it."""
+        for group, pool in enumerate(self.pools):
+            while pool.num_idle:
+                node = pool.longest_idle()
+                page = node.pages[group]
+                assert page is not None
+                pool.forget(page)
+                node.pages[group] = None
+                self.tree.prune(node)
+
     def cut(self, pages: SequencePages, blocks: int) -> None:
         """Give back the pages of a sequence from that block on."""
         for pool, table, first in zip(self.pools, pages.tables, pages.firsts, strict=True):

@@ -91,6 +91,11 @@ class DiskTier:
         self.nbytes += len(content)
         return True
 
+    def clear(self) -> None:
+        """Remove this fingerprint's pages; those of other models stay."""
+        for path in [path for path in self._files if path.parent == self._folder]:
+            self._remove(path)
+
     def _path(self, key: PageKey) -> Path:
         return self._folder / f"{key.digest.hex()}-{key.group}{_SUFFIX}"
 

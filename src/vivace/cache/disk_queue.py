@@ -81,6 +81,12 @@ class DiskQueue:
                 found.append((key, page))
         return found
 
+    def clear(self) -> None:
+        """Forget every page, those on their way too."""
+        self._room += sum(num_bytes for _, num_bytes in self._reads.values())
+        self._reads.clear()
+        self._executor.submit(self.disk.clear)  # behind what is being written
+
     def close(self) -> None:
         """What still waits is not done."""
         self._executor.shutdown(wait=False, cancel_futures=True)

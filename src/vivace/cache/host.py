@@ -46,6 +46,10 @@ class HostTier:
         self.nbytes += page.nbytes
         return self._shrink()
 
+    def clear(self) -> None:
+        self._pages.clear()
+        self.nbytes = 0
+
     def _shrink(self) -> Entries:
         gone = []
         while self.nbytes > self.capacity_bytes:

@@ -90,6 +90,10 @@ class PagePool:
         assert node is not None
         return node
 
+    @property
+    def num_idle(self) -> int:
+        return len(self._idle)
+
     def check_integrity(self, holders: Sequence[int]) -> None:
         """Raises IntegrityError if a page is leaked, free twice, or counted wrong.
 

@@ -130,6 +130,14 @@ class PageTiers:
         self._disk.settle(max(0.0, end - clock()))
         self._disk.close()
 
+    def forget(self) -> None:
+        """No page is found again."""
+        self.host.clear()
+        self._fetched.clear()
+        self._fresh.clear()
+        if self._disk is not None:
+            self._disk.clear()
+
     # --- up ---
 
     def __contains__(self, key: PageKey) -> bool:

@@ -31,6 +31,8 @@ _OPTIONS: dict[str, Any] = {
     "kv_memory_bytes": typer.Option("--kv-memory", parser=parse_bytes, metavar="SIZE"),
     "kv_host_bytes": typer.Option("--kv-host", parser=parse_bytes, metavar="SIZE"),
     "kv_disk_bytes": typer.Option("--kv-disk", parser=parse_bytes, metavar="SIZE"),
+    "api_key": typer.Option("--api-key", envvar="VIVACE_API_KEY"),
+    "admin_key": typer.Option("--admin-key", envvar="VIVACE_ADMIN_KEY"),
     "packed_cache": typer.Option("--packed-cache/--no-packed-cache"),
     "enable_prefix_caching": typer.Option("--prefix-caching/--no-prefix-caching"),
 }

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class VivaceError(Exception):
-    """Base of every error whose text is meant for a user."""
+    """Base of every error whose text is meant for a user.
+
+    Attributes:
+        code: a name for programs, where there is one.
+    """
+
+    code: str | None = None
 
 
 class UsageError(VivaceError):
@@ -28,11 +34,15 @@ class RequestError(VivaceError):
 
     Attributes:
         param: the name of the offending parameter, when there is one.
+        code: what is wrong with it, in OpenAI's words where it has one.
     """
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    code: str
+
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_value") -> None:
         super().__init__(message)
         self.param = param
+        self.code = code
 
 
 class OverloadedError(VivaceError):
@@ -40,8 +50,10 @@ class OverloadedError(VivaceError):
 
     Attributes:
         retry_after_seconds: when there will probably be a place.
+        code: the limit that is reached, in the words of vLLM's metrics.
     """
 
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
+    def __init__(self, message: str, retry_after_seconds: float, code: str) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.code = code

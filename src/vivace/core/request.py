@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vivace.core.errors import OverloadedError, RequestError
+from vivace.core.errors import OverloadedError, RequestError, VivaceError
 from vivace.core.sampling import SamplingParams
 
 IDLE_PRIORITY = 2**62  # behind everything that somebody waits for
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Request:
         drop_if_late: end it with the finish reason "deadline" once its deadline has passed;
             otherwise the deadline only says which of equal priority runs first.
         pin_id: the prompt's full pages are pinned under it when the request ends; None pins none.
+        pooling: no token is drawn: the answer is one vector, the mean of the prompt's final hidden
+            states, or the last of them.
     """
 
     request_id: str
@@ -41,6 +44,7 @@ class Request:
     tenant: str = ""
     drop_if_late: bool = False
     pin_id: str | None = None
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,14 @@ class Delta:
         logprobs: per new token a map from token id to `Logprob`, when asked for.
         stop_reason: the stop string or stop token id that ended it, as in vLLM.
         num_cached_tokens: prompt tokens found in the prefix cache.
+        queue_seconds: from its arrival until it first ran, with the first token.
         error: one sentence, when `finish_reason` is "error".
         error_param: the parameter at fault, where that error is the request's own.
+        error_code: what is wrong, in a word for programs.
         retry_after_seconds: when to try again, where that error is a full queue.
+        prompt_logprobs: as `logprobs`, for the next tokens of the prompt, from its second on: a
+            long prompt's come in several deltas.
+        embedding: float32 values of the vector of a request with `pooling`, on its last delta.
     """
 
     request_id: str
@@ -74,9 +83,13 @@ class Delta:
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     num_cached_tokens: int = 0
+    queue_seconds: float | None = None
     error: str | None = None
     error_param: str | None = None
+    error_code: str | None = None
     retry_after_seconds: float | None = None
+    prompt_logprobs: tuple[dict[int, Logprob], ...] | None = None
+    embedding: tuple[float, ...] | None = None
 
     @staticmethod
     def failed(request_id: str, error: Exception | str) -> Delta:
@@ -86,6 +99,7 @@ class Delta:
             finish_reason="error",
             error=str(error),
             error_param=error.param if isinstance(error, RequestError) else None,
+            error_code=error.code if isinstance(error, VivaceError) else None,
             retry_after_seconds=(
                 error.retry_after_seconds if isinstance(error, OverloadedError) else None
             ),
@@ -108,7 +122,11 @@ class CompletionOutput:
 
 @dataclass
 class RequestOutput:
-    """What `LLM.generate` returns for one prompt, with vLLM's field names."""
+    """What `LLM.generate` returns for one prompt, with vLLM's field names.
+
+    Attributes:
+        prompt_logprobs: when asked for, an entry for each prompt token; the first has None.
+    """
 
     request_id: str
     prompt: str | None
@@ -116,3 +134,4 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     num_cached_tokens: int = 0
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None

@@ -13,7 +13,7 @@ MAX_LOGPROBS = 20
 MAX_CHOICES = 128
 
 _INTEGERS = ("n", "top_k", "min_tokens")
-_OPTIONAL_INTEGERS = ("seed", "max_tokens", "logprobs")
+_OPTIONAL_INTEGERS = ("seed", "max_tokens", "logprobs", "prompt_logprobs")
 _NUMBERS = (
     "temperature",
     "top_p",
@@ -38,6 +38,9 @@ class SamplingParams:
         presence_penalty: subtracted once from tokens already in the output, in [-2, 2].
         frequency_penalty: subtracted per occurrence in the output, in [-2, 2].
         logit_bias: token id to a bias in [-100, 100], added to its logit.
+        allowed_token_ids: no other token is drawn; None allows all.
+        bad_words: texts that the output never completes, token by token as the tokenizer writes
+            them, alone and behind a space.
         seed: fixes the random stream: the same answer whatever else runs.
         stop: strings that end the answer; they are not part of it.
         stop_token_ids: tokens that end the answer.
@@ -46,6 +49,8 @@ class SamplingParams:
         max_tokens: at most this many new tokens; None means up to the context's end.
         min_tokens: no stop before this many new tokens.
         logprobs: for each new token its log-probability and that many likeliest others.
+        prompt_logprobs: likewise for each token of the prompt but the first. The prompt is then
+            computed whole, whatever the prefix cache knows of it.
         skip_special_tokens: leave special tokens out of the text.
 
     Raises:
@@ -61,6 +66,8 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -69,6 +76,7 @@ class SamplingParams:
     max_tokens: int | None = 16
     min_tokens: int = 0
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
 
     def __post_init__(self) -> None:
@@ -79,22 +87,28 @@ class SamplingParams:
             self._require(param, value is None or is_integer(value), "an integer or None")
         for param in _NUMBERS:
             self._require(param, is_number(getattr(self, param)), "a number")
-        self._settle_stops()
+        self._settle_texts("stop")
+        self._settle_texts("bad_words")
+        self._settle_ids("stop_token_ids")
+        if self.allowed_token_ids is not None:
+            self._settle_ids("allowed_token_ids")
         self._settle_bias()
         for param, holds, rule in self._rules():
             self._require(param, holds, rule)
 
-    def _settle_stops(self) -> None:
+    def _settle_texts(self, param: str) -> None:
         """One string or any iterable becomes a tuple, None an empty one."""
-        stop = _items((self.stop,) if isinstance(self.stop, str) else self.stop)
-        texts = stop is not None and all(isinstance(text, str) for text in stop)
-        self._require("stop", texts, "a string or a list of strings")
-        ids = _items(self.stop_token_ids)
-        self._require(
-            "stop_token_ids", ids is not None and all(map(is_integer, ids)), "a list of integers"
-        )
-        object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", ids)
+        given = getattr(self, param)
+        texts = _items((given,) if isinstance(given, str) else given)
+        holds = texts is not None and all(isinstance(text, str) for text in texts)
+        self._require(param, holds, "a string or a list of strings")
+        object.__setattr__(self, param, texts)
+
+    def _settle_ids(self, param: str) -> None:
+        """Any iterable becomes a tuple, None an empty one."""
+        ids = _items(getattr(self, param))
+        self._require(param, ids is not None and all(map(is_integer, ids)), "a list of integers")
+        object.__setattr__(self, param, ids)
 
     def _settle_bias(self) -> None:
         """None becomes an empty map."""
@@ -130,22 +144,30 @@ class SamplingParams:
                 "a map of token ids to values from -100 to 100",
             ),
             ("stop", all(self.stop), "free of empty strings"),
+            ("bad_words", all(map(_is_word, self.bad_words)), "words in valid Unicode"),
+            ("allowed_token_ids", self.allowed_token_ids != (), "a list of at least one token"),
             ("max_tokens", top is None or top >= 1, "at least 1"),
             (
                 "min_tokens",
                 0 <= self.min_tokens <= (top or self.min_tokens),
                 "from 0 to max_tokens",
             ),
-            (
-                "logprobs",
-                self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
-                f"from 0 to {MAX_LOGPROBS}",
-            ),
+            ("logprobs", _is_count(self.logprobs), f"from 0 to {MAX_LOGPROBS}"),
+            ("prompt_logprobs", _is_count(self.prompt_logprobs), f"from 0 to {MAX_LOGPROBS}"),
         ]
 
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+
+def _is_count(logprobs: int | None) -> bool:
+    return logprobs is None or 0 <= logprobs <= MAX_LOGPROBS
+
+
+def _is_word(text: str) -> bool:
+    """Whether a tokenizer can write it: it is not empty and holds no lone surrogate."""
+    return bool(text.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _items(given: Any) -> tuple[Any, ...] | None:

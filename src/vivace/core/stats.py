@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vivace.core.request import Pooling
 from vivace.core.sampling import SamplingParams
+
+# Upper ends of the ranges that steps are counted in, in tokens; vLLM's.
+STEP_SIZES = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class EngineInfo:
         folder: the checkpoint's folder on this machine.
         default_params: sampling defaults from generation_config.json.
         quantization: what weights were rounded to, in the words of `EngineConfig.quantize`.
+        pooling: how the model's embeddings are made, unless a request says it.
     """
 
     model_name: str
@@ -35,6 +40,7 @@ class EngineInfo:
     has_tokenizer: bool = True
     default_params: SamplingParams = field(default_factory=SamplingParams)
     quantization: str | None = None
+    pooling: Pooling = "mean"
 
     @property
     def precision(self) -> str:
@@ -74,6 +80,8 @@ class EngineStats:
     """Gauges, and counters since start. Token counts leave out what is recomputed.
 
     Attributes:
+        step_tokens: computed in all steps.
+        step_sizes: steps of each range of `STEP_SIZES` and, last, of more tokens.
         pins: ids of pinned prefixes.
         pages_pinned: pages that these hold.
     """
@@ -90,6 +98,8 @@ class EngineStats:
     steps: int = 0
     step_seconds: float = 0.0
     native_seconds: float = 0.0
+    step_tokens: int = 0
+    step_sizes: tuple[int, ...] = (0,) * (len(STEP_SIZES) + 1)
     pins: tuple[str, ...] = ()
     pages_pinned: int = 0
     tiers: TierStats = field(default_factory=TierStats)

@@ -20,6 +20,8 @@ class ScheduledSequence:
         block_tables: page ids by block, one table per KV group; block i holds positions
             [16 i, 16 i + 16). Entries of a window group that it has passed are 0 and unread.
         samples: whether the last known token is computed now, so that a new one is drawn.
+        reads: positions computed now whose outputs were asked for: the logits that predict the
+            prompt's next token, or, where the request has `pooling`, the hidden states.
     """
 
     request: Request
@@ -28,6 +30,7 @@ class ScheduledSequence:
     count: int
     block_tables: tuple[Sequence[int], ...]
     samples: bool
+    reads: range = range(0)
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -36,7 +39,9 @@ class ScheduledSequence:
 
 @dataclass(frozen=True)
 class Step:
-    """What to compute now. Logits are wanted for the last row of each sampling sequence."""
+    """What to compute now. Logits are wanted for the last row of each sampling sequence, and behind
+    all of these for the rows that sequences read; both in the order of the sequences. Sequences to
+    be pooled have hidden states in place of logits, and stand apart."""
 
     sequences: tuple[ScheduledSequence, ...]
 
@@ -48,6 +53,18 @@ class Step:
     def sampling(self) -> tuple[ScheduledSequence, ...]:
         return tuple(sequence for sequence in self.sequences if sequence.samples)
 
+    @property
+    def generating(self) -> tuple[ScheduledSequence, ...]:
+        return tuple(one for one in self.sequences if one.request.pooling is None)
+
+    @property
+    def pooling(self) -> tuple[ScheduledSequence, ...]:
+        return tuple(one for one in self.sequences if one.request.pooling is not None)
+
+    @property
+    def num_logit_rows(self) -> int:
+        return sum(one.samples + len(one.reads) for one in self.generating)
+
 
 @dataclass(frozen=True)
 class Picked:
@@ -56,6 +73,22 @@ class Picked:
     request_id: str
     token_id: int
     logprobs: dict[int, Logprob] | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Log-probabilities of prompt tokens: those behind the positions that a sequence reads."""
+
+    request_id: str
+    logprobs: tuple[dict[int, Logprob], ...]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The vector of a sequence to be pooled, whose last token is computed now."""
+
+    request_id: str
+    embedding: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What changes logits before a token is chosen: minimum length, bias and penalties."""
+"""What changes logits before a token is chosen: what may be drawn at all, bias and penalties."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ from vivace.core.step import ScheduledSequence
 Row = NDArray[np.float32]
 
 
-def adjusted(row: Row, sequence: ScheduledSequence, end_token_ids: Sequence[int]) -> Row:
+def adjusted(row: Row, sequence: ScheduledSequence, banned: Sequence[int]) -> Row:
     """Logits [vocab] as the request wants them, in vLLM's order; `row` itself is left alone.
 
-    End and stop tokens are masked until `min_tokens`; then bias; then penalties. Returns `row`
-    itself where nothing applies.
+    First what may not be drawn: tokens that are not among the allowed ones, and the banned; then
+    bias; then penalties. Returns `row` itself where nothing applies.
     """
     params = sequence.request.params
-    num_output = len(sequence.token_ids) - sequence.num_prompt_tokens
-    masks = num_output < params.min_tokens
-    if not (masks or params.logit_bias or _penalizes(params)):
+    restricts = params.allowed_token_ids is not None
+    if not (banned or restricts or params.logit_bias or _penalizes(params)):
         return row
-    row = row.copy()
-    if masks:
-        ids = {*end_token_ids, *params.stop_token_ids}
-        row[[token_id for token_id in ids if token_id < row.size]] = -np.inf
+    row = _allowed(row, params.allowed_token_ids) if params.allowed_token_ids else row.copy()
+    row[[token_id for token_id in banned if token_id < row.size]] = -np.inf
     for token_id, bias in params.logit_bias.items():
         row[token_id] += bias
     if _penalizes(params):
         _penalize(row, sequence, params)
     return row
+
+
+def _allowed(row: Row, token_ids: Sequence[int]) -> Row:
+    """A copy in which nothing else can be drawn."""
+    kept = np.full_like(row, -np.inf)
+    ids = np.asarray(token_ids, np.int64)
+    kept[ids] = row[ids]
+    return kept
 
 
 def _penalizes(params: SamplingParams) -> bool:

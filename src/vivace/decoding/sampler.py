@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.core.errors import VivaceError
-from vivace.core.step import Picked, ScheduledSequence, Step
+from vivace.core.errors import RequestError, VivaceError
+from vivace.core.step import Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.adjust import Row, adjusted
+from vivace.decoding.bad_words import BadWords, Encode
 from vivace.decoding.draw import limits
 from vivace.decoding.logprobs import raw_logprobs
 from vivace.decoding.native_draw import fastest_draw
@@ -23,12 +24,28 @@ class InvalidLogitsError(VivaceError):
         request_ids: the requests to fail.
     """
 
+    code = "corrupted_output"
+
     def __init__(self, request_ids: Sequence[str]) -> None:
         super().__init__(
             "The model's output is not a number for this request; try dtype float32, "
             "or check the checkpoint."
         )
         self.request_ids = tuple(request_ids)
+
+
+class NothingAllowedError(RequestError):
+    """A request rules out every token that the model offers; the others are unharmed.
+
+    Attributes:
+        request_ids: of that request alone.
+    """
+
+    def __init__(self, sequence: ScheduledSequence) -> None:
+        restricts = sequence.request.params.allowed_token_ids is not None
+        param = "allowed_token_ids" if restricts else "min_tokens"
+        super().__init__("No token is left to draw; loosen what the request rules out.", param)
+        self.request_ids = (sequence.request.request_id,)
 
 
 class Sampler:
@@ -38,6 +55,7 @@ class Sampler:
         eos_token_ids: tokens that end an answer.
         default_seed: for requests without a seed.
         decode: a token's own text, for logprobs.
+        encode: a text's token ids without special tokens, for bad words.
     """
 
     def __init__(
@@ -45,23 +63,27 @@ class Sampler:
         eos_token_ids: tuple[int, ...],
         default_seed: int = 0,
         decode: Callable[[int], str] | None = None,
+        encode: Encode | None = None,
     ) -> None:
         self._eos_token_ids = eos_token_ids
         self._default_seed = default_seed
         self._decode = decode
+        self._bad_words = BadWords(encode)
         self._draw = fastest_draw()
 
     def pick(self, logits: NDArray[np.float32], step: Step) -> list[Picked]:
         """One token for each of `step.sampling`, in order.
 
         Args:
-            logits: [R, vocab], a row for each of `step.sampling`.
+            logits: [R, vocab], first a row for each of `step.sampling`.
 
         Raises:
             InvalidLogitsError: some rows hold NaN, +inf, or no token that may be picked. Nothing
                 was changed: the step can be picked again without them.
+            NothingAllowedError: a request rules out every token; likewise.
         """
         sequences = step.sampling
+        logits = logits[: len(sequences)]
         greedy = logits.argmax(axis=1)  # NaN counts as the largest, so `best` shows it
         best = logits[np.arange(len(sequences)), greedy]
         if not np.isfinite(best).all():
@@ -69,6 +91,35 @@ class Sampler:
             raise InvalidLogitsError([sequences[row].request.request_id for row in bad])
         rows = zip(logits, sequences, greedy.tolist(), strict=True)
         return [self._pick(row, sequence, token_id) for row, sequence, token_id in rows]
+
+    def score(self, logits: NDArray[np.float32], step: Step) -> list[Scored]:
+        """Log-probabilities of prompt tokens, for each of `step.generating` that reads some.
+
+        Args:
+            logits: [R, vocab], a row for each position read, behind those of `step.sampling`.
+
+        Raises:
+            InvalidLogitsError: as `pick`.
+        """
+        row = len(step.sampling)
+        scored = []
+        for sequence in step.generating:
+            if sequence.reads:
+                rows = logits[row : row + len(sequence.reads)]
+                scored.append(self._score(rows, sequence))
+                row += len(rows)
+        return scored
+
+    def _score(self, rows: NDArray[np.float32], sequence: ScheduledSequence) -> Scored:
+        request = sequence.request
+        if not np.isfinite(rows.max(axis=1)).all():
+            raise InvalidLogitsError([request.request_id])
+        count = request.params.prompt_logprobs or 0
+        entries = [
+            raw_logprobs(row, sequence.token_ids[position + 1], count, self._decode)
+            for row, position in zip(rows, sequence.reads, strict=True)
+        ]
+        return Scored(request.request_id, tuple(entries))
 
     def _pick(self, row: Row, sequence: ScheduledSequence, greedy: int) -> Picked:
         request = sequence.request
@@ -80,12 +131,23 @@ class Sampler:
 
     def _choose(self, row: Row, sequence: ScheduledSequence, greedy: int) -> int:
         params = sequence.request.params
-        logits = adjusted(row, sequence, self._eos_token_ids)
+        logits = adjusted(row, sequence, self._banned(sequence))
         if logits is not row:
             greedy = int(logits.argmax())
             if not np.isfinite(logits[greedy]):
-                raise InvalidLogitsError([sequence.request.request_id])
+                raise NothingAllowedError(sequence)
         if params.greedy:
             return greedy
         place = uniform(sequence.request, len(sequence.token_ids), self._default_seed)
         return self._draw(logits, limits(params, float(logits[greedy]), logits.size), place)
+
+    def _banned(self, sequence: ScheduledSequence) -> list[int]:
+        """What would end the answer before its time, or complete a bad word."""
+        params, start = sequence.request.params, sequence.num_prompt_tokens
+        banned: list[int] = []
+        if len(sequence.token_ids) - start < params.min_tokens:
+            banned += {*self._eos_token_ids, *params.stop_token_ids}
+        if params.bad_words:
+            output = list(sequence.token_ids[start:])
+            banned += self._bad_words.banned(params.bad_words, output)
+        return banned

@@ -21,6 +21,7 @@ from vivace.engine.build import build_engine
 from vivace.engine.frontend import Frontend
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
+from vivace.engine.prompts import Prompt
 from vivace.engine.streams import Streams
 
 
@@ -47,7 +48,7 @@ class AsyncLLM:
 
     async def generate(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         sampling_params: SamplingParams | None = None,
         request_id: str | None = None,
     ) -> AsyncIterator[RequestOutput]:

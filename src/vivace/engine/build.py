@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vivace.backends.protocol import Backend, BatchLimits
 from vivace.cache.blocks import KVGroup, KVManager
@@ -22,6 +23,7 @@ from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.engine.tiers import PagesOf, make_tiers
 from vivace.formats.checkpoint import (
     Checkpoint,
+    default_pooling,
     end_token_ids,
     open_checkpoint,
     sampling_defaults,
@@ -79,7 +81,10 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
         scheduler=Scheduler(scheduling(config), kv, policies(config), step_time=step_time),
         runner=runner,
         sampler=Sampler(
-            info.eos_token_ids, config.seed, None if tokenizer is None else tokenizer.token_text
+            info.eos_token_ids,
+            config.seed,
+            None if tokenizer is None else tokenizer.token_text,
+            None if tokenizer is None else partial(tokenizer.encode, add_special_tokens=False),
         ),
         text=OutputText(tokenizer, info.eos_token_ids),
     )
@@ -170,7 +175,7 @@ def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner
     limits = BatchLimits(
         max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
         max_sequences=config.max_num_seqs,
-        max_logit_rows=max(config.max_num_seqs, LOGIT_ROWS),
+        max_logit_rows=config.max_num_seqs + LOGIT_ROWS,
     )
     return kv, Runner(decoder, backend, caches, limits)
 
@@ -184,6 +189,7 @@ def scheduling(config: EngineConfig) -> SchedulerConfig:
         config.max_prefill_beside_decodes,
         config.target_itl_ms,
         config.target_ttft_ms,
+        LOGIT_ROWS,
     )
 
 
@@ -217,6 +223,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         load_seconds=0.0,
         has_tokenizer=loaded.tokenizer is not None,
         default_params=loaded.default_params,
+        pooling=default_pooling(loaded.checkpoint),
     )
 
 

@@ -70,6 +70,10 @@ class EngineClient:
         """Let a pinned prefix be evicted again; unknown ids are ignored."""
         self._streams.unpin(pin_id)
 
+    async def reset_prefix_cache(self) -> None:
+        """Forget every computed prefix but those that are in use or pinned."""
+        self._streams.reset_prefix_cache()
+
     async def stats(self) -> EngineStats:
         self._check_alive()
         return await self._streams.stats()

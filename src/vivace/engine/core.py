@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from vivace.cache.blocks import KVGroup, KVManager, SequencePages
 from vivace.core.errors import CapacityError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import EngineInfo, EngineStats
-from vivace.core.step import ScheduledSequence, Step
-from vivace.decoding.sampler import InvalidLogitsError, Sampler
+from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
+from vivace.core.step import Pooled, ScheduledSequence, Step
+from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
+from vivace.engine.pooling import Pooler
 from vivace.engine.requests import check_token_ids
 from vivace.engine.runner import LOGIT_ROWS, Runner
 from vivace.scheduler.scheduler import Scheduler
@@ -44,9 +46,12 @@ class EngineCore:
         self._runner = runner
         self._sampler = sampler
         self._text = text
+        self._pooler = Pooler()
         self._pinning: dict[str, Request] = {}
         self._steps = 0
         self._step_seconds = 0.0
+        self._step_tokens = 0
+        self._step_sizes = [0] * (len(STEP_SIZES) + 1)
 
     @property
     def kv_groups(self) -> tuple[KVGroup, ...]:
@@ -74,11 +79,16 @@ class EngineCore:
         """Forget a request and free its pages; unknown ids are ignored."""
         self.scheduler.abort(request_id)
         self._text.remove(request_id)
+        self._pooler.forget(request_id)
         self._pinning.pop(request_id, None)
 
     def unpin(self, pin_id: str) -> None:
         """Let a pinned prefix be evicted again; unknown ids are ignored."""
         self._kv.pins.remove(pin_id)
+
+    def reset_prefix_cache(self) -> None:
+        """Forget every computed prefix but those that are in use or pinned."""
+        self._kv.forget_prefixes()
 
     @property
     def unwritten(self) -> bool:
@@ -105,24 +115,37 @@ class EngineCore:
             return late
         try:
             deltas = self._advance(step)
-        except InvalidLogitsError as error:
+        except (InvalidLogitsError, NothingAllowedError) as error:
             deltas = self._fail(error.request_ids, error)
         except Exception as error:  # whatever a step trips over, the other requests go on
             if not isinstance(error, VivaceError):
                 logging.getLogger("vivace").exception("A step failed.")
             deltas = self._fail([one.request.request_id for one in step.sequences], error)
-        self._steps += 1
-        seconds = time.perf_counter() - started
-        self._step_seconds += seconds
-        self.scheduler.step_time.observe(StepShape.of(step), seconds)
+        self._count(step, time.perf_counter() - started)
         return late + deltas
+
+    def _count(self, step: Step, seconds: float) -> None:
+        self._steps += 1
+        self._step_seconds += seconds
+        self._step_tokens += step.num_tokens
+        self._step_sizes[bisect_left(STEP_SIZES, step.num_tokens)] += 1
+        self.scheduler.step_time.observe(StepShape.of(step), seconds)
 
     def _advance(self, step: Step) -> list[Delta]:
         logits = self._runner.run(step)
         picked = self._sampler.pick(logits, step)
+        scored = self._sampler.score(logits, step)
+        pooled = self._pool(step.pooling)
         advances = self._text.advance(step, picked)
-        deltas = self.scheduler.update(step, picked, advances)
+        deltas = self.scheduler.update(step, picked, advances, scored, pooled)
         return [self._settled(d) if d.finish_reason is not None else d for d in deltas]
+
+    def _pool(self, sequences: Sequence[ScheduledSequence]) -> list[Pooled]:
+        if not sequences:
+            return []
+        hidden = self._runner.run_hidden(sequences)
+        self._pooler.check(hidden, sequences)
+        return self._pooler.take(hidden, sequences)
 
     def _settled(self, delta: Delta) -> Delta:
         """What a request leaves behind when it ends: at most a pin."""
@@ -141,6 +164,7 @@ class EngineCore:
         late = self.scheduler.drop_late()
         for delta in late:
             self._pinning.pop(delta.request_id, None)
+            self._pooler.forget(delta.request_id)
         return [replace(delta, text=self._text.finish(delta.request_id)) for delta in late]
 
     def _fail(self, request_ids: Sequence[str], error: Exception) -> list[Delta]:
@@ -206,6 +230,8 @@ class EngineCore:
             steps=self._steps,
             step_seconds=self._step_seconds,
             native_seconds=self._runner.seconds,
+            step_tokens=self._step_tokens,
+            step_sizes=tuple(self._step_sizes),
             pins=self._kv.pins.ids,
             pages_pinned=self._kv.pins.num_pages,
             tiers=self._kv.tier_stats(),

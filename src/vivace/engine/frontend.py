@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from vivace.core.errors import RequestError
-from vivace.core.request import Request
+from vivace.core.request import Pooling, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
-from vivace.engine.requests import fan_out
+from vivace.engine.prompts import GivenPrompt, Prompt, given_prompt
+from vivace.engine.requests import fan_out, to_pool
 from vivace.text.chat import ChatTemplate, load_chat_template
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
-Prompt: TypeAlias = str | Sequence[int]
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 
 
@@ -35,10 +36,21 @@ class Frontend:
         Raises:
             RequestError: the prompt or the parameters do not fit the model.
         """
-        text = prompt if isinstance(prompt, str) else None
-        token_ids = self.encode(prompt) if isinstance(prompt, str) else prompt
+        given = given_prompt(prompt)
+        token_ids = self._token_ids(given)
         params = params or self.info.default_params
-        return text, fan_out(self.info, request_id, token_ids, params)
+        requests = fan_out(self.info, request_id, token_ids, params)
+        return given.text, [replace(one, cache_salt=given.cache_salt) for one in requests]
+
+    def pooling(self, request_id: str, prompt: Prompt, how: Pooling | None) -> Request:
+        """The request for a prompt's vector.
+
+        Raises:
+            RequestError: the prompt does not fit the model.
+        """
+        given = given_prompt(prompt)
+        request = to_pool(self.info, request_id, self._token_ids(given), how)
+        return replace(request, cache_salt=given.cache_salt)
 
     def encode(self, text: str) -> list[int]:
         """Raises RequestError where the model has no tokenizer."""
@@ -54,6 +66,9 @@ class Frontend:
         tokenizer = self._need_tokenizer()
         rendered = self.chat_template.render(messages)
         return tokenizer.encode(rendered, add_special_tokens=False)
+
+    def _token_ids(self, given: GivenPrompt) -> Sequence[int]:
+        return self.encode(given.text or "") if given.token_ids is None else given.token_ids
 
     def _need_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.config import EngineConfig
-from vivace.core.errors import UsageError
-from vivace.core.request import Delta, Request, RequestOutput
+from vivace.core.errors import UsageError, VivaceError
+from vivace.core.request import Delta, Pooling, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine.build import build_engine
-from vivace.engine.frontend import Frontend, Messages, Prompt
+from vivace.engine.frontend import Frontend, Messages
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
+from vivace.engine.pooling import unit
+from vivace.engine.prompts import Prompt, each_prompt
 
 
 class LLM:
@@ -53,7 +55,7 @@ class LLM:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[RequestOutput]:
-        """Continue prompts (texts, or lists of token ids), in their order.
+        """Continue prompts in their order: texts, lists of token ids, or vLLM's maps of them.
 
         Args:
             sampling_params: for all, or one for each; None takes the model's defaults.
@@ -62,7 +64,7 @@ class LLM:
         Raises:
             RequestError: a prompt or a parameter does not fit; nothing was started.
         """
-        return self._collect(_as_list(prompts), sampling_params, progress)
+        return self._collect(each_prompt(prompts), sampling_params, progress)
 
     def chat(
         self,
@@ -112,9 +114,39 @@ class LLM:
         """
         return self._core.logit_batches(token_ids)
 
+    def embed(
+        self, prompts: Prompt | Sequence[Prompt], pooling: Pooling | None = None
+    ) -> NDArray[np.float32]:
+        """A vector of length 1 for each prompt: float32 [prompts, hidden_size].
+
+        Args:
+            pooling: the mean of a prompt's final hidden states, or the last of them; None is what
+                the model was made for.
+
+        Raises:
+            RequestError: a prompt does not fit; nothing was started.
+        """
+        requests = [
+            self._frontend.pooling(self._next_id(), prompt, pooling)
+            for prompt in each_prompt(prompts)
+        ]
+        found: dict[str, NDArray[np.float32]] = {}
+        try:
+            for delta in chain.from_iterable(self._steps(requests)):
+                if delta.embedding is None:
+                    raise VivaceError(delta.error or "The engine gave no vector.")
+                found[delta.request_id] = unit(delta.embedding)
+        finally:
+            self._abort(requests)
+        return np.stack([found[request.request_id] for request in requests])
+
     def get_default_sampling_params(self) -> SamplingParams:
         """What `generate` uses when given none, from the model's generation_config.json."""
         return self.info.default_params
+
+    def reset_prefix_cache(self) -> None:
+        """Forget every computed prefix."""
+        self._core.reset_prefix_cache()
 
     def stats(self) -> EngineStats:
         return self._core.stats()
@@ -175,15 +207,6 @@ class LLM:
     def _next_id(self) -> str:
         self._count += 1
         return str(self._count - 1)
-
-
-def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """One prompt (a text, or token ids) or several, as several."""
-    if isinstance(prompts, str):
-        return [prompts]
-    if prompts and isinstance(prompts[0], int | np.integer):
-        return [[int(token) for token in prompts]]  # type: ignore[arg-type]
-    return list(prompts)  # type: ignore[arg-type]
 
 
 def _one_each(

@@ -33,6 +33,11 @@ class Unpin:
 
 
 @dataclass(frozen=True)
+class ResetPrefixCache:
+    pass
+
+
+@dataclass(frozen=True)
 class Stop:
     pass
 
@@ -40,7 +45,8 @@ class Stop:
 IDLE_SECONDS = 1.0  # without work before the books are checked
 WRITE_SECONDS = 0.002  # without work between pages that are written down
 
-Message: TypeAlias = Add | Abort | AskStats | Unpin | Stop
+Order: TypeAlias = Add | Abort | AskStats | Unpin | ResetPrefixCache
+Message: TypeAlias = Order | Stop
 Reply: TypeAlias = list[Delta] | EngineStats
 
 
@@ -89,7 +95,7 @@ def _patience(core: EngineCore, proved: bool) -> float | None:
     return None if proved else IDLE_SECONDS
 
 
-def _handle(core: EngineCore, message: Add | Abort | AskStats | Unpin, channel: Channel) -> None:
+def _handle(core: EngineCore, message: Order, channel: Channel) -> None:
     if isinstance(message, Add):
         try:
             core.add(message.request)
@@ -99,5 +105,7 @@ def _handle(core: EngineCore, message: Add | Abort | AskStats | Unpin, channel: 
         core.abort(message.request_id)
     elif isinstance(message, Unpin):
         core.unpin(message.pin_id)
+    elif isinstance(message, ResetPrefixCache):
+        core.reset_prefix_cache()
     else:
         channel.send(core.stats())

@@ -17,7 +17,12 @@ class Collector:
             request.request_id: output for request, output in zip(requests, outputs, strict=True)
         }
         self.output = RequestOutput(
-            request_id, prompt, list(requests[0].prompt_token_ids), outputs, finished=False
+            request_id,
+            prompt,
+            list(requests[0].prompt_token_ids),
+            outputs,
+            finished=False,
+            prompt_logprobs=None if requests[0].params.prompt_logprobs is None else [None],
         )
 
     @property
@@ -35,6 +40,8 @@ class Collector:
         completion.stop_reason = delta.stop_reason
         completion.error = delta.error
         output = self.output
+        if output.prompt_logprobs is not None and delta.prompt_logprobs:
+            output.prompt_logprobs.extend(delta.prompt_logprobs)
         output.num_cached_tokens = max(output.num_cached_tokens, delta.num_cached_tokens)
         output.finished = all(one.finish_reason is not None for one in output.outputs)
         return output

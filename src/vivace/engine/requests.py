@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vivace.core.errors import RequestError
-from vivace.core.request import Request
+from vivace.core.request import Pooling, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 
@@ -18,7 +18,8 @@ def fan_out(
     prompt_token_ids: Sequence[int],
     params: SamplingParams,
 ) -> list[Request]:
-    """The `params.n` requests for one prompt, each with a definite max_tokens.
+    """The `params.n` requests for one prompt, each with a definite max_tokens. The prompt's own
+    log-probabilities are asked of the first alone.
 
     Raises:
         RequestError: the prompt is empty, too long or holds unknown token ids, or the sampling
@@ -33,6 +34,7 @@ def fan_out(
             f"The prompt fills the model's context of {info.max_model_len} tokens; shorten it by "
             "at least one.",
             "prompt",
+            "context_length_exceeded",
         )
     max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
     settled = replace(
@@ -43,12 +45,34 @@ def fan_out(
         Request(
             request_id=f"{request_id}-{index}" if params.n > 1 else request_id,
             prompt_token_ids=prompt,
-            params=settled,
+            params=settled if index == 0 else replace(settled, prompt_logprobs=None),
             arrival=arrival,
             index=index,
         )
         for index in range(params.n)
     ]
+
+
+def to_pool(
+    info: EngineInfo,
+    request_id: str,
+    prompt_token_ids: Sequence[int],
+    pooling: Pooling | None = None,
+) -> Request:
+    """A request for one vector; None pools as the model was made for.
+
+    Raises:
+        RequestError: the prompt is empty, too long or holds unknown token ids.
+    """
+    prompt = tuple(prompt_token_ids)
+    check_token_ids(info, prompt)
+    return Request(
+        request_id,
+        prompt,
+        SamplingParams(max_tokens=1),
+        arrival=time.monotonic(),
+        pooling=pooling or info.pooling,
+    )
 
 
 def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
@@ -60,6 +84,7 @@ def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
             f"The prompt has {len(token_ids)} tokens, but the model's context is "
             f"{info.max_model_len}; shorten it.",
             "prompt",
+            "context_length_exceeded",
         )
     if min(token_ids) < 0 or max(token_ids) >= info.vocab_size:
         raise RequestError(
@@ -68,11 +93,12 @@ def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
 
 
 def _check_params(info: EngineInfo, params: SamplingParams) -> None:
-    if params.stop and not info.has_tokenizer:
-        raise RequestError(
-            "stop strings need a tokenizer, which this model's folder lacks; use stop_token_ids.",
-            "stop",
-        )
-    for param in ("stop_token_ids", "logit_bias"):
-        if any(not 0 <= token < info.vocab_size for token in getattr(params, param)):
+    for param, instead in (("stop", "stop_token_ids"), ("bad_words", "logit_bias")):
+        if getattr(params, param) and not info.has_tokenizer:
+            raise RequestError(
+                f"{param} needs a tokenizer, which this model's folder lacks; use {instead}.", param
+            )
+    for param in ("stop_token_ids", "logit_bias", "allowed_token_ids"):
+        ids = getattr(params, param) or ()
+        if any(not 0 <= token < info.vocab_size for token in ids):
             raise RequestError(f"{param} has a token id outside 0 to {info.vocab_size - 1}.", param)

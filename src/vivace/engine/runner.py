@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from vivace.backends.protocol import (
     BatchLimits,
     IntArray,
     KVCache,
+    Program,
 )
 from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.step import ScheduledSequence, Step
@@ -35,6 +37,8 @@ class Runner:
         self.seconds = 0.0
         self._backend = backend
         self._program = backend.compile(decoder.logits, caches, limits)
+        self._compile_hidden = partial(backend.compile, decoder.hidden, caches, limits)
+        self._vocab_size = decoder.spec.vocab_size
         groups = decoder.spec.kv_groups
         self._pages_per_shared = pages_per_shared(groups)
         self._page_tokens = shared_page_tokens(groups)
@@ -50,19 +54,39 @@ class Runner:
         )
 
     def run(self, step: Step) -> NDArray[np.float32]:
-        """Logits [R, vocab] of the step's sampling sequences; valid until the next run."""
+        """Logits [R, vocab] of the rows that `Step` names; valid until the next run."""
+        sequences = step.generating
+        if not sequences:
+            return np.zeros((0, self._vocab_size), np.float32)
         rows = 0
-        for s, sequence in enumerate(step.sequences):
+        reading: list[int] = []
+        for s, sequence in enumerate(sequences):
             self._fill(s, sequence)
             if sequence.samples:
                 self._logit_rows[rows] = self._query_starts[s + 1] - 1
                 rows += 1
-        return self._run(len(step.sequences), self._logit_rows[:rows])
+            if sequence.reads:
+                first = int(self._query_starts[s]) - sequence.start
+                reading.extend(first + position for position in sequence.reads)
+        end = rows + len(reading)
+        self._logit_rows[rows:end] = reading
+        return self._run(self._program, len(sequences), self._logit_rows[:end])
+
+    def run_hidden(self, sequences: Sequence[ScheduledSequence]) -> NDArray[np.float32]:
+        """The final hidden states [T, hidden_size] of all their rows; valid until the next run."""
+        for s, sequence in enumerate(sequences):
+            self._fill(s, sequence)
+        return self._run(self._hidden_program, len(sequences), self._logit_rows[:0])
+
+    @cached_property
+    def _hidden_program(self) -> Program:
+        """Compiled when it is first needed: few servers pool."""
+        return self._compile_hidden()
 
     def run_all_rows(self, sequence: ScheduledSequence) -> NDArray[np.float32]:
         """Logits [count, vocab] of every row of one sequence; count is at most LOGIT_ROWS."""
         self._fill(0, sequence)
-        return self._run(1, np.arange(sequence.count, dtype=np.int32))
+        return self._run(self._program, 1, np.arange(sequence.count, dtype=np.int32))
 
     def _fill(self, s: int, sequence: ScheduledSequence) -> None:
         start, end = sequence.start, sequence.start + sequence.count
@@ -77,7 +101,9 @@ class Runner:
         for table, pages, count in tables:
             _fill_table(table[s, : blocks * count], pages[:blocks], count)
 
-    def _run(self, num_sequences: int, logit_rows: IntArray) -> NDArray[np.float32]:
+    def _run(
+        self, program: Program, num_sequences: int, logit_rows: IntArray
+    ) -> NDArray[np.float32]:
         tokens = int(self._query_starts[num_sequences])
         batch = Batch(
             self._token_ids[:tokens],
@@ -88,7 +114,7 @@ class Runner:
             logit_rows,
         )
         started = time.perf_counter()
-        result = self._program.run(batch)
+        result = program.run(batch)
         self.seconds += time.perf_counter() - started
         return self._backend.numpy(result)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineStats
-from vivace.engine.loop import Abort, Add, AskStats, Message, Reply, Unpin
+from vivace.engine.loop import Abort, Add, AskStats, Message, Reply, ResetPrefixCache, Unpin
 
 
 class Streams:
@@ -60,6 +60,9 @@ class Streams:
 
     def unpin(self, pin_id: str) -> None:
         self._send(Unpin(pin_id))
+
+    def reset_prefix_cache(self) -> None:
+        self._send(ResetPrefixCache())
 
     async def stats(self) -> EngineStats:
         future: asyncio.Future[EngineStats] = asyncio.get_running_loop().create_future()

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from vivace.core.errors import CheckpointError, RequestError
 from vivace.core.kinds import is_integer
+from vivace.core.request import Pooling
 from vivace.core.sampling import SamplingParams
 from vivace.formats.gguf.blocks import QUANTIZED
 from vivace.formats.gguf.checkpoint import is_gguf, open_gguf
@@ -22,6 +23,11 @@ StoredDType = Literal["float32", "bfloat16", "float16"]
 
 _CONFIG_FILE = "config.json"
 _GENERATION_FILE = "generation_config.json"
+_POOLING_FILE = Path("1_Pooling", "config.json")
+_POOLINGS: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
 _SINGLE_FILE = "model.safetensors"
 _INDEX_FILE = "model.safetensors.index.json"
 _DTYPE_NAMES: dict[str, StoredDType] = {
@@ -178,6 +184,22 @@ def sampling_defaults(checkpoint: Checkpoint) -> SamplingParams:
         return SamplingParams(**defaults)
     except RequestError as error:
         raise CheckpointError(f"In {checkpoint.folder / _GENERATION_FILE}, {error}") from error
+
+
+def default_pooling(checkpoint: Checkpoint) -> Pooling:
+    """How embeddings are made, by Sentence Transformers' file of it; the mean where there is none.
+
+    Raises:
+        CheckpointError: it asks for a pooling that is not supported.
+    """
+    path = checkpoint.folder / _POOLING_FILE
+    if not path.is_file():
+        return "mean"
+    settings = _read_json(path).items()
+    modes = [name for name, on in settings if name.startswith("pooling_mode_") and on is True]
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise CheckpointError(f"{path} must ask for one of {' and '.join(_POOLINGS)}.")
+    return _POOLINGS[modes[0]]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -42,15 +42,18 @@ class Admission:
         """
         if not queued:
             return
-        excess = 0  # tokens that must leave the queue first
+        excess = {}  # by limit, the tokens that must leave the queue first
         if self._max_requests is not None and len(queued) >= self._max_requests:
-            excess = sum(queued[: len(queued) - self._max_requests + 1])
+            leaving = queued[: len(queued) - self._max_requests + 1]
+            excess["max_num_queued_reqs"] = sum(leaving)
         if self._max_tokens is not None:
-            excess = max(excess, sum(queued) + num_tokens - self._max_tokens)
-        if excess > 0:
-            seconds = max(self._estimate(excess), MIN_RETRY_SECONDS)
+            excess["max_num_queued_tokens"] = sum(queued) + num_tokens - self._max_tokens
+        limit = max(excess, key=excess.__getitem__, default="")
+        if limit and excess[limit] > 0:
+            seconds = max(self._estimate(excess[limit]), MIN_RETRY_SECONDS)
             raise OverloadedError(
                 f"The queue is full with {len(queued)} requests and {sum(queued)} tokens; try "
                 f"again in {seconds:.1f} seconds.",
                 seconds,
+                limit,
             )

@@ -20,6 +20,7 @@ class SchedulerConfig:
         exceed; it takes the place of max_prefill_beside_decodes.
     target_ttft_ms: milliseconds to a first token; without target_itl_ms, prefill gets of each step
         as little as is in time.
+    max_scoring_rows: rows of logits in one step beside the one that each sequence may have.
 
     Raises:
         UsageError: a limit is below 1, or a target not above 0.
@@ -31,6 +32,7 @@ class SchedulerConfig:
     max_prefill_beside_decodes: int = 128
     target_itl_ms: float | None = None
     target_ttft_ms: float | None = None
+    max_scoring_rows: int = 64
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

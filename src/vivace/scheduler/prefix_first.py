@@ -40,4 +40,6 @@ class PrefixFirst:
         return keys
 
     def _look_up(self, sequence: Sequence) -> int:
+        if not sequence.reuses:
+            return 0
         return self._kv.known_tokens(sequence.tokens[:PROBED_TOKENS], sequence.request.cache_salt)

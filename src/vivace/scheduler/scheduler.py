@@ -18,8 +18,8 @@ from math import ceil, inf
 
 from vivace.cache.blocks import KVManager
 from vivace.core.errors import RequestError
-from vivace.core.request import Delta, Request
-from vivace.core.step import Advance, Picked, ScheduledSequence, Step
+from vivace.core.request import Delta, Logprob, Request
+from vivace.core.step import Advance, Picked, Pooled, ScheduledSequence, Scored, Step
 from vivace.scheduler.admission import Admission
 from vivace.scheduler.aging import Aging
 from vivace.scheduler.budget import Demand, token_budget
@@ -79,6 +79,7 @@ class Scheduler:
         )
         self._max_tokens = config.max_num_batched_tokens
         self._max_chunk = config.max_chunk
+        self._max_scoring_rows = config.max_scoring_rows
         self._alive: dict[str, Sequence] = {}  # in order of arrival
         self._num_added = 0
 
@@ -106,10 +107,12 @@ class Scheduler:
         if self._admission.limited:
             queued = [one.left for one in self._alive.values() if not one.seated]
             self._admission.check(queued, len(request.prompt_token_ids))
-        self._alive[request.request_id] = Sequence(request, self._num_added, self._clock())
+        sequence = Sequence(request, self._num_added, self._clock())
+        self._alive[request.request_id] = sequence
         self._num_added += 1
         self._shares.join(request.tenant)
-        self._kv.want(request.prompt_token_ids, request.cache_salt)
+        if sequence.reuses:
+            self._kv.want(request.prompt_token_ids, request.cache_salt)
 
     def abort(self, request_id: str) -> bool:
         """Forget a request and give back its pages now. False where the id is unknown."""
@@ -149,16 +152,25 @@ class Scheduler:
         return Step(tuple(turn.chosen))
 
     def update(
-        self, step: Step, picked: Iterable[Picked], advances: Iterable[Advance]
+        self,
+        step: Step,
+        picked: Iterable[Picked],
+        advances: Iterable[Advance],
+        scored: Iterable[Scored] = (),
+        pooled: Iterable[Pooled] = (),
     ) -> list[Delta]:
         """Take in a step's results: append tokens, share full pages, finish and free.
 
         Args:
             picked: one for each sampling sequence that is still alive.
             advances: likewise.
+            scored: one for each generating sequence that reads some and is still alive.
+            pooled: one for each that ends with its vector.
         """
         tokens = {one.request_id: one for one in picked}
         texts = {one.request_id: one for one in advances}
+        scores = {one.request_id: one.logprobs for one in scored}
+        vectors = {one.request_id: one.embedding for one in pooled}
         deltas = []
         for scheduled in step.sequences:
             request_id = scheduled.request.request_id
@@ -170,8 +182,15 @@ class Scheduler:
             end = scheduled.start + scheduled.count
             self._kv.commit(sequence.pages, end)
             self._shares.charge(sequence, scheduled.start, end, int(scheduled.samples))
-            if scheduled.samples:
-                deltas.append(self._append(sequence, tokens[request_id], texts[request_id]))
+            if scheduled.reads:
+                sequence.read_to = scheduled.reads.stop
+            if request_id in vectors:
+                deltas.append(self._pool(sequence, vectors[request_id]))
+            elif scheduled.samples:
+                result = tokens[request_id], texts[request_id], scores.get(request_id)
+                deltas.append(self._append(sequence, *result))
+            elif request_id in scores:
+                deltas.append(Delta(request_id, prompt_logprobs=scores[request_id]))
         return deltas
 
     def check_integrity(self) -> None:
@@ -213,6 +232,7 @@ class Scheduler:
             self._order.arrange(alive, now),
             left=self._max_tokens,
             prefill=self._prefill(demand),
+            scoring_rows=self._max_scoring_rows,
             streams=demand.best_priority,
         )
 
@@ -246,7 +266,8 @@ class Scheduler:
         others = self.num_running - len(turn.chosen) - 1
         self._seats.catch_up(sequence)
         while True:
-            share = self._plan(sequence, min(turn.left - others, max(1, turn.room(sequence))))
+            allowance = min(turn.left - others, max(1, turn.room(sequence)))
+            share = self._plan(sequence, allowance, turn.scoring_rows)
             if share is not None:
                 turn.give(sequence, share)
                 return
@@ -255,16 +276,29 @@ class Scheduler:
             if giver is sequence:
                 return
 
-    def _plan(self, sequence: Sequence, allowance: int) -> ScheduledSequence | None:
-        """As many tokens as allowed and as there are pages for; None for none."""
+    def _plan(
+        self, sequence: Sequence, allowance: int, scoring_rows: int
+    ) -> ScheduledSequence | None:
+        """As many tokens as allowed and as there are pages for; None for none. Where prompt tokens
+        are to be scored, also no more than there are rows of logits for."""
         pages = sequence.pages
         assert pages is not None
         start, known = pages.computed, len(sequence.tokens)
-        end = self._kv.extend(pages, start + min(known - start, allowance, self._max_chunk))
+        count = min(known - start, allowance, self._max_chunk)
+        unread, pools = sequence.unread, sequence.request.pooling is not None
+        if unread and not pools:
+            count = min(count, max(1, scoring_rows))
+        end = self._kv.extend(pages, start + count)
         if end <= start:
             return None
         return ScheduledSequence(
-            sequence.request, sequence.tokens, start, end - start, pages.tables, end == known
+            sequence.request,
+            sequence.tokens,
+            start,
+            end - start,
+            pages.tables,
+            samples=end == known and not pools,
+            reads=range(max(start, unread.start), min(end, unread.stop)),
         )
 
     def _open(self, sequence: Sequence, turn: Turn) -> bool:
@@ -277,8 +311,15 @@ class Scheduler:
             self._seats.give_up_pages(giver, turn.now)
         return True
 
-    def _append(self, sequence: Sequence, picked: Picked, advance: Advance) -> Delta:
-        if len(sequence.tokens) == len(sequence.request.prompt_token_ids):
+    def _append(
+        self,
+        sequence: Sequence,
+        picked: Picked,
+        advance: Advance,
+        prompt_logprobs: tuple[dict[int, Logprob], ...] | None,
+    ) -> Delta:
+        first = len(sequence.tokens) == len(sequence.request.prompt_token_ids)
+        if first:
             self.counters.prompt_tokens += len(sequence.tokens)
         self.counters.generation_tokens += 1
         sequence.tokens.append(picked.token_id)
@@ -292,6 +333,18 @@ class Scheduler:
             finish_reason=advance.finish_reason,
             stop_reason=advance.stop_reason,
             num_cached_tokens=sequence.num_cached_tokens,
+            queue_seconds=sequence.queue_seconds if first else None,
+            prompt_logprobs=prompt_logprobs,
+        )
+
+    def _pool(self, sequence: Sequence, embedding: tuple[float, ...]) -> Delta:
+        self.counters.prompt_tokens += len(sequence.tokens)
+        self._remove(sequence)
+        return Delta(
+            sequence.request.request_id,
+            finish_reason="stop",
+            num_cached_tokens=sequence.num_cached_tokens,
+            embedding=embedding,
         )
 
     def _remove(self, sequence: Sequence) -> None:

@@ -40,19 +40,20 @@ class Seats:
         attempt = (sequence, kv.pages_returned, self._taken)
         if self._refused == attempt:
             return False  # nothing has changed since
-        pages = kv.allocate(sequence.tokens, sequence.request.cache_salt, spare=self._taken)
+        salt, reuses = sequence.request.cache_salt, sequence.reuses
+        pages = kv.allocate(sequence.tokens, salt, spare=self._taken, reuses=reuses)
         if pages is None:
             self._refused = attempt
             return False
         sequence.pages = pages
-        if not sequence.preempted:
+        if reuses and not sequence.preempted:
             self._counters.prefix_query_tokens += len(sequence.tokens)
         self._count_hit(sequence, pages.computed)
         return True
 
     def catch_up(self, sequence: Sequence) -> None:
         """Share what others have computed of it since it was opened."""
-        if sequence.decodes:
+        if sequence.decodes or not sequence.reuses:
             return
         assert sequence.pages is not None
         self._count_hit(sequence, self._kv.catch_up(sequence.pages))

@@ -20,7 +20,9 @@ class Sequence:
         seated: whether it has a token in every step.
         preempted: whether it gave up pages; what is found in the cache afterwards is no hit.
         num_cached_tokens: prompt tokens found in the prefix cache.
+        read_to: positions before it whose outputs were asked for went out.
         served: prompt tokens that its tenant was charged for, or that were found in the cache.
+        queue_seconds: without a seat until it first sat; None before.
     """
 
     request: Request
@@ -31,7 +33,9 @@ class Sequence:
     seated: bool = False
     preempted: bool = False
     num_cached_tokens: int = 0
+    read_to: int = 0
     served: int = 0
+    queue_seconds: float | None = None
     _waited_before: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,6 +52,23 @@ class Sequence:
         return len(self.tokens) == len(self.request.prompt_token_ids)
 
     @property
+    def unread(self) -> range:
+        """Positions whose outputs were asked for and did not go out, beside those that draw."""
+        request, end = self.request, len(self.request.prompt_token_ids)
+        if request.pooling is not None:
+            return range(max(self.read_to, end - 1 if request.pooling == "last" else 0), end)
+        if request.params.prompt_logprobs is not None:
+            return range(self.read_to, end - 1)
+        return range(0)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether it may take what others computed. What is found in the cache comes without
+        outputs, but the last known token is always computed."""
+        unread = self.unread
+        return not unread or unread.start == len(self.tokens) - 1
+
+    @property
     def decodes(self) -> bool:
         """Whether it runs, and one token of it is left to compute."""
         return self.seated and self.left == 1
@@ -59,6 +80,8 @@ class Sequence:
     def sit(self, now: float) -> None:
         assert self.pages is not None
         self._waited_before = self.waited(now)
+        if self.queue_seconds is None:
+            self.queue_seconds = self._waited_before
         self.seated = True
 
     def stand(self, now: float) -> None:

@@ -48,7 +48,7 @@ class StepShape:
         decodes: those of them with one.
         decode_context: positions that the decodes see.
         prefill_context: positions that the other rows see, summed over the rows.
-        logit_rows: rows that draw a token.
+        logit_rows: rows that draw a token, or score one.
     """
 
     tokens: int
@@ -69,7 +69,7 @@ class StepShape:
             prefill_context=sum(
                 attended(one.start, one.count) for one in step.sequences if one.count > 1
             ),
-            logit_rows=sum(one.samples for one in step.sequences),
+            logit_rows=step.num_logit_rows,
         )
 
     @property

@@ -16,6 +16,7 @@ class Turn:
         order: everybody, first in rank first.
         left: tokens of the step.
         prefill: of these, for prompts that hold back; below 0 where better ones took more.
+        scoring_rows: rows of logits, beside the one that each sequence has.
         streams: the best priority among those who decode, its number; inf where nobody does.
         chosen: who has its share; all of them are seated.
         closed: somebody was refused: nobody behind it may start before it.
@@ -26,6 +27,7 @@ class Turn:
     order: list[Sequence]
     left: int
     prefill: int
+    scoring_rows: int
     streams: float
     chosen: list[ScheduledSequence] = field(default_factory=list)
     closed: bool = False
@@ -43,3 +45,5 @@ class Turn:
         self.left -= share.count
         if sequence.left > 1:
             self.prefill -= share.count
+        if sequence.request.pooling is None:
+            self.scoring_rows -= len(share.reads)

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from uuid import uuid4
+from dataclasses import replace
+from typing import TypeAlias
 
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vivace.core.errors import RequestError
+from vivace.core.request import Delta
 from vivace.core.request import Request as EngineRequest
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.engine.outputs import Collector
 from vivace.engine.requests import fan_out
+from vivace.serve.call_names import call_name
 from vivace.serve.calls import Call, Usage
 from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
 from vivace.serve.generation import Generation
-from vivace.serve.prompts import Prompts
-from vivace.serve.sampling import asked_max_tokens, chat_params, completion_params
-from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
+from vivace.serve.logprobs import by_id, by_text
+from vivace.serve.prompts import Prompts, called, last_tokens
+from vivace.serve.sampling import (
+    asked_max_tokens,
+    chat_params,
+    completion_params,
+    echoes_alone,
+)
+from vivace.serve.schemas import ChatBody, CompletionBody, StreamOptions
 from vivace.serve.standing import tenant_of, with_standing
-from vivace.serve.streaming import DONE, EventStream, event, while_connected
+from vivace.serve.streaming import EventStream, while_connected
 
 MAX_CHOICES_PER_CALL = 1024
+
+Body: TypeAlias = CompletionBody | ChatBody
 
 
 class Answerer:
@@ -53,24 +64,68 @@ class Answerer:
 
     async def completion(self, http: Request, body: CompletionBody) -> Response:
         params = completion_params(body, self._info.default_params)
-        prompts = await self._prompts.completion(body)
-        call = self._call(f"cmpl-{uuid4().hex}", body, prompts, params, tenant_of(http, body))
+        prompts = await self._prompts.each(body.prompt, adds=body.add_special_tokens is not False)
+        prompts = [self._truncated(prompt, body) for prompt in prompts]
+        call = self._call(http, body, prompts, params, CompletionFormat.id_prefix)
+        if body.echo:
+            echoes = await self._prompts.echoes(body, prompts)
+            call = replace(call, echoes=echoes, answers=not echoes_alone(body))
         return await self._respond(http, bool(body.stream), CompletionFormat(call))
 
-    async def chat(self, http: Request, body: ChatBody) -> Response:
+    async def chat(
+        self,
+        http: Request,
+        body: ChatBody,
+        make: Callable[[Call], AnswerFormat] = ChatFormat,
+        id_prefix: str = ChatFormat.id_prefix,
+    ) -> Response:
+        """Answer a conversation in the words of one of the APIs."""
         params = chat_params(body, self._info.default_params)
-        prompt = await self._prompts.chat(body)
-        call = self._call(f"chatcmpl-{uuid4().hex}", body, [prompt], params, tenant_of(http, body))
-        return await self._respond(http, bool(body.stream), ChatFormat(call))
+        prompt = self._truncated(await self._prompts.chat(body), body)
+        call = self._call(http, body, [prompt], params, id_prefix)
+        return await self._respond(http, bool(body.stream), make(call))
+
+    def _truncated(self, prompt: list[int], body: Body) -> list[int]:
+        room = self._info.max_model_len - (asked_max_tokens(body) or 1)
+        return last_tokens(prompt, body.truncate_prompt_tokens, room)
 
     def _call(
         self,
-        call_id: str,
-        body: GenerationBody,
+        http: Request,
+        body: Body,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams,
-        tenant: str,
+        prefix: str,
     ) -> Call:
+        call_id = f"{prefix}{call_name(http, body.request_id)}"
+        wants = body.stream_options or StreamOptions()
+        with called(prompt="messages" if isinstance(body, ChatBody) else "prompt"):
+            requests = self._requests(call_id, prompts, params, asked_max_tokens(body))
+        tenant = tenant_of(http, body)
+        return Call(
+            call_id=call_id,
+            created=int(time.time()),
+            model=self._model_name,
+            fingerprint=self._fingerprint,
+            requests=[with_standing(request, body, tenant) for request in requests],
+            num_choices=params.n,
+            num_shown=self._info.default_params.n if body.n is None else body.n,
+            include_usage=bool(wants.include_usage),
+            continuous_usage=bool(wants.continuous_usage_stats),
+            return_token_ids=bool(body.return_token_ids),
+            shows_logprobs=body.logprobs is not None and body.logprobs is not False,
+            shows_prompt_logprobs=body.prompt_logprobs is not None,
+            token_name=by_id if body.return_tokens_as_token_ids else by_text,
+        )
+
+    def _requests(
+        self,
+        call_id: str,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        asked: int | None,
+    ) -> list[EngineRequest]:
+        """Raises RequestError where they are too many, or do not fit the model."""
         if len(prompts) * params.n > MAX_CHOICES_PER_CALL:
             raise RequestError(
                 f"One call may ask for at most {MAX_CHOICES_PER_CALL} choices, not "
@@ -78,50 +133,42 @@ class Answerer:
                 "prompt",
             )
         for prompt in prompts:
-            _check_room(self._info, prompt, asked_max_tokens(body))
-        requests = [
-            with_standing(request, body, tenant)
+            _check_room(self._info, prompt, asked)
+        return [
+            request
             for place, prompt in enumerate(prompts)
-            for request in fan_out(self._info, f"{call_id}-{place}", prompt, params)
+            for request in fan_out(self._info, f"{call_id}/{place}", prompt, params)
         ]
-        wants = body.stream_options
-        return Call(
-            call_id=call_id,
-            created=int(time.time()),
-            model=self._model_name,
-            fingerprint=self._fingerprint,
-            requests=requests,
-            num_choices=params.n,
-            include_usage=bool(wants and wants.include_usage),
-            return_token_ids=bool(body.return_token_ids),
-        )
 
     async def _respond(self, http: Request, streams: bool, form: AnswerFormat) -> Response:
         if streams:
-            return EventStream(self._events(form))
+            return EventStream(self._events(form), form.failure)
         return await while_connected(http.receive, self._whole(form))
 
     async def _whole(self, form: AnswerFormat) -> Response:
         call, usage = form.call, Usage.of(form.call)
         collectors = [_collector(request) for request in call.requests]
-        async with aclosing(self._generation.run(call.requests)) as deltas:
+        async with aclosing(self._deltas(call, usage)) as deltas:
             async for place, delta in deltas:
-                usage.take(place, delta, call)
                 collectors[place].take(delta)
-        outputs = [collector.output.outputs[0] for collector in collectors]
-        return JSONResponse(form.whole(outputs, usage.body()))
+        results = [collector.output for collector in collectors]
+        return JSONResponse(form.whole(results, usage))
 
     async def _events(self, form: AnswerFormat) -> AsyncGenerator[bytes, None]:
         call, usage = form.call, Usage.of(form.call)
+        async with aclosing(self._deltas(call, usage)) as deltas:
+            async for place, delta in deltas:
+                for one in form.events(place, delta, usage):
+                    yield one
+        for one in form.end(usage):
+            yield one
+
+    async def _deltas(self, call: Call, usage: Usage) -> AsyncGenerator[tuple[int, Delta], None]:
         async with aclosing(self._generation.run(call.requests)) as deltas:
             async for place, delta in deltas:
-                usage.take(place, delta, call)
-                chunk = form.chunk(place, delta)
-                if chunk is not None:
-                    yield event(chunk)
-        if call.include_usage:
-            yield event(form.usage_chunk(usage.body()))
-        yield DONE
+                wanted = call.wanted(delta)
+                usage.take(place, wanted, call)
+                yield place, wanted
 
 
 def _collector(request: EngineRequest) -> Collector:
@@ -138,4 +185,5 @@ def _check_room(info: EngineInfo, prompt: Sequence[int], asked: int | None) -> N
             f"context of {info.max_model_len}; lower max_tokens to "
             f"{info.max_model_len - len(prompt)} or less.",
             "max_tokens",
+            "context_length_exceeded",
         )

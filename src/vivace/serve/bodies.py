@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -10,11 +11,41 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from vivace.serve.errors import ApiError
-from vivace.serve.schemas import Body
+from vivace.serve.schemas import NEUTRAL_IN_MESSAGE, Body, ModelBody
 
-BodyT = TypeVar("BodyT", bound=Body)
+BodyT = TypeVar("BodyT", bound=ModelBody)
 
 MAX_SHOWN = 80  # characters of an offending value in a message
+
+
+@dataclass(frozen=True)
+class BodyReader:
+    """Reads the bodies of calls about one model.
+
+    Attributes:
+        model_name: what clients call it.
+        max_bytes: larger bodies are refused.
+    """
+
+    model_name: str
+    max_bytes: int
+
+    async def read(self, request: Request, kind: type[BodyT]) -> BodyT:
+        """As `read_body`; a body that asks for another model is refused."""
+        body = await read_body(request, kind, self.max_bytes)
+        if body.model is not None:
+            self.check_model(body.model)
+        return body
+
+    def check_model(self, asked: str) -> None:
+        """Raises ApiError (404) where it is not served here."""
+        if asked != self.model_name:
+            raise ApiError(
+                404,
+                f"The model {asked!r} does not exist here; this server has {self.model_name!r}.",
+                "model",
+                "model_not_found",
+            )
 
 
 async def read_body(request: Request, kind: type[BodyT], max_bytes: int) -> BodyT:
@@ -33,9 +64,10 @@ def parse_body(data: bytes, kind: type[BodyT]) -> BodyT:
     try:
         fields = from_json(data, allow_inf_nan=False)
     except ValueError as error:
-        raise ApiError(400, f"The body is not valid JSON in UTF-8: {error}.") from None
+        message = f"The body is not valid JSON in UTF-8: {error}."
+        raise ApiError(400, message, code="invalid_json") from None
     if not isinstance(fields, dict):
-        raise ApiError(400, "The body must be a JSON object.")
+        raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -57,7 +89,8 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 
 def _too_large(max_bytes: int) -> ApiError:
-    return ApiError(413, f"The body is larger than the {max_bytes} bytes that this server takes.")
+    message = f"The body is larger than the {max_bytes} bytes that this server takes."
+    return ApiError(413, message, code="request_too_large")
 
 
 def _as_sentence(error: ErrorDetails, kind: type[Body]) -> ApiError:
@@ -73,7 +106,17 @@ def _as_sentence(error: ErrorDetails, kind: type[Body]) -> ApiError:
     else:
         rule = error["msg"][:1].lower() + error["msg"][1:]
         message = f"{where}: {rule}, got {_shown(error['input'])}."
-    return ApiError(400, message, name)
+    return ApiError(400, message, name, _code(error, kind))
+
+
+def _code(error: ErrorDetails, kind: type[Body]) -> str:
+    """OpenAI's word for what is wrong."""
+    if error["type"] == "missing":
+        return "missing_required_parameter"
+    if error["type"] == "extra_forbidden":
+        known = error["loc"][-1] in {*kind.neutral, *NEUTRAL_IN_MESSAGE}
+        return "unsupported_parameter" if known else "unknown_parameter"
+    return "invalid_type" if error["type"].endswith("_type") else "invalid_value"
 
 
 def _is_union_branch(part: int | str) -> bool:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vivace.core.request import Delta, Request
+from vivace.serve.logprobs import TokenName, by_text
+
+
+@dataclass(frozen=True)
+class Echo:
+    """A prompt as it stands before an answer.
+
+    Attributes:
+        text: all of it.
+        first_token: the text of its first token, which nothing predicts: it has no log-probability.
+    """
+
+    text: str
+    first_token: str
 
 
 @dataclass(frozen=True)
@@ -15,7 +29,14 @@ class Call:
     call_id: the id in the answer; the requests' ids begin with it.
     created: seconds since 1970.
     requests: n for each prompt in turn; a request's place is its choice's index.
-    num_choices: n.
+    num_choices: drawn for each prompt: n, or best_of.
+    num_shown: n.
+    echoes: one for each prompt that is to stand before its answers, or none.
+    answers: whether what was drawn is wanted; not so where the prompt alone is asked back.
+    shows_logprobs: of what was drawn.
+    shows_prompt_logprobs: in vLLM's field of that name.
+    continuous_usage: in every chunk the usage so far.
+    token_name: how log-probabilities write a token.
     """
 
     call_id: str
@@ -24,8 +45,25 @@ class Call:
     fingerprint: str
     requests: Sequence[Request]
     num_choices: int
+    num_shown: int
     include_usage: bool = False
     return_token_ids: bool = False
+    echoes: Sequence[Echo] = ()
+    answers: bool = True
+    shows_logprobs: bool = False
+    shows_prompt_logprobs: bool = False
+    continuous_usage: bool = False
+    token_name: TokenName = by_text
+
+    def prompt_of(self, place: int) -> int:
+        """Which prompt the choice at `place` answers."""
+        return place // self.num_choices
+
+    def wanted(self, delta: Delta) -> Delta:
+        """What the caller is to see of a delta."""
+        if self.answers:
+            return delta
+        return replace(delta, token_ids=(), text="", logprobs=delta.logprobs and ())
 
     def head(self, object_name: str) -> dict[str, Any]:
         """What every object of the answer begins with."""

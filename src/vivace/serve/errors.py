@@ -16,9 +16,20 @@ from vivace.core.errors import CapacityError, RequestError, VivaceError
 
 TYPES = {
     401: "authentication_error",
+    403: "permission_error",
     429: "rate_limit_error",
     500: "server_error",
     503: "service_unavailable_error",
+}
+ANTHROPIC = "/v1/messages"
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
 }
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read it
 
@@ -54,6 +65,13 @@ def overloaded(message: str, retry_after_seconds: float) -> ApiError:
     return ApiError(429, message, code="engine_overloaded", headers={"retry-after": str(seconds)})
 
 
+def limited(message: str, retry_after_seconds: float) -> ApiError:
+    """A caller's own limit is reached."""
+    seconds = max(1, math.ceil(retry_after_seconds))
+    headers = {"retry-after": str(seconds)}
+    return ApiError(429, message, code="rate_limit_exceeded", headers=headers)
+
+
 def error_body(error: ApiError) -> dict[str, Any]:
     """OpenAI's error object."""
     return {
@@ -66,16 +84,31 @@ def error_body(error: ApiError) -> dict[str, Any]:
     }
 
 
+def anthropic_error_body(error: ApiError) -> dict[str, Any]:
+    """Anthropic's error object, without its own type."""
+    kind = _ANTHROPIC_TYPES.get(error.status, "invalid_request_error")
+    return {"error": {"type": kind, "message": str(error)}}
+
+
+def error_answer(path: str, error: ApiError) -> Response:
+    """The error in the words of the API that the path belongs to."""
+    if path.startswith(ANTHROPIC):
+        body = {"type": "error", **anthropic_error_body(error)}
+    else:
+        body = error_body(error)
+    return JSONResponse(body, error.status, headers=error.headers)
+
+
 def as_api_error(error: Exception) -> ApiError:
     """What a client may know of any exception."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestError):
-        return ApiError(400, str(error), error.param)
+        return ApiError(400, str(error), error.param, error.code)
     if isinstance(error, CapacityError):
-        return ApiError(503, str(error))
+        return ApiError(503, str(error), code="no_capacity")
     if isinstance(error, HTTPException):
-        return ApiError(error.status_code, f"{error.detail}.")
+        return ApiError(error.status_code, f"{error.detail}.", headers=error.headers)
     if isinstance(error, VivaceError):
         return ApiError(500, str(error))
     return ApiError(500, "The server failed on this request; its log says why.")
@@ -89,9 +122,7 @@ def install_handlers(app: FastAPI) -> None:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    known = as_api_error(error)
-    headers = getattr(error, "headers", None)
-    return JSONResponse(error_body(known), known.status, headers=headers)
+    return error_answer(request.url.path, as_api_error(error))
 
 
 async def _nobody(request: Request, error: Exception) -> Response:

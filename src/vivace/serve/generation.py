@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from vivace.core.errors import VivaceError
+from vivace.core.errors import RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.serve.errors import ApiError, overloaded
 from vivace.serve.interfaces import Engine
@@ -14,24 +16,55 @@ from vivace.serve.metrics import ServerMetrics
 
 
 class Generation:
-    """Streams requests through an engine and measures them."""
+    """Streams requests through an engine and measures them.
+
+    Attributes:
+        draining: whether no further calls are taken, until `resume`; those that have begun go on.
+        stopping: the same for good.
+        last_token: when the engine last produced one, on the monotonic clock.
+    """
 
     def __init__(self, engine: Engine, metrics: ServerMetrics) -> None:
+        self.draining = False
+        self.stopping = False
+        self.last_token = -math.inf
         self._engine = engine
         self._metrics = metrics
-        self._draining = False
+        self._running: set[str] = set()
 
-    def drain(self) -> None:
-        """Take no further calls; those that have begun go on."""
-        self._draining = True
+    @property
+    def running(self) -> int:
+        """Requests of ours that the engine has."""
+        return len(self._running)
 
-    async def check_health(self) -> None:
-        """Raises ApiError (503) where the engine is dead or hung, or the server is stopping."""
-        if self._draining:
+    async def abort(self, call_id: str) -> int:
+        """End the requests of the call that has this id in its answer; how many there were."""
+        found = [one for one in self._running if (one.rpartition("/")[0] or one) == call_id]
+        for request_id in found:
+            await self._engine.abort(request_id)
+        return len(found)
+
+    async def abort_all(self) -> int:
+        """End every request; how many there were."""
+        found = list(self._running)
+        for request_id in found:
+            await self._engine.abort(request_id)
+        return len(found)
+
+    async def reset_prefix_cache(self) -> None:
+        """Raises ApiError (503) where the engine is gone."""
+        await self.check_engine()
+        await self._engine.reset_prefix_cache()
+
+    def check_open(self) -> None:
+        """Raises ApiError (503) where the server is stopping or drains."""
+        if self.draining:
+            raise ApiError(503, "The server drains; ask another.", code="server_draining")
+        if self.stopping:
             raise ApiError(503, "The server is stopping; ask another.", code="server_stopping")
-        await self._check_engine()
 
-    async def _check_engine(self) -> None:
+    async def check_engine(self) -> None:
+        """Raises ApiError (503) where the engine is dead or hung."""
         try:
             await self._engine.check_health()
         except VivaceError as error:
@@ -46,7 +79,9 @@ class Generation:
             ApiError: the engine refused a request (400), failed (500) or is gone (503), its queue
                 is full (429), or the server is stopping (503); the other requests are aborted.
         """
-        await self.check_health()
+        self.check_open()
+        await self.check_engine()
+        self._metrics.asked(requests)
         streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])
         async with aclosing(streams) as deltas:
             async for place, delta in deltas:
@@ -54,17 +89,18 @@ class Generation:
                 yield place, delta
 
     async def last(self, request: Request) -> Delta:
-        """Run a request that nobody measures; its last delta. Raises as `run`."""
-        await self.check_health()
+        """Run a request that nobody measures, also while draining; its last delta. Raises as
+        `run`."""
+        await self.check_engine()
         last = Delta(request.request_id)
-        async with aclosing(self._engine.stream(request)) as deltas:
+        async with aclosing(self._stream(request)) as deltas:
             async for last in deltas:
                 await self._refuse_error(last)
         return last
 
     async def unpin(self, pin_id: str) -> bool:
         """Let a pinned prefix be evicted again; False where the id is unknown."""
-        await self.check_health()
+        await self.check_engine()
         known = pin_id in (await self._engine.stats()).pins
         await self._engine.unpin(pin_id)
         return known
@@ -72,15 +108,28 @@ class Generation:
     async def _refuse_error(self, delta: Delta) -> None:
         if delta.finish_reason != "error":
             return
-        await self._check_engine()
+        await self.check_engine()
         raise _failure(delta)
+
+    async def _stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        if request.request_id in self._running:
+            raise RequestError("The request_id is that of a call that runs.", "request_id")
+        self._running.add(request.request_id)
+        try:
+            async with aclosing(self._engine.stream(request)) as deltas:
+                async for delta in deltas:
+                    if delta.token_ids:
+                        self.last_token = time.monotonic()
+                    yield delta
+        finally:
+            self._running.discard(request.request_id)
 
     async def _single(
         self, request: Request, place: int = 0
     ) -> AsyncGenerator[tuple[int, Delta], None]:
         watch = self._metrics.watch(request)
         try:
-            async with aclosing(self._engine.stream(request)) as deltas:
+            async with aclosing(self._stream(request)) as deltas:
                 async for delta in deltas:
                     watch.saw(delta)
                     yield place, delta
@@ -117,4 +166,5 @@ def _failure(delta: Delta) -> ApiError:
     message = delta.error or "The engine failed on this request."
     if delta.retry_after_seconds is not None:
         return overloaded(message, delta.retry_after_seconds)
-    return ApiError(500 if delta.error_param is None else 400, message, delta.error_param)
+    status = 500 if delta.error_param is None else 400
+    return ApiError(status, message, delta.error_param, delta.error_code)

@@ -19,6 +19,14 @@ class Engine(Protocol):
         """Deltas until one has a finish reason. Closing the iterator early aborts the request."""
         ...
 
+    async def abort(self, request_id: str) -> None:
+        """End a request from outside: its last delta has the finish reason "abort"."""
+        ...
+
+    async def reset_prefix_cache(self) -> None:
+        """Forget every computed prefix but those that are in use or pinned."""
+        ...
+
     async def unpin(self, pin_id: str) -> None:
         """Let a pinned prefix be evicted again; unknown ids are ignored."""
         ...
@@ -36,6 +44,12 @@ class Engine(Protocol):
 
 class Tokenizer(Protocol):
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
+
+    def token_text(self, token_id: int) -> str:
+        """One token's own text."""
+        ...
 
 
 class ChatTemplate(Protocol):

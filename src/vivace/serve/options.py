@@ -9,10 +9,15 @@ from dataclasses import dataclass
 class ServeOptions:
     """Attributes:
     served_model_name: what clients call the model; None is the name it was loaded by.
-    api_key: what clients must bring as a bearer token under /v1; None is no check.
-    max_body_bytes: larger bodies are refused.
+    api_key: what clients must bring as a bearer token; None is no check.
+    api_key_file: more keys, each a line such as NAME SHA256 max_concurrent=4 max_per_minute=60;
+        the limits may be left out.
+    admin_key: what administrators bring as theirs; None refuses their calls.
+    max_body_bytes: larger request bodies are refused.
     """
 
     served_model_name: str | None = None
     api_key: str | None = None
+    api_key_file: str | None = None
+    admin_key: str | None = None
     max_body_bytes: int = 10 * 2**20

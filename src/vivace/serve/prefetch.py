@@ -18,7 +18,7 @@ from vivace.engine.requests import fan_out
 from vivace.serve.errors import ApiError
 from vivace.serve.generation import Generation
 from vivace.serve.prompts import Prompts
-from vivace.serve.schemas import ChatBody, CompletionBody, PrefetchBody
+from vivace.serve.schemas import PrefetchBody
 from vivace.serve.streaming import while_connected
 
 # A prompt's last token is always computed, and one drawn from it, which is left out here.
@@ -42,7 +42,7 @@ class Prefetcher:
 
     async def prefetch(self, http: Request, body: PrefetchBody) -> Response:
         """Answers when the prefix is computed; a client that leaves ends it."""
-        prompt = await self._prompt(body)
+        prompt = await self._prompts.either(body, opens=False)
         call_id = f"prefetch-{uuid4().hex}"
         (request,) = fan_out(self._info, call_id, prompt, _NOTHING_MORE)
         request = replace(
@@ -58,20 +58,6 @@ class Prefetcher:
         if not await self._generation.unpin(pin_id):
             raise ApiError(404, f"Nothing is pinned as {pin_id!r}.", "id", "pin_not_found")
         return JSONResponse({"id": pin_id, "object": "prefetch", "deleted": True})
-
-    async def _prompt(self, body: PrefetchBody) -> list[int]:
-        if (body.prompt is None) == (body.messages is None):
-            raise ApiError(400, "Give either prompt or messages.", "prompt")
-        if body.messages is None:
-            assert body.prompt is not None
-            (prompt,) = await self._prompts.completion(CompletionBody(prompt=body.prompt))
-            return prompt
-        chat = ChatBody(
-            messages=body.messages,
-            add_generation_prompt=bool(body.add_generation_prompt),
-            chat_template_kwargs=body.chat_template_kwargs,
-        )
-        return await self._prompts.chat(chat)
 
     async def _compute(self, request: EngineRequest) -> Response:
         delta = await self._generation.last(request)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 from vivace.core.errors import RequestError
+from vivace.serve.calls import Echo
 from vivace.serve.interfaces import ChatTemplate, Tokenizer
-from vivace.serve.schemas import ChatBody, CompletionBody, Message
+from vivace.serve.schemas import ChatBody, CompletionBody, Message, PromptBody, TokenizeBody
 
 LONG_TEXT = 4096  # characters; shorter is tokenized faster than a thread is woken
 
 ResultT = TypeVar("ResultT")
+GivenPrompts: TypeAlias = str | list[int] | list[str] | list[list[int]]
 
 
 class Prompts:
@@ -27,16 +31,29 @@ class Prompts:
         self._tokenizer = tokenizer
         self._template = chat_template
 
-    async def completion(self, body: CompletionBody) -> list[list[int]]:
+    async def each(
+        self, given: GivenPrompts, param: str = "prompt", adds: bool = True
+    ) -> list[list[int]]:
         """Token ids of each prompt.
+
+        Args:
+            param: what the caller calls them.
+            adds: whether texts get special tokens.
 
         Raises:
             RequestError: a prompt is empty, or text where the model has no tokenizer.
         """
-        return [await self._completion(prompt) for prompt in _each_prompt(body.prompt)]
+        return [await self._encode(prompt, param, adds) for prompt in _each(given, param)]
+
+    async def echoes(self, body: CompletionBody, prompts: Sequence[list[int]]) -> list[Echo]:
+        """What `echo` writes before the answers; token ids, and what is left of a truncated text,
+        as the text they stand for."""
+        whole = body.truncate_prompt_tokens is None
+        given = _each(body.prompt, "prompt") if whole else prompts
+        return [await self._echo(*pair) for pair in zip(given, prompts, strict=True)]
 
     async def chat(self, body: ChatBody) -> list[int]:
-        """Token ids of the conversation, up to where the assistant speaks next.
+        """Token ids of the conversation, up to where the assistant speaks next, or goes on.
 
         Raises:
             RequestError: the model cannot chat, or its template refuses the messages.
@@ -46,19 +63,81 @@ class Prompts:
         options = _template_options(body)
 
         def encode() -> list[int]:
-            # The template writes the special tokens itself.
             text = self._template.render(messages, **options)
-            return tokenizer.encode(text, add_special_tokens=False)
+            if body.continue_final_message:
+                text = _open_end(text, messages[-1]["content"])
+            # The template writes the special tokens itself.
+            return tokenizer.encode(text, add_special_tokens=bool(body.add_special_tokens))
 
         return await _off_loop(encode, sum(map(_characters, body.messages)))
 
-    async def _completion(self, prompt: str | list[int]) -> list[int]:
+    async def either(self, body: PromptBody, opens: bool) -> list[int]:
+        """Token ids of the body's prompt or messages.
+
+        Args:
+            opens: whether messages end where the assistant speaks next, unless the body says it.
+
+        Raises:
+            RequestError: not exactly one of them is given; else as `each` and `chat`.
+        """
+        if body.prompt is not None and body.messages is None:
+            return await self._encode(body.prompt, "prompt")
+        if body.messages is None or body.prompt is not None:
+            raise RequestError("Give either prompt or messages.", "prompt")
+        said = body.add_generation_prompt
+        chat = ChatBody(
+            messages=body.messages,
+            add_generation_prompt=opens if said is None else said,
+            chat_template_kwargs=body.chat_template_kwargs,
+        )
+        return await self.chat(chat)
+
+    async def tokenize(self, body: TokenizeBody) -> list[int]:
+        """As `either`, but an empty text has its tokens too.
+
+        Raises:
+            RequestError: there is no tokenizer; or add_special_tokens comes with messages, where
+                the template writes them.
+        """
+        tokenizer, given = self._need_tokenizer("prompt"), body.prompt
+        if body.messages is not None and body.add_special_tokens:
+            raise RequestError(
+                "add_special_tokens is for a prompt: the template of messages writes them itself.",
+                "add_special_tokens",
+            )
+        if not isinstance(given, str) or body.messages is not None:
+            return await self.either(body, opens=True)
+        adds = body.add_special_tokens is not False
+        return await _off_loop(partial(tokenizer.encode, given, adds), len(given))
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token's own text; half a character reads U+FFFD."""
+        return list(map(self._need_tokenizer("tokens").token_text, token_ids))
+
+    async def text(self, token_ids: Sequence[int]) -> str:
+        """What token ids read, special tokens included.
+
+        Raises:
+            RequestError: the model has no tokenizer.
+        """
+        tokenizer = self._need_tokenizer("tokens")
+        decode = partial(tokenizer.decode, token_ids, skip_special_tokens=False)
+        return await _off_loop(decode, len(token_ids))
+
+    async def _encode(self, prompt: str | list[int], param: str, adds: bool = True) -> list[int]:
         if not prompt:
-            raise RequestError("The prompt is empty; give some text or token ids.", "prompt")
+            raise _empty(param)
         if not isinstance(prompt, str):
             return prompt
-        tokenizer = self._need_tokenizer("prompt")
-        return await _off_loop(lambda: tokenizer.encode(prompt), len(prompt))
+        tokenizer = self._need_tokenizer(param)
+        return await _off_loop(lambda: tokenizer.encode(prompt, adds), len(prompt))
+
+    async def _echo(self, given: str | list[int], token_ids: list[int]) -> Echo:
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            return Echo("", "")
+        first = tokenizer.token_text(token_ids[0])
+        return Echo(given if isinstance(given, str) else await self.text(token_ids), first)
 
     def _need_tokenizer(self, param: str) -> Tokenizer:
         if self._tokenizer is None:
@@ -70,16 +149,48 @@ class Prompts:
         return self._tokenizer
 
 
-def _each_prompt(
-    prompt: str | list[int] | list[str] | list[list[int]],
-) -> list[str] | list[list[int]]:
-    if isinstance(prompt, str):
-        return [prompt]
-    if not prompt:
-        raise RequestError("The prompt is empty; give some text or token ids.", "prompt")
-    if isinstance(prompt[0], int):
-        return [prompt]
-    return prompt
+def _each(given: GivenPrompts, param: str) -> Sequence[str | list[int]]:
+    if isinstance(given, str):
+        return [given]
+    if not given:
+        raise _empty(param)
+    if isinstance(given[0], int):
+        return [given]
+    return given
+
+
+def _empty(param: str) -> RequestError:
+    return RequestError(f"The {param} is empty; give some text or token ids.", param)
+
+
+def last_tokens(prompt: list[int], limit: int | None, room: int) -> list[int]:
+    """As much of a prompt's end as its caller asked to keep.
+
+    Args:
+        limit: tokens; -1 is `room`, None all.
+
+    Raises:
+        RequestError: it is no count.
+    """
+    if limit is None:
+        return prompt
+    if limit == 0 or limit < -1:
+        raise RequestError(
+            f"truncate_prompt_tokens must be at least 1, or -1, got {limit}.",
+            "truncate_prompt_tokens",
+        )
+    return prompt[-(max(room, 1) if limit == -1 else limit) :]
+
+
+@contextmanager
+def called(**names: str) -> Iterator[None]:
+    """What is wrong with a parameter is said of the name that its caller knows."""
+    try:
+        yield
+    except RequestError as error:
+        if error.param not in names:
+            raise
+        raise RequestError(str(error), names[error.param], error.code) from None
 
 
 def _plain(message: Message) -> dict[str, Any]:
@@ -93,13 +204,39 @@ def _characters(message: Message) -> int:
 
 def _template_options(body: ChatBody) -> dict[str, Any]:
     options = body.chat_template_kwargs or {}
-    reserved = {"self", "messages", "add_generation_prompt"} & options.keys()
+    reserved = {"self", "messages", "documents", "add_generation_prompt"} & options.keys()
     if reserved:
         raise RequestError(
             f"chat_template_kwargs cannot set {min(reserved)}.", "chat_template_kwargs"
         )
     opens = body.add_generation_prompt
-    return {**options, "add_generation_prompt": True if opens is None else opens}
+    if opens and body.continue_final_message:
+        raise RequestError(
+            "continue_final_message and add_generation_prompt exclude each other.",
+            "continue_final_message",
+        )
+    documents = {"documents": body.documents} if body.documents else {}
+    opens = not body.continue_final_message if opens is None else opens
+    return {**options, **documents, "add_generation_prompt": opens}
+
+
+def _open_end(text: str, content: Any) -> str:
+    """The conversation up to the end of its last message, as Transformers cuts it: where the
+    template strips messages, without the space at its end.
+
+    Raises:
+        RequestError: the template did not write that message as it stands.
+    """
+    parts = [content] if isinstance(content, str) else [part["text"] for part in content]
+    last = "\n".join(parts)
+    start = text.rfind(last.strip())
+    if not last.strip() or start < 0:
+        raise RequestError(
+            "The chat template leaves no last message to continue; send one with text.",
+            "continue_final_message",
+        )
+    kept = last.lstrip() if text.startswith(last.lstrip(), start) else last.strip()
+    return text[: start + len(kept)]
 
 
 async def _off_loop(work: Callable[[], ResultT], characters: int) -> ResultT:

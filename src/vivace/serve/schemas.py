@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from vivace.core.sampling import MAX_LOGPROBS
 
@@ -18,40 +19,47 @@ ItemT = TypeVar("ItemT")
 # Stops at the first bad item, for the same reason as in `Body._known_only`.
 ListOf: TypeAlias = Annotated[list[ItemT], Field(fail_fast=True)]
 
+Truncate: TypeAlias = Annotated[
+    int | None,
+    Field(description="how many of the last tokens to keep, or -1 for all that fit"),
+]
+CallId: TypeAlias = Annotated[str | None, Field(pattern=r"^[!-~]{1,128}$")]
+
 Neutral: TypeAlias = Mapping[str, tuple[Any, ...]]
 
 # Parameters of OpenAI's and vLLM's that are not supported, with the values that ask for nothing.
 # null is always one of them.
 NEUTRAL: Neutral = {
-    "bad_words": ([],),
-    "best_of": (1,),
-    "echo": (False,),
+    "include_reasoning": (True,),
     "length_penalty": (1, 1.0),
+    "logits_processors": ([],),
     "metadata": ({},),
     "response_format": ({"type": "text"},),
-    "return_tokens_as_token_ids": (False,),
     "service_tier": ("auto", "default"),
+    "spaces_between_special_tokens": (True,),
     "store": (False,),
     "use_beam_search": (False,),
     **dict.fromkeys(
         (
-            "allowed_token_ids",
             "guided_choice",
             "guided_grammar",
             "guided_json",
             "guided_regex",
-            "prompt_logprobs",
+            "kv_transfer_params",
+            "repetition_detection",
+            "session_id",
+            "stream_interval",
             "structured_outputs",
             "suffix",
-            "truncate_prompt_tokens",
+            "vllm_xargs",
         ),
         (),
     ),
 }
 NEUTRAL_IN_CHAT: Neutral = {
     **NEUTRAL,
-    "continue_final_message": (False,),
-    "documents": ([],),
+    "best_of": (1,),
+    "echo": (False,),
     "function_call": ("none", "auto"),
     "functions": ([],),
     "modalities": (["text"],),
@@ -107,6 +115,17 @@ class Body(BaseModel):
         return kept | unknown
 
     @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say what may be there without asking for anything."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).setdefault("properties", {})
+        for name, values in cls.neutral.items():
+            properties[name] = {"enum": [None, *values], "description": "Not supported."}
+        return schema
+
+    @classmethod
     def _is_neutral(cls, name: str, value: Any) -> bool:
         if name not in cls.neutral:
             return False
@@ -116,20 +135,35 @@ class Body(BaseModel):
         )
 
 
-class StreamOptions(Body):
-    include_usage: bool | None = None
-
-
-class GenerationBody(Body):
-    """What both endpoints take. None everywhere means: not given. Ranges that do not depend on
-    HTTP are checked by `SamplingParams`."""
+class ModelBody(Body):
+    """A whole body. None everywhere means: not given."""
 
     model: str | None = None
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class StandingBody(ModelBody):
+    """Where a call stands among others."""
+
+    user: str | None = None
+    safety_identifier: str | None = None
+    priority: Int64 | None = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    drop_if_late: bool | None = None
+    cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
+
+
+class GenerationBody(StandingBody):
+    """What both endpoints take. Ranges that do not depend on HTTP are checked by
+    `SamplingParams`."""
+
     n: int | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
     temperature: float | None = None
@@ -140,6 +174,8 @@ class GenerationBody(Body):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: Annotated[dict[str, float] | None, Field(max_length=MAX_BIASED_TOKENS)] = None
+    allowed_token_ids: ListOf[int] | None = None
+    bad_words: Annotated[ListOf[str] | None, Field(max_length=MAX_STOPS)] = None
     seed: Int64 | None = None
 
     stop: Annotated[
@@ -153,11 +189,18 @@ class GenerationBody(Body):
     max_tokens: Int64 | None = None
     min_tokens: Int64 | None = None
 
-    priority: Int64 | None = None
-    timeout: Annotated[float, Field(gt=0)] | None = None
-    drop_if_late: bool | None = None
-    cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
+    prompt_logprobs: int | None = None
     return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    add_special_tokens: bool | None = None
+    truncate_prompt_tokens: Truncate = None
+    request_id: CallId = None
+
+
+Prompts: TypeAlias = Annotated[
+    str | ListOf[int] | ListOf[str] | ListOf[ListOf[int]],
+    Field(description="a string, a list of token ids, or a list of either"),
+]
 
 
 class CompletionBody(GenerationBody):
@@ -165,11 +208,10 @@ class CompletionBody(GenerationBody):
 
     neutral = NEUTRAL
 
-    prompt: Annotated[
-        str | ListOf[int] | ListOf[str] | ListOf[ListOf[int]],
-        Field(description="a string, a list of token ids, or a list of either"),
-    ]
+    prompt: Prompts
+    best_of: int | None = None
     logprobs: int | None = None
+    echo: bool | None = None
 
 
 class TextPart(Body):
@@ -197,18 +239,88 @@ class ChatBody(GenerationBody):
     top_logprobs: Annotated[int | None, Field(ge=0, le=MAX_LOGPROBS)] = None
     max_completion_tokens: Int64 | None = None
     add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    documents: ListOf[dict[str, Any]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 
-class PrefetchBody(Body):
-    """POST /v1/prefetch: either `prompt` or `messages`, as far as they are known."""
+class PromptBody(ModelBody):
+    """Either `prompt` or `messages`."""
 
-    model: str | None = None
     prompt: Annotated[
         str | ListOf[int] | None, Field(description="a string or a list of token ids")
     ] = None
     messages: Annotated[ListOf[Message] | None, Field(min_length=1)] = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+
+
+class PrefetchBody(PromptBody):
+    """POST /v1/prefetch: a prompt as far as it is known."""
+
     cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
     pin: bool | None = None
+
+
+class TokenizeBody(PromptBody):
+    """POST /tokenize."""
+
+    neutral: ClassVar[Neutral] = {
+        "chat_template": (),
+        "continue_final_message": (False,),
+        "mm_processor_kwargs": (),
+        "tools": ([],),
+    }
+
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeBody(ModelBody):
+    """POST /detokenize."""
+
+    tokens: ListOf[int]
+
+
+class EmbeddingBody(StandingBody):
+    """POST /v1/embeddings. Vectors have length 1, and the model's own number of dimensions."""
+
+    neutral: ClassVar[Neutral] = {"dimensions": ()}
+
+    input: Prompts
+    encoding_format: Literal["float", "base64"] | None = None
+    pooling: Literal["mean", "last"] | None = None
+    truncate_prompt_tokens: Truncate = None
+
+
+Texts: TypeAlias = Annotated[
+    str | Annotated[ListOf[str], Field(min_length=1)],
+    Field(description="a string or a list of strings"),
+]
+
+
+class ScoreBody(StandingBody):
+    """POST /score: one text against one or several, or as many pairs as there are texts."""
+
+    text_1: Texts
+    text_2: Texts
+    pooling: Literal["mean", "last"] | None = None
+    truncate_prompt_tokens: Truncate = None
+
+
+class RerankBody(StandingBody):
+    """POST /rerank."""
+
+    query: str
+    documents: Annotated[ListOf[str], Field(min_length=1)]
+    top_n: Annotated[int | None, Field(ge=1)] = None
+    return_documents: bool | None = None
+    pooling: Literal["mean", "last"] | None = None
+    truncate_prompt_tokens: Truncate = None
+
+
+class AbortBody(ModelBody):
+    """POST /abort_request."""
+
+    request_id: str | None = None
+    abort_all: bool | None = None

@@ -17,7 +17,11 @@ from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.engine.client import EngineClient
 from vivace.serve.app import create_app
+from vivace.serve.errors import ApiError
+from vivace.serve.generation import Generation
 from vivace.serve.interfaces import Engine
+from vivace.serve.keys import load_keys
+from vivace.serve.liveness import Liveness
 from vivace.serve.options import ServeOptions
 from vivace.text.chat import load_chat_template
 from vivace.text.tokenizer import load_tokenizer
@@ -39,11 +43,13 @@ def run(
         port: 0 takes a free one.
 
     Raises:
-        VivaceError: the port cannot be had, or the model cannot be loaded.
+        VivaceError: the keys are wrong, the port cannot be had, or the model cannot be loaded.
     """
+    options = options or ServeOptions()
+    load_keys(options)  # what is wrong with them is known at once
     listener = listen(host, port)  # before the model is loaded: a taken port is known at once
     with contextlib.closing(listener), contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_serve(config, listener, options or ServeOptions()))
+        asyncio.run(_serve(config, listener, options))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -76,7 +82,9 @@ async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOp
     _on_signals(loading.cancel)
     try:
         await engine.start()
-        server = _Server(_app(engine, options), listener)
+        app = _app(engine, options)
+        await _produce_a_token(app.state.liveness)
+        server = _Server(app, listener)
         _on_signals(server.stop)
         watching = asyncio.create_task(watch(engine))
         await server.serve([listener])
@@ -106,6 +114,14 @@ def _app(engine: EngineClient, options: ServeOptions) -> FastAPI:
     return create_app(engine, load_tokenizer(folder), load_chat_template(folder), options)
 
 
+async def _produce_a_token(liveness: Liveness) -> None:
+    """Nobody is told that the server is ready before it was."""
+    try:
+        await liveness.check()
+    except ApiError as error:
+        raise VivaceError(f"{error} Check the checkpoint, or try dtype float32.") from error
+
+
 def _on_signals(action: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -133,7 +149,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._url = _url(listener)
-        self._drain: Callable[[], None] = app.state.drain
+        self._generation: Generation = app.state.generation
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -141,7 +157,7 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Finish what has begun and end; called again, end at once."""
-        self._drain()
+        self._generation.stopping = True
         self.force_exit = self.should_exit
         self.should_exit = True
 

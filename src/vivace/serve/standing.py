@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import sha256
 
 from starlette.requests import Request
 
 from vivace.core.errors import RequestError
 from vivace.core.request import Request as EngineRequest
-from vivace.serve.schemas import GenerationBody
+from vivace.serve.keys import Caller
+from vivace.serve.schemas import StandingBody
 
 
-def tenant_of(http: Request, body: GenerationBody) -> str:
+def tenant_of(http: Request, body: StandingBody) -> str:
     """Who shares the engine with others: `user` (OpenAI's newer `safety_identifier` says the
-    same), or else the API key, or else nobody in particular. A key is told by its digest, so that
-    it is kept nowhere."""
+    same), or else the name of the API key, or else nobody in particular."""
     named = body.user or body.safety_identifier
     if named:
         return named
-    key = http.headers.get("authorization")
-    return f"key-{sha256(key.encode()).hexdigest()[:16]}" if key else ""
+    caller: Caller = http.state.caller
+    return caller.name
 
 
-def with_standing(request: EngineRequest, body: GenerationBody, tenant: str) -> EngineRequest:
+def with_standing(request: EngineRequest, body: StandingBody, tenant: str) -> EngineRequest:
     """The request with what the body says of its turn. A `timeout` in seconds from its arrival
     ends it with the finish reason "deadline", unless `drop_if_late` is false.
 

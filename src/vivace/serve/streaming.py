@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vivace.core.errors import VivaceError
-from vivace.serve.errors import ApiError, as_api_error, error_body
+from vivace.serve.errors import ApiError, as_api_error
 
 ResultT = TypeVar("ResultT")
 
@@ -26,6 +26,11 @@ DONE = b"data: [DONE]\n\n"
 def event(data: Mapping[str, Any]) -> bytes:
     """One server-sent event."""
     return b"data: %s\n\n" % json.dumps(data, separators=(",", ":")).encode()
+
+
+def typed_event(data: Mapping[str, Any]) -> bytes:
+    """One that is named by the `type` in its data."""
+    return b"event: %s\n%s" % (data["type"].encode(), event(data))
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -56,14 +61,17 @@ async def _disconnected(receive: Receive) -> None:
 
 class EventStream(Response):
     """Sends events as they come. The headers go with the first one, so that a failure before it
-    still gets its own HTTP status; a later failure becomes the last event."""
+    still gets its own HTTP status; a later one ends the stream as `failure` writes it."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], failure: Callable[[ApiError], bytes]
+    ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._events = events
+        self._failure = failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(ClientDisconnect):  # the answer has begun: no handler can say anything
@@ -80,6 +88,6 @@ class EventStream(Response):
             except Exception as error:
                 if not isinstance(error, ApiError | VivaceError):
                     _log.exception("A stream failed.")  # no handler above will see it
-                chunk = event(error_body(as_api_error(error))) + DONE
+                chunk = self._failure(as_api_error(error))
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,51 @@
+"""What administrators may do; gate.py asks for their key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from vivace.core.errors import RequestError
+from vivace.serve.bodies import BodyReader
+from vivace.serve.errors import ApiError
+from vivace.serve.generation import Generation
+from vivace.serve.openapi import answers, takes
+from vivace.serve.schemas import AbortBody
+
+
+def router(reader: BodyReader, generation: Generation) -> APIRouter:
+    routes = APIRouter(tags=["admin"])
+
+    @routes.post("/abort_request", **takes(AbortBody))
+    async def abort(http: Request) -> dict[str, int]:
+        """End a call by the id of its answer, or all calls: what they have is their answer."""
+        body = await reader.read(http, AbortBody)
+        if (body.request_id is None) == (not body.abort_all):
+            raise RequestError("Give either request_id or abort_all.", "request_id")
+        if body.request_id is None:
+            return {"aborted": await generation.abort_all()}
+        aborted = await generation.abort(body.request_id)
+        if not aborted:
+            raise ApiError(404, f"{body.request_id!r} does not run.", "request_id")
+        return {"aborted": aborted}
+
+    @routes.post("/reset_prefix_cache", **answers(403, 503))
+    async def reset_prefix_cache() -> dict[str, bool]:
+        """Forget every computed prefix, in all tiers, but those in use or pinned."""
+        await generation.reset_prefix_cache()
+        return {"reset": True}
+
+    @routes.post("/drain", **answers(403))
+    async def drain() -> dict[str, Any]:
+        """Take no further calls, and say how many requests are left; asked again, say it anew."""
+        generation.draining = True
+        return {"draining": True, "running": generation.running}
+
+    @routes.post("/resume", **answers(403))
+    async def resume() -> dict[str, Any]:
+        """Take calls again after a drain."""
+        generation.draining = False
+        return {"draining": False, "running": generation.running}
+
+    return routes

@@ -1,0 +1,116 @@
+"""What the engine counts itself, as Prometheus metrics; read when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
+
+LABELS = ("model_name", "engine")
+ENGINE = "0"  # there is one engine per server as yet
+
+
+class EngineMetrics(Collector):
+    """Attributes:
+    stats: of now; None where the engine cannot be asked.
+    """
+
+    def __init__(self, labels: tuple[str, str], info: EngineInfo | None) -> None:
+        self._labels = labels
+        self._info = info
+        self.stats: EngineStats | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        if self._info is not None:
+            yield self._cache_config(self._info)
+        if self.stats is None:
+            return
+        for name, text, gauge in _gauges(self.stats):
+            family = GaugeMetricFamily(name, text, labels=LABELS)
+            family.add_metric(self._labels, gauge)
+            yield family
+        for name, text, count in _counters(self.stats):
+            counter = CounterMetricFamily(name, text, labels=LABELS)
+            counter.add_metric(self._labels, count)
+            yield counter
+        yield self._waiting(self.stats)
+        yield self._step_sizes(self.stats)
+
+    def _cache_config(self, info: EngineInfo) -> Metric:
+        facts = {
+            "block_size": str(info.page_tokens),
+            "num_gpu_blocks": str(info.num_pages),  # whatever the device is
+            "cache_dtype": info.dtype,
+        }
+        family = GaugeMetricFamily(
+            "vllm:cache_config_info", "Facts of the KV pages.", labels=(*LABELS, *facts)
+        )
+        family.add_metric((*self._labels, *facts.values()), 1)
+        return family
+
+    def _waiting(self, stats: EngineStats) -> Metric:
+        family = GaugeMetricFamily(
+            "vllm:num_requests_waiting_by_reason",
+            "Requests that wait: for a seat or pages, or to be let into the queue.",
+            labels=(*LABELS, "reason"),
+        )
+        family.add_metric((*self._labels, "capacity"), stats.waiting)
+        family.add_metric((*self._labels, "deferred"), 0)
+        return family
+
+    def _step_sizes(self, stats: EngineStats) -> Metric:
+        bounds = [*(str(float(size)) for size in STEP_SIZES), "+Inf"]
+        family = HistogramMetricFamily(
+            "vllm:iteration_tokens_total", "Tokens computed in a step.", labels=LABELS
+        )
+        counts = [float(count) for count in accumulate(stats.step_sizes)]
+        buckets = list(zip(bounds, counts, strict=True))
+        family.add_metric(self._labels, buckets, sum_value=float(stats.step_tokens))
+        return family
+
+
+def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
+    usage = stats.pages_used / stats.pages_total if stats.pages_total else 0.0
+    return [
+        ("vllm:num_requests_running", "Requests being computed.", stats.running),
+        ("vllm:num_requests_waiting", "Requests that wait for their turn.", stats.waiting),
+        ("vllm:kv_cache_usage_perc", "Share of the KV pages in use, 0 to 1.", usage),
+        ("vivace:kv_pages_pinned", "KV pages of pinned prefixes.", stats.pages_pinned),
+        ("vivace:kv_host_bytes", "KV pages in host memory.", stats.tiers.host_bytes),
+        ("vivace:kv_disk_bytes", "KV pages in files.", stats.tiers.disk_bytes),
+    ]
+
+
+def _counters(stats: EngineStats) -> list[tuple[str, str, int]]:
+    tiers = stats.tiers
+    return [
+        ("vllm:prompt_tokens", "Prompt tokens taken in.", stats.prompt_tokens),
+        ("vllm:generation_tokens", "Tokens generated.", stats.generation_tokens),
+        (
+            "vllm:prefix_cache_queries",
+            "Prompt tokens looked up in the prefix cache.",
+            stats.prefix_query_tokens,
+        ),
+        (
+            "vllm:prefix_cache_hits",
+            "Prompt tokens found in the prefix cache.",
+            stats.prefix_hit_tokens,
+        ),
+        ("vllm:num_preemptions", "Requests set back for want of pages.", stats.preemptions),
+        ("vivace:kv_pages_saved", "Pages gone to host memory.", tiers.saved),
+        ("vivace:kv_pages_restored", "Pages come back to the device.", tiers.restored),
+        ("vivace:kv_pages_fetched", "Pages read from disk ahead.", tiers.fetched),
+        ("vivace:kv_pages_fetched_used", "Pages read ahead and used.", tiers.fetched_used),
+        ("vivace:kv_pages_fetched_wasted", "Pages read in vain.", tiers.fetched_wasted),
+        ("vivace:kv_pages_lost", "Pages gone from the last tier.", tiers.lost),
+        ("vivace:kv_files_broken", "Damaged files of pages.", tiers.broken),
+    ]
