@@ -1,4 +1,5 @@
-"""Where PyTorch or Transformers is absent, the tests that need them are skipped, and it is said."""
+"""Where PyTorch, Transformers or gguf is absent, the tests that need it are skipped, and it is
+said."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 ORACLE = all(find_spec(name) is not None for name in ("torch", "transformers"))
+GGUF = find_spec("gguf") is not None  # who needs it skips itself
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,4 +32,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not ORACLE:
         terminalreporter.write_line(
             "PyTorch or Transformers is not installed: tests that compare with them were skipped."
+        )
+    if not GGUF:
+        terminalreporter.write_line(
+            "gguf is not installed: tests of files that llama.cpp's package writes were skipped."
         )

@@ -18,8 +18,8 @@ from vivace.evaluate.summary import recall
 
 pytestmark = pytest.mark.tiny
 
-LINES = "".join(f"line {n} of a tëxt\n" for n in range(90))
 CONTEXT = 400
+LINES = "".join(f"line {n:03} of a tëxt\n" for n in range(80))  # of 20 bytes: four windows
 WINDOWS = cut([TextFile("a", LINES)], Bytes(), Protocol(CONTEXT, CONTEXT))
 PLAN = EvalPlan(recall_prompts=10)
 ASKED = questions(WINDOWS, Bytes(), PLAN)

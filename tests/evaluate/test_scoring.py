@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,15 @@ def test_bits_are_those_of_the_plain_sum(context: int, stride: int, rows: int) -
     assert figures["bits_per_byte"].value == pytest.approx(plain.value, rel=1e-12)
     nats_per_token = plain.bits * math.log(2) / plain.num_tokens
     assert figures["perplexity"].value == pytest.approx(math.exp(nats_per_token), rel=1e-12)
+
+
+def test_bits_are_spread_over_the_bytes_that_tokens_stand_for() -> None:
+    windows = cut(TEXTS, Bytes(), Protocol(32, 32))
+    scores = score(in_batches(64), windows)
+    longer = [replace(window, num_bytes=3 * window.num_bytes) for window in windows]
+    plain, spread = (prediction(scores.nats, scores, each) for each in (windows, longer))
+    assert spread["bits_per_byte"].value == pytest.approx(plain["bits_per_byte"].value / 3)
+    assert spread["perplexity"] == plain["perplexity"]
 
 
 def test_a_place_is_how_many_tokens_of_the_window_come_before() -> None:
