@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vivace import LLM
 from vivace.core.config import EngineConfig
 from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.plan import kv_bytes_per_sequence, with_kv_dtype
-from vivace.evaluate.corpus import HeldOutFile, held_out_files
+from vivace.evaluate.corpus import TextFile, held_out_files
+from vivace.evaluate.divergence import log_probabilities
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.hub import resolve_model
 from vivace.models.loader import model_spec
@@ -45,7 +45,7 @@ class Loss:
     perplexity: float
 
 
-def windows(llm: LLM, texts: Sequence[HeldOutFile]) -> Iterator[list[int]]:
+def windows(llm: LLM, texts: Sequence[TextFile]) -> Iterator[list[int]]:
     """Runs of up to WINDOW tokens, each file from its start."""
     assert llm.tokenizer is not None, "The model has no tokenizer.json to encode the text with."
     for text in texts:
@@ -58,16 +58,10 @@ def opened(config: EngineConfig) -> LLM:
     return LLM(**asdict(config))
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    normed: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return normed
-
-
-def loss_of(plain: LLM, packed: LLM, texts: Sequence[HeldOutFile]) -> Loss:
+def loss_of(plain: LLM, packed: LLM, texts: Sequence[TextFile]) -> Loss:
     sums, count = np.zeros(3), 0
     for tokens in windows(plain, texts):
-        p, q = (log_softmax(llm.logits(tokens)[:-1]) for llm in (plain, packed))
+        p, q = (log_probabilities(llm.logits(tokens)[:-1]) for llm in (plain, packed))
         following = np.arange(len(p)), tokens[1:]
         same = p.argmax(axis=-1) == q.argmax(axis=-1)
         sums += [(np.exp(p) * (p - q)).sum(), same.sum(), (p[following] - q[following]).sum()]

@@ -40,7 +40,7 @@ def priority(result: Mapping[str, Any]) -> Figure:
     axes.set_title(
         "all work together {both:.0f} tokens/s, batch work alone {batch:.0f}".format(**rates)
     )
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="best")
     return figure
 
 
@@ -54,7 +54,6 @@ def targets(result: Mapping[str, Any]) -> Figure:
         _distribution(axes, engine["gaps"], label, colour)
     axes.axvline(MS * result["target"], color="black", linestyle="--", linewidth=1)
     axes.annotate("target", (MS * result["target"], 2), (4, 0), textcoords="offset points")
-    axes.set_xscale("log")
     axes.set_title("8 streams beside bursts of 4k-token prompts, 0.35B int8")
     axes.legend(frameon=False, loc="lower right")
     return figure
@@ -90,9 +89,11 @@ def kv_memory(result: Mapping[str, Any]) -> Figure:
         axes.plot(lengths, wasted, "o-", color=colour, label=label, markersize=4)
     axes.axhline(WASTE_BAR, color="black", linestyle="--", linewidth=1)
     axes.set_xscale("log")
+    axes.set_xticks(lengths, [f"{length:.0f}" for length in lengths])
+    axes.minorticks_off()
     axes.set_ylim(0, 100)
     axes.set_title("KV memory without a token in it")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(0, 0.62))
     return figure
 
 
