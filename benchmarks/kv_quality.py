@@ -23,7 +23,12 @@ from vivace.core.config import EngineConfig
 from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.plan import kv_bytes_per_sequence, with_kv_dtype
 from vivace.evaluate.corpus import TextFile, held_out_files
-from vivace.evaluate.divergence import log_probabilities
+from vivace.evaluate.divergence import (
+    kl_divergence,
+    log_probabilities,
+    negative_log_likelihood,
+    same_top1,
+)
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.hub import resolve_model
 from vivace.models.loader import model_spec
@@ -62,9 +67,8 @@ def loss_of(plain: LLM, packed: LLM, texts: Sequence[TextFile]) -> Loss:
     sums, count = np.zeros(3), 0
     for tokens in windows(plain, texts):
         p, q = (log_probabilities(llm.logits(tokens)[:-1]) for llm in (plain, packed))
-        following = np.arange(len(p)), tokens[1:]
-        same = p.argmax(axis=-1) == q.argmax(axis=-1)
-        sums += [(np.exp(p) * (p - q)).sum(), same.sum(), (p[following] - q[following]).sum()]
+        more = negative_log_likelihood(q, tokens[1:]) - negative_log_likelihood(p, tokens[1:])
+        sums += [kl_divergence(p, q).sum(), same_top1(p, q).sum(), more.sum()]
         count += len(p)
     kl, agreement, nats = sums / count
     return Loss(float(kl), float(agreement), float(np.exp(nats)))
