@@ -94,7 +94,7 @@ def _send(request: Request, core: EngineCore, recorder: Recorder) -> None:
 
 def _limits(limits: SchedulerConfig, plan: SimulationPlan) -> SchedulerConfig:
     """Those of the profile, less what the plan sets otherwise."""
-    asked = {name: getattr(plan, name) for name in vars(limits)}
+    asked = {name: value for name, value in vars(plan).items() if name in vars(limits)}
     return replace(limits, **{name: value for name, value in asked.items() if value is not None})
 
 
