@@ -134,14 +134,27 @@ def test_what_pages_held_before_is_forgotten(isa: str, dtype: Any, length: int) 
 
 
 @pytest.mark.parametrize("format", KV_FORMATS.values(), ids=KV_FORMATS)
+def test_a_value_out_of_sight_harms_nobody(isa: str, dtype: Any, format: KVFormat) -> None:
+    """Its scale, which is not a number, stands right behind those of an odd number of channels."""
+    spec = AttentionSpec(1, 1, 33, 0.2, window=40, far=FarKV(1, format))
+    values = Weights().rng.standard_normal((ROWS, 3 * 33)).astype(np.float32)
+    batches = [batch([Span(0, 64)]), batch([Span(64, 36)])]
+    backend = CpuBackend(dtype, threads=1, isa=isa)
+    expected = attend(backend, spec, batches, values).rows[1]
+    values[batches[0].token_ids[0], 66:] = np.nan  # of position 0; those behind see 25 onwards
+    np.testing.assert_array_equal(attend(backend, spec, batches, values).rows[1], expected)
+
+
+@pytest.mark.parametrize("format", KV_FORMATS.values(), ids=KV_FORMATS)
 @pytest.mark.parametrize("size", [0.0, 1e-33, 1e-20, 1e4])
 def test_blocks_of_any_size_are_packed_to_the_bit(
     isa: str, dtype: Any, format: KVFormat, size: float
 ) -> None:
-    """Silent channels, channels far from zero, and what is not finite too."""
+    """Silent channels, channels far from zero on either side, and what is not finite too."""
     spec = AttentionSpec(2, 2, 40, 1e-30, far=FarKV(1, format))
     values = Weights().rng.standard_normal((ROWS, 6 * 40)).astype(np.float32) * np.float32(size)
-    values[:, 80:120] += np.float32(30 * size)
+    values[:, 80:100] += np.float32(30 * size)
+    values[:, 100:120] -= np.float32(30 * size)
     values[3, 90], values[5, 190], values[7, 200] = np.nan, np.inf, -np.inf
     with np.errstate(invalid="ignore"):
         expected = attend(ReferenceBackend(dtype), spec, [batch([Span(0, 96)])], values)
