@@ -17,11 +17,6 @@ KEY = {"authorization": "Bearer root"}
 
 
 @pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
 def client(engine: ScriptedEngine) -> Iterator[httpx.Client]:
     app = scripted_app(engine, ServeOptions(admin_key="root"))
     with serving(app) as url, httpx.Client(base_url=url) as client:

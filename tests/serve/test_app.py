@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -29,12 +29,6 @@ from vivace.serve.server import watch
 @pytest.fixture
 def engine() -> ScriptedEngine:
     return ScriptedEngine(default_params=SamplingParams(temperature=0.6))
-
-
-@pytest.fixture
-def client(engine: ScriptedEngine) -> Iterator[httpx.Client]:
-    with serving(scripted_app(engine)) as url, httpx.Client(base_url=url) as client:
-        yield client
 
 
 def complete(client: httpx.Client, **fields: Any) -> dict[str, Any]:

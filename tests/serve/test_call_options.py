@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -40,17 +39,6 @@ class GradedEngine(ScriptedEngine):
             logprobs=None if request.params.logprobs is None else (entry,),
             finish_reason="length" if place + 1 == request.params.max_tokens else None,
         )
-
-
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-def client(engine: ScriptedEngine) -> Iterator[httpx.Client]:
-    with serving(scripted_app(engine)) as url, httpx.Client(base_url=url) as client:
-        yield client
 
 
 def test_the_best_of_several_are_shown_best_first() -> None:

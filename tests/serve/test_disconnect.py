@@ -17,11 +17,6 @@ FOREVER = 3600.0
 
 
 @pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
 def url(engine: ScriptedEngine) -> Iterator[str]:
     with serving(scripted_app(engine)) as url:
         yield url

@@ -35,11 +35,6 @@ def keys(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
 def client(engine: ScriptedEngine, keys: Path) -> Iterator[httpx.Client]:
     app = scripted_app(engine, ServeOptions(api_key="plain", api_key_file=str(keys)))
     with serving(app) as url, httpx.Client(base_url=url) as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -13,17 +12,6 @@ from tests.serve.scripted import ScriptedEngine, scripted_app, serving
 from vivace.serve.options import ServeOptions
 
 TURN = {"role": "user", "content": "hello"}
-
-
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-def client(engine: ScriptedEngine) -> Iterator[httpx.Client]:
-    with serving(scripted_app(engine)) as url, httpx.Client(base_url=url) as client:
-        yield client
 
 
 def ask(client: httpx.Client, **fields: Any) -> httpx.Response:

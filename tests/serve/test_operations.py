@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
 from tests.serve.scripted import ScriptedEngine, scripted_app, serving
 from tests.serve.test_app import complete
 from vivace.serve.options import ServeOptions
-
-
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-def client(engine: ScriptedEngine) -> Iterator[httpx.Client]:
-    with serving(scripted_app(engine)) as url, httpx.Client(base_url=url) as client:
-        yield client
 
 
 def test_an_idle_engine_proves_once_that_it_computes(

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
-from tests.serve.scripted import ScriptedEngine, scripted_app, serving
+from tests.serve.scripted import ScriptedEngine
 from vivace.core.request import IDLE_PRIORITY
-
-
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-def client(engine: ScriptedEngine) -> Iterator[httpx.Client]:
-    with serving(scripted_app(engine)) as url, httpx.Client(base_url=url) as client:
-        yield client
 
 
 def test_a_prefix_is_computed_at_idle_priority(

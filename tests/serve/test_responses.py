@@ -20,11 +20,6 @@ def client(url: str) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
 def scripted(engine: ScriptedEngine) -> Iterator[openai.OpenAI]:
     with (
         serving(scripted_app(engine)) as url,
