@@ -1,27 +1,24 @@
-"""How many tokens a step gets, fixed or by a target."""
+"""How many sequences and tokens a step gets, fixed or by a target."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import pytest
+from timed_engine import TimedEngine
 
-from vivace.cache.blocks import KVGroup, KVManager
 from vivace.core.errors import UsageError
-from vivace.core.request import Request
-from vivace.core.sampling import SamplingParams
-from vivace.core.step import Advance, Picked
 from vivace.scheduler.budget import (
     CHUNK,
+    GRAIN,
     Demand,
     FirstTokenBudget,
     FixedBudget,
     Prompt,
     StreamBudget,
-    token_budget,
+    step_budget,
 )
 from vivace.scheduler.config import SchedulerConfig
-from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape, StepTimeModel, attended
 
 pytestmark = pytest.mark.tiny
@@ -47,13 +44,13 @@ def taught() -> StepTimeModel:
 def test_a_target_allows_the_most_prefill_that_meets_it(target: float) -> None:
     budget = StreamBudget(512, target, taught(), FIXED)
     prefill = budget.prefill(Demand(4))
-    assert prefill % CHUNK == 0
+    assert prefill % GRAIN == 0
 
     def takes(tokens: int) -> float:
         return seconds_of(StepShape(tokens + 4, 5, 4, 400, tokens * (tokens + 1) // 2, 4))
 
     assert takes(prefill) < 1.05 * target
-    assert takes(prefill + 2 * CHUNK) > 0.95 * target
+    assert takes(prefill + 2 * GRAIN) > 0.95 * target
 
 
 def test_a_prompt_far_on_gets_less_than_one_that_begins() -> None:
@@ -71,8 +68,30 @@ def test_prompts_get_on_where_decoding_alone_misses_the_target() -> None:
 
 def test_a_budget_never_exceeds_the_step() -> None:
     budget = StreamBudget(64, 10.0, taught(), FIXED)
-    assert budget.prefill(Demand(4)) == 48 <= 64 - 4
+    assert budget.prefill(Demand(4)) == 56 <= 64 - 4
     assert budget.prefill(Demand(63)) == CHUNK, "prompts get on"
+
+
+@pytest.mark.parametrize(
+    ("target", "streams"),
+    [(0.03, 25), (0.02, 5), (0.001, 1), (1.0, 64)],  # 10 ms, half a ms for each, 16 of a prompt
+)
+def test_as_many_run_as_can_keep_their_target(target: float, streams: int) -> None:
+    model = StepTimeModel()
+    for others in range(1, 64, 3):
+        for prefill in (0, 16, 64):
+            shape = StepShape(others + prefill, others + (prefill > 0), others, 0, 0, others)
+            model.observe(shape, 0.010 + 0.0005 * shape.tokens)
+    model.refine()
+    budget = StreamBudget(512, target, model, FIXED)
+    assert budget.seats(64) == pytest.approx(streams, abs=1)
+    assert budget.seats(5) == min(5, budget.seats(64))
+
+
+def test_only_a_target_between_tokens_limits_how_many_run() -> None:
+    assert FIXED.seats(64) == 64
+    assert FirstTokenBudget(512, 0.001, taught(), FIXED).seats(64) == 64
+    assert StreamBudget(512, 0.001, StepTimeModel(), FIXED).seats(64) == 64, "nothing is known yet"
 
 
 @pytest.mark.parametrize(
@@ -106,11 +125,11 @@ def test_without_experience_the_fixed_rule_holds() -> None:
 
 def test_targets_choose_the_budget() -> None:
     model = StepTimeModel()
-    assert token_budget(SchedulerConfig(), model) == FIXED
+    assert step_budget(SchedulerConfig(), model) == FIXED
     first = SchedulerConfig(target_ttft_ms=100)
-    assert token_budget(first, model) == FirstTokenBudget(512, 0.1, model, FIXED)
+    assert step_budget(first, model) == FirstTokenBudget(512, 0.1, model, FIXED)
     both = SchedulerConfig(target_itl_ms=50, target_ttft_ms=100)
-    assert token_budget(both, model) == StreamBudget(512, 0.05, model, FIXED)
+    assert step_budget(both, model) == StreamBudget(512, 0.05, model, FIXED)
 
 
 @pytest.mark.parametrize("name", ["target_itl_ms", "target_ttft_ms"])
@@ -131,28 +150,15 @@ class Figures(NamedTuple):
 
 def run_with(config: SchedulerConfig, priority: int = 0) -> Figures:
     """4 streams decode while prompts of 2,000 tokens arrive; the clock follows `seconds_of`."""
-    now = 0.0
-    scheduler = Scheduler(config, KVManager([KVGroup(4000)], 16, sharing=False), clock=lambda: now)
+    engine = TimedEngine(config, seconds_of)
     for number in range(4):
-        scheduler.add(Request(f"s{number}", (1,) * 20, SamplingParams(max_tokens=300)))
-    arrivals, figures = {}, Figures([], [])
+        engine.add(f"stream {number}", 20, 300)
     for number in range(250):
         if number % 50 == 20:
-            prompt = Request(f"p{number}", (1,) * 2000, SamplingParams(max_tokens=1), now, priority)
-            scheduler.add(prompt)
-            arrivals[prompt.request_id] = now
-        step = scheduler.schedule()
-        shape = StepShape.of(step)
-        now += seconds_of(shape)
-        scheduler.step_time.observe(shape, seconds_of(shape))
-        if shape.decodes:
-            figures.steps.append(seconds_of(shape))
-        ids = [one.request.request_id for one in step.sampling]
-        figures.ttfts.extend(now - arrivals[name] for name in ids if name in arrivals)
-        ended = ["length" if name in arrivals else None for name in ids]
-        advances = [Advance(name, finish_reason=end) for name, end in zip(ids, ended, strict=True)]
-        scheduler.update(step, [Picked(name, 0) for name in ids], advances)
-    return figures
+            engine.add(f"prompt {number}", 2000, 1, priority)
+        engine.step()
+    steps = [seconds for shape, seconds in engine.steps if shape.decodes]
+    return Figures(steps, [ttft for name, ttft in engine.ttfts.items() if "prompt" in name])
 
 
 def test_running_streams_keep_their_target_beside_long_prompts() -> None:
@@ -162,6 +168,37 @@ def test_running_streams_keep_their_target_beside_long_prompts() -> None:
     assert max(free) > 5 * target
     assert held[int(0.99 * len(held))] < 1.25 * target
     assert held[-30] > 0.6 * target  # and prompts get what is left
+
+
+def test_a_crowd_takes_no_more_seats_than_keep_the_target() -> None:
+    """Each stream costs half a millisecond of a step; 60 of them would miss the target."""
+    target = 0.025
+    engine = TimedEngine(SchedulerConfig(target_itl_ms=1000 * target), seconds_of)
+    for number in range(60):
+        if number == 10:
+            for _ in range(20):
+                engine.step()
+        engine.add(f"stream {number}", 20, 40)
+    while engine.has_work:
+        engine.step()
+    crowded = sorted(seconds for _, seconds in engine.steps[20:])
+    assert crowded[int(0.95 * len(crowded))] < 1.1 * target
+    assert crowded[len(crowded) // 2] > 0.6 * target, "and no fewer"
+
+
+def test_an_urgent_prompt_is_computed_whole_in_the_next_step_and_no_other_beside_it() -> None:
+    """So it waits for the step under way and its own, although batch work waits for every seat."""
+    engine = TimedEngine(SchedulerConfig(max_num_seqs=8), seconds_of)
+    for number in range(40):
+        engine.add(f"batch {number}", 500, 100)
+    for number in range(30):
+        for _ in range(10):
+            engine.step()
+        engine.add(f"urgent {number}", 128, 5, priority=-1)
+        engine.step()
+        shape, seconds = engine.steps[-1]
+        assert (shape.prefill_tokens, shape.prefill_context) == (128, attended(0, 128))
+        assert engine.ttfts[f"urgent {number}"] == pytest.approx(seconds)
 
 
 def test_first_tokens_come_in_time_and_hold_up_streams_no_more_than_that_takes() -> None:

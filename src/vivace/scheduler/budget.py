@@ -1,4 +1,4 @@
-"""How many tokens of prompts a step may have in which others decode."""
+"""How many may run at once, and how many tokens of prompts a step may have in which some decode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from vivace.scheduler.config import SchedulerConfig
 from vivace.scheduler.sequence import Sequence
 from vivace.scheduler.step_time import StepTimeModel
 
-CHUNK = 16  # tokens: prefill beside decodes comes in multiples of this
+CHUNK = 16  # tokens: the least prefill beside decodes
+GRAIN = 8  # tokens: between two sizes of it
 
 
 class Prompt(NamedTuple):
@@ -51,7 +52,11 @@ class Demand:
         return Demand(len(streams), min(streams, default=inf), prompts)
 
 
-class TokenBudget(Protocol):
+class StepBudget(Protocol):
+    def seats(self, most: int) -> int:
+        """How many sequences may run at once: at least 1, and no more than `most`."""
+        ...
+
     def prefill(self, demand: Demand) -> int:
         """Tokens of prompts in the next step, at least 1; some sequences decode in it."""
         ...
@@ -67,17 +72,21 @@ class FixedBudget:
 
     max_prefill_beside_decodes: int
 
+    def seats(self, most: int) -> int:
+        return most
+
     def prefill(self, demand: Demand) -> int:
         return self.max_prefill_beside_decodes
 
 
 @dataclass(frozen=True)
 class StreamBudget:
-    """As much prefill beside decodes as lets running streams keep their time between tokens.
+    """As many sequences, and as much prefill beside decodes, as let running streams keep their time
+    between tokens.
 
     That is also the prefill that brings first tokens soonest without breaking this promise. A
     chunk of prefill is always allowed, so that prompts get on even where decoding alone misses
-    the target.
+    the target; who runs keeps its seat then.
 
     Attributes:
         max_tokens: of any step.
@@ -91,10 +100,19 @@ class StreamBudget:
     model: StepTimeModel
     first: FixedBudget
 
+    def seats(self, most: int) -> int:
+        if not self.model.settled:
+            return self.first.seats(most)
+
+        def seconds(others: int) -> float:  # while the prompt of one more is computed
+            return self.model.predict(self.model.beside(others, CHUNK))
+
+        return max(1, bisect_right(range(most), self.target, key=seconds))
+
     def prefill(self, demand: Demand) -> int:
         if not self.model.settled:
             return self.first.prefill(demand)
-        chunks = range(CHUNK, self.max_tokens - demand.decoding + 1, CHUNK)
+        chunks = range(CHUNK, self.max_tokens - demand.decoding + 1, GRAIN)
 
         def seconds(prefill: int) -> float:
             return self.model.predict(self.model.beside(demand.decoding, prefill))
@@ -121,6 +139,9 @@ class FirstTokenBudget:
     model: StepTimeModel
     first: FixedBudget
 
+    def seats(self, most: int) -> int:
+        return most
+
     def prefill(self, demand: Demand) -> int:
         if not demand.prompts or not self.model.settled:
             return self.first.prefill(demand)
@@ -138,7 +159,7 @@ class FirstTokenBudget:
         )
 
 
-def token_budget(config: SchedulerConfig, model: StepTimeModel) -> TokenBudget:
+def step_budget(config: SchedulerConfig, model: StepTimeModel) -> StepBudget:
     """The budget that the limits and targets of a configuration ask for."""
     most = config.max_num_batched_tokens
     fixed = FixedBudget(config.max_prefill_beside_decodes)

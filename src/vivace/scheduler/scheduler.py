@@ -18,16 +18,18 @@ from math import ceil, inf
 
 from vivace.cache.blocks import KVManager
 from vivace.core.errors import RequestError
-from vivace.core.request import Delta, Logprob, Request
+from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, Pooled, ScheduledSequence, Scored, Step
 from vivace.scheduler.admission import Admission
 from vivace.scheduler.aging import Aging
-from vivace.scheduler.budget import Demand, token_budget
+from vivace.scheduler.budget import Demand, step_budget
 from vivace.scheduler.config import PolicyConfig, SchedulerConfig, SchedulerCounters
 from vivace.scheduler.fair_share import FairShare
 from vivace.scheduler.order import Order
 from vivace.scheduler.preemption import Preemption, first_to_give_pages
 from vivace.scheduler.prefix_first import PrefixFirst
+from vivace.scheduler.results import Results
+from vivace.scheduler.seating import Seating
 from vivace.scheduler.seats import Seats
 from vivace.scheduler.sequence import Sequence
 from vivace.scheduler.step_time import StepTimeModel
@@ -68,15 +70,15 @@ class Scheduler:
         self.step_time = step_time or StepTimeModel()
         self._kv = kv
         self._clock = clock
-        self._budget = token_budget(config, self.step_time)
-        self._seats = Seats(config.max_running, kv, self.counters)
-        self._aging = aging
+        self._budget = step_budget(config, self.step_time)
+        self._seats = Seats(kv, self.counters)
         self._shares = FairShare(policies.tenant_weights)
         self._order = Order(aging, self._shares, PrefixFirst(kv))
-        self._preemption = Preemption(aging, self._shares)
+        self._seating = Seating(self._seats, Preemption(aging, self._shares), aging)
         self._admission = Admission(
             policies.max_queued_requests, policies.max_queued_tokens, self._seconds_to_compute
         )
+        self._max_running = config.max_running
         self._max_tokens = config.max_num_batched_tokens
         self._max_chunk = config.max_chunk
         self._max_scoring_rows = config.max_scoring_rows
@@ -147,7 +149,7 @@ class Scheduler:
         """
         turn = self._begin(self._clock())
         for sequence in turn.order:
-            if sequence.seated or self._take_seat(sequence, turn):
+            if sequence.seated or self._seating.take(sequence, turn):
                 self._give_share(sequence, turn)
         return Step(tuple(turn.chosen))
 
@@ -167,10 +169,7 @@ class Scheduler:
             scored: one for each generating sequence that reads some and is still alive.
             pooled: one for each that ends with its vector.
         """
-        tokens = {one.request_id: one for one in picked}
-        texts = {one.request_id: one for one in advances}
-        scores = {one.request_id: one.logprobs for one in scored}
-        vectors = {one.request_id: one.embedding for one in pooled}
+        results = Results.of(picked, advances, scored, pooled)
         deltas = []
         for scheduled in step.sequences:
             request_id = scheduled.request.request_id
@@ -184,13 +183,11 @@ class Scheduler:
             self._shares.charge(sequence, scheduled.start, end, int(scheduled.samples))
             if scheduled.reads:
                 sequence.read_to = scheduled.reads.stop
-            if request_id in vectors:
-                deltas.append(self._pool(sequence, vectors[request_id]))
-            elif scheduled.samples:
-                result = tokens[request_id], texts[request_id], scores.get(request_id)
-                deltas.append(self._append(sequence, *result))
-            elif request_id in scores:
-                deltas.append(Delta(request_id, prompt_logprobs=scores[request_id]))
+            delta = results.take_in(sequence, scheduled, self.counters)
+            if delta is not None:
+                deltas.append(delta)
+                if delta.finish_reason is not None:
+                    self._remove(sequence)
         return deltas
 
     def check_integrity(self) -> None:
@@ -230,36 +227,12 @@ class Scheduler:
         return Turn(
             now,
             self._order.arrange(alive, now),
+            seats=self._budget.seats(self._max_running),
             left=self._max_tokens,
             prefill=self._prefill(demand),
             scoring_rows=self._max_scoring_rows,
             streams=demand.best_priority,
         )
-
-    def _take_seat(self, sequence: Sequence, turn: Turn) -> bool:
-        """Let a waiting sequence run: on a free seat, or on that of one who must give way."""
-        unserved = self.num_running - len(turn.chosen)  # one token is kept for each of these
-        full = self._seats.full or turn.left <= unserved
-        victim = self._victim(sequence, turn) if full else None
-        if (full and victim is None) or turn.room(sequence) < 1:
-            turn.closed = turn.closed or self._aging.aged(sequence, turn.now)
-            return False
-        if sequence.pages is None and (turn.closed or not self._open(sequence, turn)):
-            turn.closed = True
-            return False
-        if victim is not None and victim.seated:
-            self._seats.pause(victim, turn.now)
-        self._seats.sit(sequence, turn.now)
-        return True
-
-    def _victim(self, sequence: Sequence, turn: Turn) -> Sequence | None:
-        kind = (sequence.request.priority, sequence.request.tenant)
-        if turn.closed or kind in turn.refused:
-            return None
-        victim = self._preemption.victim(sequence, turn.order, turn.now)
-        if victim is None:
-            turn.refused.add(kind)
-        return victim
 
     def _give_share(self, sequence: Sequence, turn: Turn) -> None:
         """The sequence's tokens of this step; none where it had to give up its own pages."""
@@ -299,52 +272,6 @@ class Scheduler:
             pages.tables,
             samples=end == known and not pools,
             reads=range(max(start, unread.start), min(end, unread.stop)),
-        )
-
-    def _open(self, sequence: Sequence, turn: Turn) -> bool:
-        """Give a waiting sequence its shared pages, if all its known tokens will fit once those
-        have given up theirs who must."""
-        while not self._seats.open(sequence):
-            giver = self._preemption.giver(sequence, turn.order, turn.now)
-            if giver is None:
-                return False
-            self._seats.give_up_pages(giver, turn.now)
-        return True
-
-    def _append(
-        self,
-        sequence: Sequence,
-        picked: Picked,
-        advance: Advance,
-        prompt_logprobs: tuple[dict[int, Logprob], ...] | None,
-    ) -> Delta:
-        first = len(sequence.tokens) == len(sequence.request.prompt_token_ids)
-        if first:
-            self.counters.prompt_tokens += len(sequence.tokens)
-        self.counters.generation_tokens += 1
-        sequence.tokens.append(picked.token_id)
-        if advance.finish_reason is not None:
-            self._remove(sequence)
-        return Delta(
-            request_id=picked.request_id,
-            token_ids=(picked.token_id,),
-            text=advance.text,
-            logprobs=None if picked.logprobs is None else (picked.logprobs,),
-            finish_reason=advance.finish_reason,
-            stop_reason=advance.stop_reason,
-            num_cached_tokens=sequence.num_cached_tokens,
-            queue_seconds=sequence.queue_seconds if first else None,
-            prompt_logprobs=prompt_logprobs,
-        )
-
-    def _pool(self, sequence: Sequence, embedding: tuple[float, ...]) -> Delta:
-        self.counters.prompt_tokens += len(sequence.tokens)
-        self._remove(sequence)
-        return Delta(
-            sequence.request.request_id,
-            finish_reason="stop",
-            num_cached_tokens=sequence.num_cached_tokens,
-            embedding=embedding,
         )
 
     def _remove(self, sequence: Sequence) -> None:

@@ -13,13 +13,11 @@ class Seats:
     keeps its pages until others need them.
 
     Args:
-        limit: sequences seated at once.
         kv: the pages.
         counters: of what happens here.
     """
 
-    def __init__(self, limit: int, kv: KVManager, counters: SchedulerCounters) -> None:
-        self._limit = limit
+    def __init__(self, kv: KVManager, counters: SchedulerCounters) -> None:
         self._kv = kv
         self._counters = counters
         self._taken = 0
@@ -28,10 +26,6 @@ class Seats:
     @property
     def taken(self) -> int:
         return self._taken
-
-    @property
-    def full(self) -> bool:
-        return self._taken >= self._limit
 
     def open(self, sequence: Sequence) -> bool:
         """Give a sequence without pages its shared ones. False where there is no room for all of
