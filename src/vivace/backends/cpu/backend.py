@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.backends.cpu import _native
+from vivace.backends.cpu.kv_memory import spread_pages
 from vivace.backends.cpu.packed import Packed, PackedStore
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
 from vivace.backends.cpu.weights import part_of, table_type, weight_format
@@ -105,8 +106,10 @@ class NativeBackend:
         return _native.RotaryTable(len(spec.inv_freq), _flat(cos), _flat(sin))
 
     def kv_cache(self, spec: KVSpec, num_pages: int) -> _native.KVCache:
+        layout = self._layout(spec)
+        held = spread_pages(num_pages, layout.page_bytes, spec.num_layers)
         try:
-            return _native.KVCache(self._layout(spec), spec.num_layers, num_pages)
+            return _native.KVCache(layout, spec.num_layers, held)
         except MemoryError:
             size = num_pages * self.kv_page_bytes(spec)
             raise CapacityError(
