@@ -20,7 +20,7 @@ from vivace.cache.blocks import KVGroup
 from vivace.core.config import EngineConfig
 from vivace.core.errors import UsageError
 from vivace.engine.build import build_engine, scheduling
-from vivace.scheduler.config import SchedulerConfig
+from vivace.scheduler.config import PolicyConfig, SchedulerConfig
 from vivace.scheduler.step_time import NUM_FEATURES, StepTimes
 
 STEP, TOKEN = 0.010, 0.001  # what a step takes, and each of its tokens after the first
@@ -33,7 +33,8 @@ def linear_times() -> StepTimes:
 
 def profile(**changes: Any) -> Profile:
     limits = SchedulerConfig(max_num_seqs=8, max_num_batched_tokens=100)
-    made = Profile("on paper", 1000, 4096, 16, (KVGroup(400),), True, limits, linear_times())
+    groups, policies = (KVGroup(400),), PolicyConfig()
+    made = Profile("on paper", 1000, 4096, 16, groups, True, limits, policies, linear_times())
     return replace(made, **changes)
 
 
@@ -148,6 +149,34 @@ def test_a_target_holds_on_paper_too() -> None:
 
 
 @pytest.mark.tiny
+def test_policies_are_tried_on_paper() -> None:
+    """Two tenants compete for one seat; then urgent requests for that of another."""
+    rows = [row(line, 0.0, 20, 10, tenant="ab"[line % 2]) for line in range(1, 9)]
+
+    def ends(plan: SimulationPlan, rows: list[TraceRow] = rows) -> list[float]:
+        served = simulate(profile(), replace(plan, max_num_seqs=1), rows)
+        return [one.start + one.latency for one in served.outcomes]
+
+    equal, weighted = ends(SimulationPlan()), ends(SimulationPlan(tenant_weights="a=9,b=1"))
+    of_a = slice(1, None, 2)  # lines 2, 4, ...
+    assert max(weighted[of_a]) < max(equal[of_a])
+    assert max(weighted) == pytest.approx(max(equal))
+    urgent = [row(line, 0.01 * line, 20, 10, priority=-1) for line in range(2, 9)]
+    rows = [row(1, 0.0, 20, 10), *urgent]
+    assert np.argmax(ends(SimulationPlan(), rows)) == 0
+    assert np.argmax(ends(SimulationPlan(max_wait_seconds=0.05), rows)) > 0
+
+
+@pytest.mark.tiny
+def test_a_full_queue_is_tried_on_paper() -> None:
+    rows = [row(line, 0.0, 20, 10) for line in range(1, 9)]
+    limits: list[dict[str, Any]] = [{"max_queued_requests": 3}, {"max_queued_tokens": 60}]
+    for limit in limits:
+        result = simulate(profile(), SimulationPlan(**limit), rows).result
+        assert (result["completed"], result["failed"]) == (3, 5)
+
+
+@pytest.mark.tiny
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^Line 7 of the trace needs 5000 tokens, but the"):
         simulate(profile(), SimulationPlan(), [row(7, 0.0, 4000, 1000)])
@@ -161,13 +190,15 @@ def test_what_does_not_fit_is_refused() -> None:
 @pytest.mark.tiny
 def test_a_profile_returns_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "engine.json"
-    made = profile(groups=(KVGroup(400), KVGroup(30, 64)), ratios=(0.5, 1.5))
+    policies = PolicyConfig(None, {"a": 2.0}, max_queued_tokens=500)
+    groups = (KVGroup(400), KVGroup(30, 64))
+    made = profile(groups=groups, ratios=(0.5, 1.5), policies=policies)
     write_profile(file, made)
     assert read_profile(file) == made
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 0}', '{"version": 1}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1}', '{"version": 2}'])
 def test_what_is_no_profile_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "engine.json"
     file.write_text(content)

@@ -81,6 +81,11 @@ class SimulationPlan:
             None is as profiled.
         target_itl_ms: milliseconds between two tokens of a stream; None is as profiled.
         target_ttft_ms: milliseconds to a first token; None is as profiled.
+        max_wait_seconds: who waited that long is served in order of arrival; None is as profiled.
+        tenant_weights: shares of the engine, such as alice=2,bob=0.5; None is as profiled.
+        max_queued_requests: further requests are refused while so many wait; None is as profiled.
+        max_queued_tokens: requests are refused whose tokens would make those that wait more than
+            this; None is as profiled.
     """
 
     engines: int = 1
@@ -92,6 +97,10 @@ class SimulationPlan:
     max_prefill_beside_decodes: int | None = None
     target_itl_ms: float | None = None
     target_ttft_ms: float | None = None
+    max_wait_seconds: float | None = None
+    tenant_weights: str | None = None
+    max_queued_requests: int | None = None
+    max_queued_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,11 @@ class StepTimeModel:
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[int, ...], deque[tuple[Vector, float]]] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: the steps so far were not what is to be known."""
+        self._kinds.clear()
         self._times = GUESS
         self._num_observed = 0
         self._refit_at = 1

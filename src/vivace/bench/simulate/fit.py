@@ -13,7 +13,7 @@ from vivace.bench.simulate.profile import Profile
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.core.request import Delta, Request
-from vivace.engine.build import scheduling
+from vivace.engine.build import policies, scheduling
 from vivace.engine.core import EngineCore
 
 Report = Callable[[int, int], None]
@@ -31,19 +31,21 @@ def fit_profile(
 ) -> Profile:
     """Run steps over a grid of tokens, sequences and contexts, and fit their times.
 
-    The engine's own model of step time learns from the steps as it always does.
+    The engine's own model of step time learns from the steps as it always does, but for those of
+    a first round: there the system still finds memory for KV pages, which takes time of its own.
 
     Args:
         core: an idle engine.
         config: what it was built from.
     """
     rng = np.random.default_rng(config.seed)
-    workloads = list(_workloads(core, plan, rng))
-    for done, workload in enumerate(workloads, 1):
-        workload()
-        if report is not None:
-            report(done, len(workloads))
     info, model = core.info, core.scheduler.step_time
+    workloads = list(_workloads(core, plan, rng))
+    rounds = [*workloads, model.forget, *(plan.num_iters * workloads)]
+    for done, run in enumerate(rounds, 1):
+        run()
+        if report is not None:
+            report(done, len(rounds))
     times = model.refine()
     return Profile(
         model=info.model_name,
@@ -53,6 +55,7 @@ def fit_profile(
         groups=core.kv_groups,
         sharing=config.enable_prefix_caching,
         limits=scheduling(config),
+        policies=policies(config),
         times=times,
         ratios=tuple(np.quantile(model.ratios(), np.linspace(0, 1, QUANTILES)).tolist()),
     )
@@ -71,14 +74,13 @@ def _workloads(
     longest = max(SHORT, min(plan.context, core.info.max_model_len - STREAM_TOKENS))
     lengths = [longest >> halvings for halvings in range(longest.bit_length())]
     most = core.info.max_num_seqs
-    for _ in range(plan.num_iters):
-        for length in lengths:
-            yield partial(_together, core, 1, length, rng)
-        for count in (n for n in TOGETHER if n <= most):
-            yield partial(_together, core, count, longest // 2, rng)
-        for count in (n for n in STREAMS if n < most):
-            for length in (longest // 16, longest // 2):
-                yield partial(_beside, core, count, length, rng)
+    for length in lengths:
+        yield partial(_together, core, 1, length, rng)
+    for count in (n for n in TOGETHER if n <= most):
+        yield partial(_together, core, count, longest // 2, rng)
+    for count in (n for n in STREAMS if n < most):
+        for length in (longest // 16, longest // 2):
+            yield partial(_beside, core, count, length, rng)
 
 
 def _together(core: EngineCore, count: int, length: int, rng: np.random.Generator) -> None:

@@ -14,7 +14,7 @@ from vivace.bench.plans import RouterName
 from vivace.bench.simulate.profile import Profile
 from vivace.bench.simulate.recorder import Recorder
 from vivace.cache.blocks import KVManager
-from vivace.core.errors import RequestError
+from vivace.core.errors import OverloadedError, RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
 from vivace.scheduler.scheduler import Scheduler
@@ -30,7 +30,7 @@ class SimulatedEngine:
 
     def __init__(self, profile: Profile, rng: np.random.Generator) -> None:
         kv = KVManager(profile.groups, profile.page_tokens, profile.sharing)
-        self.scheduler = Scheduler(profile.limits, kv, clock=lambda: self._now)
+        self.scheduler = Scheduler(profile.limits, kv, profile.policies, clock=lambda: self._now)
         self.ends = inf
         self._now = 0.0
         self._times = profile.times
@@ -49,6 +49,7 @@ class SimulatedEngine:
 
         Raises:
             RequestError: it can never fit.
+            OverloadedError: the queue is full.
         """
         self._now = request.arrival
         self.scheduler.add(request)
@@ -135,5 +136,5 @@ def run_fleet(
 def _send(request: Request, engine: SimulatedEngine, recorder: Recorder) -> None:
     try:
         engine.add(request)
-    except RequestError as error:
+    except (OverloadedError, RequestError) as error:
         recorder.refuse(request, error)

@@ -18,7 +18,8 @@ from vivace.bench.simulate.fleet import ROUTERS, SimulatedEngine, run_fleet
 from vivace.bench.simulate.profile import Profile
 from vivace.bench.simulate.recorder import Recorder
 from vivace.bench.simulate.trace import TraceRow, begun, make_requests
-from vivace.core.errors import RequestError
+from vivace.core.config import parse_weights
+from vivace.core.errors import OverloadedError, RequestError
 from vivace.core.request import Request
 from vivace.engine.core import EngineCore
 from vivace.scheduler.config import SchedulerConfig, SchedulerCounters
@@ -33,7 +34,7 @@ def simulate(profile: Profile, plan: SimulationPlan, rows: Sequence[TraceRow]) -
     Raises:
         UsageError: a request does not fit the model, or a limit is out of range.
     """
-    profile = replace(profile, limits=_limits(profile.limits, plan))
+    profile = _as_planned(profile, plan)
     requests = make_requests(rows, profile.vocab_size, profile.max_model_len)
     seeds = np.random.SeedSequence(plan.seed).spawn(plan.engines)
     engines = [SimulatedEngine(profile, np.random.default_rng(seed)) for seed in seeds]
@@ -88,14 +89,22 @@ def _replay(
 def _send(request: Request, core: EngineCore, recorder: Recorder) -> None:
     try:
         core.add(request)
-    except RequestError as error:
+    except (OverloadedError, RequestError) as error:
         recorder.refuse(request, error)
 
 
-def _limits(limits: SchedulerConfig, plan: SimulationPlan) -> SchedulerConfig:
-    """Those of the profile, less what the plan sets otherwise."""
-    asked = {name: value for name, value in vars(plan).items() if name in vars(limits)}
-    return replace(limits, **{name: value for name, value in asked.items() if value is not None})
+def _as_planned(profile: Profile, plan: SimulationPlan) -> Profile:
+    """With what the plan sets otherwise."""
+    asked = {name: value for name, value in vars(plan).items() if value is not None}
+    if plan.tenant_weights is not None:
+        asked["tenant_weights"] = parse_weights(plan.tenant_weights)
+    limits = {name: asked[name] for name in vars(profile.limits) if name in asked}
+    policies = {name: asked[name] for name in vars(profile.policies) if name in asked}
+    return replace(
+        profile,
+        limits=replace(profile.limits, **limits),
+        policies=replace(profile.policies, **policies),
+    )
 
 
 def _wanted(limits: SchedulerConfig) -> Wanted:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from vivace.cache.blocks import KVGroup
 from vivace.core.errors import UsageError
-from vivace.scheduler.config import SchedulerConfig
+from vivace.scheduler.config import PolicyConfig, SchedulerConfig
 from vivace.scheduler.step_time import NUM_FEATURES, StepTimes
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Profile:
     groups: KV pages.
     sharing: whether equal prefixes share pages.
     limits: of a step.
+    policies: whose turn it is, and how many may wait for it.
     times: what steps take.
     ratios: what steps took over what `times` says, in growing order: the noise of the machine.
     """
@@ -35,6 +36,7 @@ class Profile:
     groups: tuple[KVGroup, ...]
     sharing: bool
     limits: SchedulerConfig
+    policies: PolicyConfig
     times: StepTimes
     ratios: tuple[float, ...] = (1.0,)
 
@@ -59,8 +61,11 @@ def read_profile(path: Path) -> Profile:
             raise ValueError("other features")
         groups = tuple(KVGroup(**group) for group in given.pop("groups"))
         limits = SchedulerConfig(**given.pop("limits"))
+        policies = PolicyConfig(**given.pop("policies"))
         ratios = tuple(given.pop("ratios"))
-        return Profile(**given, groups=groups, limits=limits, times=times, ratios=ratios)
+        return Profile(
+            **given, groups=groups, limits=limits, policies=policies, times=times, ratios=ratios
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} is no profile of this version: make it with bench fit."
