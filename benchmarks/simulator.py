@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from statistics import median
 from typing import Any
 
@@ -36,31 +37,34 @@ FIGURES = (
     "median_itl_ms",
     "p99_itl_ms",
 )
+HITS = "prefix_hit_tokens"
 BUSY = 0.75
-APART = 1_000_000  # lines between two rounds of a trace: prompts follow from their lines
+APART = 1_000_000  # lines between two replays: prompts follow from their lines
 
 
 @dataclass(frozen=True)
 class Sizes:
     """Attributes:
+    kv_memory: bytes of KV pages, which the profile's first round fills once.
     length: the longest prompt and answer of a trace.
     requests: of each trace.
     fit: the steps that the profile is made from.
     """
 
     preset: str
+    kv_memory: int
     seats: int
     length: int
     requests: int
     fit: FitPlan
 
 
-FULL = Sizes("0.35b", 16, 2048, 24, FitPlan(num_iters=2, context=2048))
-SHORT = Sizes("tiny", 4, 256, 6, FitPlan(num_iters=1, context=128))
+FULL = Sizes("0.35b", 3 * 2**28, 16, 2048, 24, FitPlan(num_iters=2, context=2048))
+SHORT = Sizes("tiny", 2**21, 4, 256, 6, FitPlan(num_iters=1, context=128))
 
 
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
-    config = config_of(sizes.preset, max_num_seqs=sizes.seats)
+    config = config_of(sizes.preset, max_num_seqs=sizes.seats, kv_memory_bytes=sizes.kv_memory)
     core = start(config)
     profile = fit_profile(core, config, sizes.fit)
     report("the profile is made")
@@ -68,17 +72,18 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
         name: _paced(profile, make(sizes.requests, sizes.length)) for name, make in TRACES.items()
     }
     real: dict[str, list[dict[str, float]]] = {name: [] for name in traces}
+    replays = count(1)
     for done in range(rounds):
         for name, rows in traces.items():
-            real[name].append(_replayed(core, config, _anew(rows, done)))
+            real[name].append(_replayed(core, config, _anew(rows, next(replays))))
         report(f"round {done + 1} of {rounds}")
-    return {
-        "fit": spread(profile),
-        "traces": {
-            name: _compared(real[name], [_simulated(profile, rows, n) for n in range(rounds)])
-            for name, rows in traces.items()
-        },
+    predicted = {
+        name: [_simulated(profile, rows, seed) for seed in range(rounds)]
+        for name, rows in traces.items()
     }
+    compared = {name: _compared(real[name], predicted[name]) for name in traces}
+    hits = {name: figures.pop(HITS) for name, figures in compared.items()}
+    return {"fit": spread(profile), "traces": compared, HITS: hits}
 
 
 def _paced(profile: Profile, rows: Sequence[TraceRow]) -> list[TraceRow]:
@@ -88,13 +93,14 @@ def _paced(profile: Profile, rows: Sequence[TraceRow]) -> list[TraceRow]:
     return [replace(row, arrival_seconds=row.arrival_seconds * seconds) for row in rows]
 
 
-def _anew(rows: Sequence[TraceRow], done: int) -> list[TraceRow]:
-    """The same trace with other tokens: what earlier rounds left in the cache is of no use."""
+def _anew(rows: Sequence[TraceRow], number: int) -> list[TraceRow]:
+    """The same trace with other tokens: what earlier replays, of any trace, left in the cache is
+    of no use."""
     return [
         replace(
             row,
-            line=row.line + APART * (done + 1),
-            prefix_id=None if row.prefix_id is None else f"{row.prefix_id}, round {done}",
+            line=row.line + APART * number,
+            prefix_id=None if row.prefix_id is None else f"{row.prefix_id}, replay {number}",
         )
         for row in rows
     ]
@@ -110,7 +116,7 @@ def _simulated(profile: Profile, rows: Sequence[TraceRow], seed: int) -> dict[st
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:
     assert not result["failed"], "A request of the trace was refused."
-    return {name: result[name] for name in FIGURES}
+    return {name: result[name] for name in (*FIGURES, HITS)}
 
 
 def _compared(
@@ -121,7 +127,7 @@ def _compared(
             "real": [one[name] for one in real],
             "predicted": median(one[name] for one in predicted),
         }
-        for name in FIGURES
+        for name in (*FIGURES, HITS)
     }
 
 

@@ -33,6 +33,7 @@ WARM_UPS = 1
 @dataclass(frozen=True)
 class Sizes:
     """Attributes:
+    kv_memory: bytes of KV pages, which a round fills once.
     lengths: tokens in and out of a stream.
     bursts: when they come, as shares of the time that the streams take alone.
     prompts: in a burst.
@@ -40,6 +41,7 @@ class Sizes:
     """
 
     preset: str
+    kv_memory: int
     streams: int
     lengths: tuple[int, int]
     bursts: tuple[float, ...]
@@ -47,8 +49,8 @@ class Sizes:
     prompt_lengths: tuple[int, int]
 
 
-FULL = Sizes("0.35b", 8, (64, 320), (0.05, 0.6), 2, (4064, 16))
-SHORT = Sizes("tiny", 3, (8, 40), (0.1, 0.5), 2, (300, 4))
+FULL = Sizes("0.35b", 640 * 2**20, 8, (64, 320), (0.05, 0.6), 2, (4064, 16))
+SHORT = Sizes("tiny", 2**20, 3, (8, 40), (0.1, 0.5), 2, (300, 4))
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,16 @@ class Mixed:
 
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    seats = sizes.streams + sizes.prompts
-    free = int8_engine(sizes.preset, max_num_seqs=seats)
+    limits = {
+        "max_num_seqs": sizes.streams + sizes.prompts,
+        "kv_memory_bytes": sizes.kv_memory,
+    }
+    free = int8_engine(sizes.preset, **limits)
     alone = [_alone(free, sizes, rng) for _ in range(4)][1:]  # the first one warms up
     span, gap = (median(values) for values in zip(*alone, strict=True))
     target = TIMES * gap
     engines = {
-        WITH: int8_engine(sizes.preset, max_num_seqs=seats, target_itl_ms=1000 * target),
+        WITH: int8_engine(sizes.preset, **limits, target_itl_ms=1000 * target),
         WITHOUT: free,
     }
     results: dict[str, list[Mixed]] = {name: [] for name in engines}

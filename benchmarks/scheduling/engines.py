@@ -24,7 +24,8 @@ def config_of(preset: str, **options: Any) -> EngineConfig:
     """The model of a preset in int8; made where it is not there.
 
     Args:
-        options: other fields of the configuration.
+        options: other fields of the configuration. With `kv_memory_bytes` that a warm-up fills,
+            no step that is timed has to wait until the system finds memory.
     """
     folder = write_random_model(FOLDER / preset, PRESETS[preset])
     return EngineConfig(str(folder), quantize="int8", **options)

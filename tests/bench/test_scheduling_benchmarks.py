@@ -42,7 +42,7 @@ def test_a_tenant_alone_and_beside_another() -> None:
 
 def test_conversations() -> None:
     result = run("chat.py", *SHORT)
-    assert set(result["tokens_per_second"]) == {"shared", "apart"}
+    assert set(result["tokens_per_second"]) == {"shared", "apart", "decodes alone"}
     assert set(result["median_ttfts"]) == {"shared", "apart", "restarted"}
     sizes = result["sizes"]
     assert len(result["ttfts"]["shared"]) == sizes["shape"]["conversations"]
@@ -62,3 +62,6 @@ def test_traces_on_paper_and_for_real() -> None:
     assert len(result["traces"]) >= 4
     for figures in result["traces"].values():
         assert all(len(one["real"]) == 1 and one["predicted"] > 0 for one in figures.values())
+    hits = result["prefix_hit_tokens"]
+    assert hits.pop("shared prefixes")["real"][0] > 0
+    assert all(one["real"] == [0] for one in hits.values()), "a replay found another's tokens"
