@@ -159,6 +159,8 @@ def test_nonnegative_least_squares_meets_its_conditions(seed: int) -> None:
     matrix, wanted = rng.normal(size=(30, 8)), rng.normal(size=30)
     gram, target = matrix.T @ matrix, matrix.T @ wanted
     found = nonnegative_least_squares(gram, target)
+    guessed = nonnegative_least_squares(gram, target, rng.random(8) < 0.5)
+    np.testing.assert_allclose(guessed, found, atol=1e-9)
     slope = target - gram @ found
     assert found.min() >= 0
     assert np.abs(slope[found > 0]).max(initial=0) < 1e-9

@@ -227,7 +227,7 @@ class Scheduler:
         return Turn(
             now,
             self._order.arrange(alive, now),
-            seats=self._budget.seats(self._max_running),
+            seats=self._budget.seats(self._max_running) if self.num_waiting else self.num_running,
             left=self._max_tokens,
             prefill=self._prefill(demand),
             scoring_rows=self._max_scoring_rows,

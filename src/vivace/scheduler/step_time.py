@@ -205,11 +205,18 @@ class StepTimeModel:
         else:
             expected = self._expected(rows)
             units = np.clip(expected, seconds / TRUSTED, seconds * TRUSTED)
-            self._times = fit(rows, seconds, units, _weights(seconds / expected - 1))
+            weights = _weights(seconds / expected - 1)
+            self._times = fit(rows, seconds, units, weights, self._times)
         self._refit_at = self._num_observed + REFIT_AFTER
 
 
-def fit(rows: Vector, seconds: Vector, units: Vector, weights: Vector) -> StepTimes:
+def fit(
+    rows: Vector,
+    seconds: Vector,
+    units: Vector,
+    weights: Vector,
+    before: StepTimes | None = None,
+) -> StepTimes:
     """The times with the least weighted squares of errors, each in a unit of its own.
 
     Args:
@@ -218,6 +225,7 @@ def fit(rows: Vector, seconds: Vector, units: Vector, weights: Vector) -> StepTi
         units: seconds that an error of 1 stands for: what the step was expected to take, so that
             errors are relative and a mean stays a mean.
         weights: of each step.
+        before: the last fit, which is likely to be near: this one takes less time then.
     """
     relative = rows / units[:, None]
     scale = relative.max(axis=0)
@@ -228,7 +236,9 @@ def fit(rows: Vector, seconds: Vector, units: Vector, weights: Vector) -> StepTi
     gram = scaled.T @ (scaled * weights[:, None])
     gram[slopes, slopes] += _smoothness(scale[slopes])
     gram += RIDGE * np.eye(len(gram))
-    found = nonnegative_least_squares(gram, scaled.T @ (weights * seconds / units))
+    target = scaled.T @ (weights * seconds / units)
+    positive = None if before is None else np.asarray(before.coefficients) > 0
+    found = nonnegative_least_squares(gram, target, positive)
     return StepTimes(tuple((found / scale).tolist()))
 
 

@@ -14,7 +14,7 @@ class Turn:
 
     Attributes:
         order: everybody, first in rank first.
-        seats: how many may run; those who do stay.
+        seats: how many may run, where some wait; those who run stay.
         left: tokens of the step.
         prefill: of these, for prompts that hold back; below 0 where better ones took more.
         scoring_rows: rows of logits, beside the one that each sequence has.
