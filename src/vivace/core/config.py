@@ -63,8 +63,9 @@ class EngineConfig:
     max_queued_requests: further requests are refused while so many wait; None is no limit.
     max_queued_tokens: requests are refused whose tokens would make those that wait more than this;
         None is no limit.
-    target_itl_ms: milliseconds between two tokens of a stream: prompts beside it get what the
-        steps measured so far say is left, in place of max_prefill_beside_decodes.
+    target_itl_ms: milliseconds between two tokens of a stream: as many requests run as that
+        allows, and prompts beside them get what the steps measured so far say is left, in place
+        of max_prefill_beside_decodes.
     target_ttft_ms: milliseconds to a first token. Alone, it gives prompts no more of a step than
         they need for it, so that running streams are held up least; beside
         target_itl_ms the running streams come first.

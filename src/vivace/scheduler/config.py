@@ -16,8 +16,8 @@ class SchedulerConfig:
     max_prefill_chunk: tokens of one sequence computed in one step; None is no limit of its own.
     max_prefill_beside_decodes: tokens of prompts computed in a step in which others decode, of
         no worse priority: it bounds how long their next tokens wait.
-    target_itl_ms: milliseconds between two tokens of a stream that prefill beside it may not
-        exceed; it takes the place of max_prefill_beside_decodes.
+    target_itl_ms: milliseconds between two tokens of a stream that neither more sequences nor
+        prefill beside it may exceed; it takes the place of max_prefill_beside_decodes.
     target_ttft_ms: milliseconds to a first token; without target_itl_ms, prefill gets of each step
         as little as is in time.
     max_scoring_rows: rows of logits in one step beside the one that each sequence may have.
