@@ -74,7 +74,7 @@ def test_a_budget_never_exceeds_the_step() -> None:
 
 @pytest.mark.parametrize(
     ("target", "streams"),
-    [(0.03, 25), (0.02, 5), (0.001, 1), (1.0, 64)],  # 10 ms, half a ms for each, 16 of a prompt
+    [(0.03, 46), (0.02, 24), (0.001, 1), (1.0, 64)],  # 10 ms and half a ms for each, in 1.1 of it
 )
 def test_as_many_run_as_can_keep_their_target(target: float, streams: int) -> None:
     model = StepTimeModel()
@@ -181,9 +181,8 @@ def test_a_crowd_takes_no_more_seats_than_keep_the_target() -> None:
         engine.add(f"stream {number}", 20, 40)
     while engine.has_work:
         engine.step()
-    crowded = sorted(seconds for _, seconds in engine.steps[20:])
-    assert crowded[int(0.95 * len(crowded))] < 1.1 * target
-    assert crowded[len(crowded) // 2] > 0.6 * target, "and no fewer"
+    decoding = [seconds for shape, seconds in engine.steps if not shape.prefill_tokens]
+    assert target < max(decoding) < 1.15 * target
 
 
 def test_an_urgent_prompt_is_computed_whole_in_the_next_step_and_no_other_beside_it() -> None:

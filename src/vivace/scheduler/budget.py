@@ -16,6 +16,7 @@ from vivace.scheduler.step_time import StepTimeModel
 
 CHUNK = 16  # tokens: the least prefill beside decodes
 GRAIN = 8  # tokens: between two sizes of it
+SLACK = 1.1  # times the target: for less nobody is refused a seat, who would wait for an answer
 
 
 class Prompt(NamedTuple):
@@ -81,8 +82,8 @@ class FixedBudget:
 
 @dataclass(frozen=True)
 class StreamBudget:
-    """As many sequences, and as much prefill beside decodes, as let running streams keep their time
-    between tokens.
+    """As many sequences as can decode together, and as much prefill beside them, as let running
+    streams keep their time between tokens.
 
     That is also the prefill that brings first tokens soonest without breaking this promise. A
     chunk of prefill is always allowed, so that prompts get on even where decoding alone misses
@@ -104,10 +105,10 @@ class StreamBudget:
         if not self.model.settled:
             return self.first.seats(most)
 
-        def seconds(others: int) -> float:  # while the prompt of one more is computed
-            return self.model.predict(self.model.beside(others, CHUNK))
+        def seconds(streams: int) -> float:
+            return self.model.predict(self.model.beside(streams, 0))
 
-        return max(1, bisect_right(range(most), self.target, key=seconds))
+        return max(1, bisect_right(range(1, most + 1), SLACK * self.target, key=seconds))
 
     def prefill(self, demand: Demand) -> int:
         if not self.model.settled:

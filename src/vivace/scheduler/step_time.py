@@ -167,7 +167,7 @@ class StepTimeModel:
             start = int(middle + latest.prefill_tokens / 2)
         return StepShape(
             tokens=decoding + prefill,
-            sequences=decoding + 1,
+            sequences=decoding + (prefill > 0),
             decodes=decoding,
             decode_context=int(context * decoding),
             prefill_context=attended(start, prefill),
