@@ -29,7 +29,11 @@ class Frontend:
         self.chat_template: ChatTemplate = load_chat_template(folder)
 
     def requests(
-        self, request_id: str, prompt: Prompt, params: SamplingParams | None
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: SamplingParams | None,
+        adapter: str | None = None,
     ) -> tuple[str | None, list[Request]]:
         """The prompt's text, where it was text, and its requests.
 
@@ -40,7 +44,8 @@ class Frontend:
         token_ids = self._token_ids(given)
         params = params or self.info.default_params
         requests = fan_out(self.info, request_id, token_ids, params)
-        return given.text, [replace(one, cache_salt=given.cache_salt) for one in requests]
+        salt = given.cache_salt
+        return given.text, [replace(one, cache_salt=salt, adapter=adapter) for one in requests]
 
     def pooling(self, request_id: str, prompt: Prompt, how: Pooling | None) -> Request:
         """The request for a prompt's vector.

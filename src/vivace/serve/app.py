@@ -10,6 +10,7 @@ from vivace.serve.answers import Answerer
 from vivace.serve.bodies import BodyReader
 from vivace.serve.embeddings import Embedder
 from vivace.serve.endpoints import (
+    adapters,
     admin,
     embed,
     generate,
@@ -27,6 +28,7 @@ from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
 from vivace.serve.keys import load_keys
 from vivace.serve.liveness import Liveness
 from vivace.serve.metrics import ServerMetrics
+from vivace.serve.names import ServedNames
 from vivace.serve.openapi import install_schema
 from vivace.serve.options import ServeOptions
 from vivace.serve.prefetch import Prefetcher
@@ -53,7 +55,7 @@ def create_app(
     generation = Generation(engine, metrics)
     liveness = Liveness(engine.info, generation)
     prompts = Prompts(tokenizer, chat_template)
-    reader = BodyReader(name, options.max_body_bytes)
+    reader = BodyReader(ServedNames(engine, name), options.max_body_bytes)
     app = FastAPI(title="vivace", version=vivace_version(), docs_url=None, redoc_url=None)
     install_handlers(app)
     app.include_router(operations.router(engine, generation, liveness, metrics))
@@ -70,16 +72,17 @@ def _guarded(
     engine: Engine, reader: BodyReader, prompts: Prompts, generation: Generation
 ) -> Iterator[APIRouter]:
     """Routes that gate.py asks a key for, where the server has one."""
-    info, name = engine.info, reader.model_name
+    info, names = engine.info, reader.names
     numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
     fingerprint = f"vivace-{vivace_version()}-{info.backend}-{numbers}"
-    yield models.router(reader, info)
-    answerer = Answerer(info, prompts, generation, name, fingerprint)
+    yield models.router(reader)
+    answerer = Answerer(info, prompts, generation, names, fingerprint)
     yield generate.router(reader, answerer)
     yield messages.router(reader, answerer, prompts)
     yield responses.router(reader, answerer)
-    yield prefixes.router(reader, Prefetcher(info, prompts, generation, name))
-    yield embed.router(reader, Embedder(info, prompts, generation, name))
+    yield prefixes.router(reader, Prefetcher(info, prompts, generation, names))
+    yield embed.router(reader, Embedder(info, prompts, generation, names))
     yield tokens.router(reader, prompts, info)
     yield operations.inside(engine, generation, reader)
     yield admin.router(reader, generation)
+    yield adapters.router(reader)

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from vivace.serve.errors import ApiError
+from vivace.serve.names import ServedNames
 from vivace.serve.schemas import NEUTRAL_IN_MESSAGE, Body, ModelBody
 
 BodyT = TypeVar("BodyT", bound=ModelBody)
@@ -23,29 +24,19 @@ class BodyReader:
     """Reads the bodies of calls about one model.
 
     Attributes:
-        model_name: what clients call it.
+        names: what clients call it, and its adapters.
         max_bytes: larger bodies are refused.
     """
 
-    model_name: str
+    names: ServedNames
     max_bytes: int
 
     async def read(self, request: Request, kind: type[BodyT]) -> BodyT:
         """As `read_body`; a body that asks for another model is refused."""
         body = await read_body(request, kind, self.max_bytes)
         if body.model is not None:
-            self.check_model(body.model)
+            self.names.check(body.model)
         return body
-
-    def check_model(self, asked: str) -> None:
-        """Raises ApiError (404) where it is not served here."""
-        if asked != self.model_name:
-            raise ApiError(
-                404,
-                f"The model {asked!r} does not exist here; this server has {self.model_name!r}.",
-                "model",
-                "model_not_found",
-            )
 
 
 async def read_body(request: Request, kind: type[BodyT], max_bytes: int) -> BodyT:

@@ -17,6 +17,7 @@ from vivace.core.stats import EngineInfo
 from vivace.engine.requests import fan_out
 from vivace.serve.errors import ApiError
 from vivace.serve.generation import Generation
+from vivace.serve.names import ServedNames
 from vivace.serve.prompts import Prompts
 from vivace.serve.schemas import PrefetchBody
 from vivace.serve.streaming import while_connected
@@ -29,16 +30,16 @@ class Prefetcher:
     """Warms prefixes of one model.
 
     Args:
-        model_name: what answers call it.
+        names: what answers call it, and its adapters.
     """
 
     def __init__(
-        self, info: EngineInfo, prompts: Prompts, generation: Generation, model_name: str
+        self, info: EngineInfo, prompts: Prompts, generation: Generation, names: ServedNames
     ) -> None:
         self._info = info
         self._prompts = prompts
         self._generation = generation
-        self._model_name = model_name
+        self._names = names
 
     async def prefetch(self, http: Request, body: PrefetchBody) -> Response:
         """Answers when the prefix is computed; a client that leaves ends it."""
@@ -50,6 +51,7 @@ class Prefetcher:
             priority=IDLE_PRIORITY,
             cache_salt=body.cache_salt or "",
             pin_id=call_id if body.pin else None,
+            adapter=self._names.adapter(body.model),
         )
         return await while_connected(http.receive, self._compute(request))
 
@@ -66,7 +68,7 @@ class Prefetcher:
                 "id": request.request_id,
                 "object": "prefetch",
                 "created": int(time.time()),
-                "model": self._model_name,
+                "model": request.adapter or self._names.model,
                 "prompt_tokens": len(request.prompt_token_ids),
                 "cached_tokens": delta.num_cached_tokens,
                 "pinned": request.pin_id is not None,

@@ -67,7 +67,7 @@ def inside(engine: Engine, generation: Generation, reader: BodyReader) -> APIRou
         del model["folder"]
         return {
             "version": vivace_version(),
-            "served_model_name": reader.model_name,
+            "served_model_name": reader.names.model,
             "max_body_bytes": reader.max_bytes,
             "draining": generation.draining,
             "model": model,
