@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.engine.tiny import write_tiny_llama
 from tests.models.peft_files import write_adapter
-from vivace import LLM, LoRARequest, SamplingParams
+from vivace import LLM, AsyncLLM, LoRARequest, SamplingParams
 from vivace.core.config import EngineConfig
 from vivace.core.errors import (
     CapacityError,
@@ -295,6 +295,34 @@ def test_half_an_adapter_does_not_stay(
     for _, linear in linears(core.adapters._decoder):
         assert linear.adapters == [()]
     core.adapters.load("sql", str(folder / "sql"))
+
+
+def test_an_async_engine_loads_once_for_all_who_ask(folder: Path) -> None:
+    async def run() -> None:
+        engine = AsyncLLM(
+            str(folder / "model"),
+            notify=lambda _: None,
+            backend="reference",
+            kv_memory_bytes=2**22,
+            enable_lora=True,
+        )
+
+        async def ask(kind: LoRARequest | None) -> list[int]:
+            async for output in engine.generate(PROMPT, GREEDY, lora_request=kind):
+                tokens = output.outputs[0].token_ids
+            return tokens
+
+        kinds = [None, lora(folder, "sql"), lora(folder, "sql"), lora(folder, "chat", 2)]
+        plain, sql, again, chat = await asyncio.gather(*map(ask, kinds))
+        assert sql == again
+        assert len({tuple(tokens) for tokens in (plain, sql, chat)}) == 3
+        await engine.unload_adapter("sql")
+        with pytest.raises(RequestError, match="not loaded"):
+            await engine.unload_adapter("sql")
+        assert await ask(LoRARequest("sql", 3, str(folder / "chat"))) == chat
+        await engine.close()
+
+    asyncio.run(run())
 
 
 def test_an_engine_elsewhere_loads_and_unloads(folder: Path) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.config import EngineConfig
-from vivace.core.errors import RequestError, UsageError, VivaceError
+from vivace.core.errors import UsageError, VivaceError
 from vivace.core.request import Delta, LoRARequest, Pooling, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine.build import build_engine
-from vivace.engine.frontend import Frontend, Messages
+from vivace.engine.frontend import Frontend, KnownAdapters, Messages
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
 from vivace.engine.pooling import unit
@@ -50,7 +50,7 @@ class LLM:
         self.info = self._core.info
         self.tokenizer = self._frontend.tokenizer
         self._count = 0
-        self._adapters: dict[str, LoRARequest] = {}
+        self._adapters = KnownAdapters()
 
     def generate(
         self,
@@ -155,7 +155,7 @@ class LLM:
     def unload_adapter(self, name: str) -> None:
         """Give the place of a LoRA adapter to others. Raises RequestError for an unknown name."""
         self._core.adapters.unload(name)
-        del self._adapters[name]
+        self._adapters.remove(name)
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What `generate` uses when given none, from the model's generation_config.json."""
@@ -190,13 +190,10 @@ class LLM:
         """Its name, once it is loaded."""
         if asked is None:
             return None
-        name = asked.lora_name
-        if name not in self._adapters:
-            self._core.adapters.load(name, asked.lora_path)
-            self._adapters[name] = asked
-        elif self._adapters[name] != asked:
-            raise RequestError(f"The adapter {name!r} was another one before; unload that first.")
-        return name
+        if self._adapters.is_new(asked):
+            self._core.adapters.load(asked.lora_name, asked.lora_path)
+            self._adapters.add(asked)
+        return asked.lora_name
 
     def _collect(
         self, asked: Sequence[_Asked], progress: Callable[[int, int], None] | None
