@@ -53,7 +53,7 @@ def test_every_engine_field_can_be_set() -> None:
         "--max-queued-requests 5 --max-queued-tokens 900 "
         "--kv-host 1GiB --kv-disk 2GiB --kv-disk-folder kept "
         "--kv-cache-dtype int8 --num-iters 5 --seed 9 "
-        "--enable-lora --max-loras 2 --max-lora-rank 8 --lora-modules sql=folder"
+        "--memory 9GiB --enable-lora --max-loras 2 --max-lora-rank 8 --lora-modules sql=folder"
     )
     code, _, (config, plan, seed) = invoke(*line.split())
     assert code == 0

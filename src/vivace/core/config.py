@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, get_args
@@ -28,6 +29,7 @@ _COUNTS = (
 _OPTIONAL_COUNTS = (
     "max_model_len",
     "threads",
+    "memory_bytes",
     "kv_memory_bytes",
     "kv_host_bytes",
     "kv_disk_bytes",
@@ -49,6 +51,7 @@ class EngineConfig:
     packed_cache: keep packed weights in the user's cache folder, so that the next start is quick.
     max_model_len: longest prompt plus answer; None is the model's own limit, cut to fit memory.
     threads: compute threads of the cpu backend; None is the cores this process may use.
+    memory_bytes: memory for weights, adapters and KV pages together; None is what is free.
     kv_memory_bytes: memory for KV pages; None is a share of what is free.
     kv_host_bytes: memory beside that for prefixes which KV pages have no room for; None is none.
     kv_disk_bytes: what files of such prefixes may take, found again by the next start; None is
@@ -93,6 +96,7 @@ class EngineConfig:
     packed_cache: bool = True
     max_model_len: int | None = None
     threads: int | None = None
+    memory_bytes: int | None = None
     kv_memory_bytes: int | None = None
     kv_host_bytes: int | None = None
     kv_disk_bytes: int | None = None
@@ -136,6 +140,11 @@ class EngineConfig:
         parse_weights(self.tenant_weights)
 
 
+def modules_text(paths: Mapping[str, str]) -> str | None:
+    """What `parse_modules` reads as these."""
+    return ",".join(f"{name}={path}" for name, path in paths.items()) or None
+
+
 def check_module(name: str, path: str) -> None:
     """Raises UsageError for what `parse_modules` could not read."""
     if not name or not path or {",", "="} & set(name) or "," in path:
@@ -145,7 +154,7 @@ def check_module(name: str, path: str) -> None:
         )
 
 
-def parse_modules(text: str | None) -> dict[str, str]:
+def parse_modules(text: str | None, option: str = "lora_modules") -> dict[str, str]:
     """Paths by name from "sql=/path/to/sql,chat=/path/to/chat"; None is none.
 
     Raises:
@@ -156,7 +165,7 @@ def parse_modules(text: str | None) -> dict[str, str]:
         name, _, path = (word.strip() for word in part.partition("="))
         if not name or not path or name in paths:
             raise UsageError(
-                f"lora_modules must be like sql=PATH,chat=PATH, each name once; {part!r} is not."
+                f"{option} must be like sql=PATH,chat=PATH, each name once; {part!r} is not."
             )
         paths[name] = path
     return paths

@@ -37,6 +37,7 @@ class EngineInfo:
         pooling: how the model's embeddings are made, unless a request says it.
         max_loras: adapters that there is room for.
         adapters: those loaded at the start.
+        memory_bytes: what weights, adapters and KV pages may take together, in all tiers of memory.
     """
 
     model_name: str
@@ -59,6 +60,7 @@ class EngineInfo:
     pooling: Pooling = "mean"
     max_loras: int = 0
     adapters: tuple[AdapterInfo, ...] = ()
+    memory_bytes: int = 0
 
     @property
     def precision(self) -> str:

@@ -208,6 +208,11 @@ def _adapters(loaded: _Loaded, notify: Notify) -> Adapters:
     return adapters
 
 
+def model_name(config: EngineConfig) -> str:
+    """As the user named it."""
+    return config.model or BUNDLED_MODEL
+
+
 def scheduling(config: EngineConfig) -> SchedulerConfig:
     """The limits of a step that a configuration asks for."""
     return SchedulerConfig(
@@ -234,7 +239,7 @@ def policies(config: EngineConfig) -> PolicyConfig:
 def _info(loaded: _Loaded) -> EngineInfo:
     config, spec, plan = loaded.config, loaded.decoder.spec, loaded.plan
     return EngineInfo(
-        model_name=config.model or BUNDLED_MODEL,
+        model_name=model_name(config),
         folder=str(loaded.checkpoint.folder),
         family=spec.family,
         backend=loaded.backend.name,
@@ -253,6 +258,7 @@ def _info(loaded: _Loaded) -> EngineInfo:
         default_params=loaded.default_params,
         pooling=default_pooling(loaded.checkpoint),
         max_loras=config.max_loras if config.enable_lora else 0,
+        memory_bytes=plan.total_bytes + (config.kv_host_bytes or 0),
     )
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
-from vivace.core.config import EngineConfig
+from vivace.core.config import EngineConfig, modules_text
 from vivace.core.errors import BackendError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import AdapterInfo, EngineInfo, EngineStats
@@ -85,8 +85,8 @@ class EngineClient:
 
     def _holding(self, adapters: tuple[AdapterInfo, ...]) -> tuple[AdapterInfo, ...]:
         """Another process would have to load the same."""
-        modules = ",".join(f"{one.name}={one.path}" for one in adapters)
-        self._config = replace(self._config, lora_modules=modules or None)
+        modules = modules_text({one.name: one.path for one in adapters})
+        self._config = replace(self._config, lora_modules=modules)
         return adapters
 
     async def stats(self) -> EngineStats:

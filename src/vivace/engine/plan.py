@@ -58,7 +58,8 @@ def plan_memory(
     available: int,
     schemes: Mapping[str, Scheme] = AS_FLOATS,
 ) -> MemoryPlan:
-    """Fit weights and KV pages into `available` bytes, less what kv_host_bytes sets aside.
+    """Fit weights and KV pages into `available` bytes, or memory_bytes where that is less, without
+    what kv_host_bytes sets aside.
 
     Args:
         spec: the model at the length asked for, or at its own longest.
@@ -68,6 +69,8 @@ def plan_memory(
         CapacityError: the weights, the KV memory or one sequence of the length asked for do not
             fit.
     """
+    if config.memory_bytes is not None:
+        available = min(available, config.memory_bytes)
     available -= config.kv_host_bytes or 0
     weights = weight_bytes(spec, backend.dtype, schemes)
     adapters = adapter_bytes(config, spec, backend.dtype)

@@ -11,8 +11,9 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from vivace.serve.errors import ApiError
-from vivace.serve.names import ServedNames
+from vivace.serve.models import Models
 from vivace.serve.schemas import NEUTRAL_IN_MESSAGE, Body, ModelBody
+from vivace.serve.served import Served
 
 BodyT = TypeVar("BodyT", bound=ModelBody)
 
@@ -21,22 +22,27 @@ MAX_SHOWN = 80  # characters of an offending value in a message
 
 @dataclass(frozen=True)
 class BodyReader:
-    """Reads the bodies of calls about one model.
+    """Reads the bodies of calls.
 
     Attributes:
-        names: what clients call it, and its adapters.
+        models: that they may ask for.
         max_bytes: larger bodies are refused.
     """
 
-    names: ServedNames
+    models: Models
     max_bytes: int
 
-    async def read(self, request: Request, kind: type[BodyT]) -> BodyT:
-        """As `read_body`; a body that asks for another model is refused."""
+    async def read(self, request: Request, kind: type[BodyT]) -> tuple[BodyT, Served]:
+        """A body, and the model that it asks for, which stays loaded until the call is answered
+        to its end (leases.py).
+
+        Raises:
+            As `read_body` and `Models.lend`.
+        """
         body = await read_body(request, kind, self.max_bytes)
-        if body.model is not None:
-            self.names.check(body.model)
-        return body
+        served, give_back = await self.models.lend(body.model)
+        request.state.leases.callback(give_back)
+        return body, served
 
 
 async def read_body(request: Request, kind: type[BodyT], max_bytes: int) -> BodyT:

@@ -26,25 +26,18 @@ class ServedNames:
         self._card = self._described(model)
         self._take(engine.info.adapters)
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        return tuple(self._adapters)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Of the adapters, by name."""
+        return {name: str(card["root"]) for name, card in self._adapters.items()}
+
     def cards(self) -> list[dict[str, Any]]:
         """OpenAI's model objects: the model, then its adapters."""
         return [self._card, *self._adapters.values()]
-
-    def card(self, asked: str) -> dict[str, Any]:
-        """Raises ApiError (404) where it is not served here."""
-        self.check(asked)
-        return self._adapters.get(asked, self._card)
-
-    def check(self, asked: str) -> None:
-        """Raises ApiError (404) where it is not served here."""
-        if asked != self.model and asked not in self._adapters:
-            served = ", ".join(repr(name) for name in (self.model, *self._adapters))
-            raise ApiError(
-                404,
-                f"The model {asked!r} does not exist here; this server has {served}.",
-                "model",
-                "model_not_found",
-            )
 
     def adapter(self, asked: str | None) -> str | None:
         """The adapter that a checked name stands for; None is the model itself."""

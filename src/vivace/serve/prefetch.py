@@ -15,7 +15,6 @@ from vivace.core.request import Request as EngineRequest
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.engine.requests import fan_out
-from vivace.serve.errors import ApiError
 from vivace.serve.generation import Generation
 from vivace.serve.names import ServedNames
 from vivace.serve.prompts import Prompts
@@ -54,12 +53,6 @@ class Prefetcher:
             adapter=self._names.adapter(body.model),
         )
         return await while_connected(http.receive, self._compute(request))
-
-    async def unpin(self, pin_id: str) -> Response:
-        """Raises ApiError (404) where nothing is pinned under that id."""
-        if not await self._generation.unpin(pin_id):
-            raise ApiError(404, f"Nothing is pinned as {pin_id!r}.", "id", "pin_not_found")
-        return JSONResponse({"id": pin_id, "object": "prefetch", "deleted": True})
 
     async def _compute(self, request: EngineRequest) -> Response:
         delta = await self._generation.last(request)

@@ -16,11 +16,11 @@ def router(reader: BodyReader) -> APIRouter:
     @routes.get("", **answers())
     async def models() -> dict[str, Any]:
         """Every model that is served, and every adapter."""
-        return {"object": "list", "data": reader.names.cards()}
+        return {"object": "list", "data": reader.models.cards()}
 
     @routes.get("/{model:path}", **answers(404))
     async def model(model: str) -> dict[str, Any]:
         """One model."""
-        return reader.names.card(model)
+        return reader.models.card(model)
 
     return routes
