@@ -13,6 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.models.peft_files import write_adapter
 from tests.serve.launched import launched
 from tests.serve.scripted import ByteTokenizer, RoleTemplate, ScriptedEngine, serving, wait_until
 from vivace.core.config import EngineConfig
@@ -146,6 +147,20 @@ def test_nobody_waits_for_ever_and_what_nobody_wants_is_not_loaded(fleet: Fleet)
         await use(models, "b")
 
     asyncio.run(run())
+
+
+def test_who_gives_up_does_not_end_the_load(fleet: Fleet) -> None:
+    async def run() -> None:
+        models = fleet.models(wait_seconds=0.02)
+        fleet.open = False
+        with pytest.raises(ApiError):
+            await models.lend("b")
+        fleet.open = True
+        while models.states["b"] != "loaded":
+            await asyncio.sleep(0.005)
+        assert fleet.started == ["b"]
+
+    asyncio.run(asyncio.wait_for(run(), 5))
 
 
 def test_memory_is_shared_within_the_cap(fleet: Fleet) -> None:
@@ -369,17 +384,18 @@ def test_administrators_reach_all_models(fleet: Fleet) -> None:
 # --- the whole system ---
 
 
-def test_two_real_models_take_turns(model: Path) -> None:
+def test_two_real_models_take_turns_and_keep_their_adapters(model: Path, tmp_path: Path) -> None:
+    write_adapter(tmp_path, {"model.layers.0.self_attn.q_proj": (48, 48)}, lora_alpha=64)
     flags = ["--served-model-name", "tiny", "--models", f"mini={MINI}", "--max-loaded-models", "1"]
+    flags += ["--enable-lora", "--max-model-len", "64"]
     body = {"max_tokens": 4, "temperature": 0, "ignore_eos": True}
-    with (
-        launched(model, *flags, "--max-model-len", "64") as url,
-        httpx.Client(base_url=url, timeout=60) as client,
-    ):
+    with launched(model, *flags) as url, httpx.Client(base_url=url, timeout=60) as client:
+        adapter = {"lora_name": "sql", "lora_path": str(tmp_path)}
+        assert client.post("/v1/load_lora_adapter", json=adapter, headers=KEY).status_code == 200
         texts = [
             complete(client, name, **body).json()["choices"][0]["text"]
-            for name in ("tiny", "mini", "tiny", "mini")
+            for name in ("tiny", "sql", "mini", "sql", "tiny", "mini")
         ]
-        assert texts[:2] == texts[2:]
-        assert texts[0] != texts[1]
-        assert states(client) == {"tiny": "unloaded", "mini": "loaded"}
+        assert texts[:3] == [texts[4], texts[3], texts[5]]
+        assert len(set(texts)) == 3
+        assert states(client) == {"tiny": "unloaded", "sql": "unloaded", "mini": "loaded"}

@@ -51,7 +51,7 @@ class Starter:
         engine = EngineClient(config, self._notify)
         try:
             await engine.start()
-            served = self._served(name, engine)
+            served = await self._served(name, engine)
             await _produce_a_token(served)
         except asyncio.CancelledError:
             engine.kill()  # while it loads it hears nothing
@@ -73,9 +73,10 @@ class Starter:
         self._configs[name] = replace(self._configs[name], lora_modules=modules)
         await engine.close()
 
-    def _served(self, name: str, engine: EngineClient) -> Served:
+    async def _served(self, name: str, engine: EngineClient) -> Served:
         folder = Path(engine.info.folder)
-        tokenizer, template = load_tokenizer(folder), load_chat_template(folder)
+        tokenizer = await asyncio.to_thread(load_tokenizer, folder)  # others stream meanwhile
+        template = await asyncio.to_thread(load_chat_template, folder)
         return served_model(name, engine, tokenizer, template, self._doors)
 
 
