@@ -25,6 +25,8 @@ void validate_sizes(const Batch& batch, const BatchBounds& bounds) {
   require(batch.logit_rows.size() <= std::size_t(bounds.max_logit_rows),
           "more logit rows than the program was compiled for");
   require(batch.positions.size() == rows, "as many positions as tokens are needed");
+  require(batch.adapter_ids.empty() || batch.adapter_ids.size() == rows,
+          "as many adapter ids as tokens are needed");
   require(batch.query_starts.size() == sequences + 1,
           "query_starts must have one value more than there are sequences");
   require(batch.query_starts.front() == 0 && batch.query_starts.back() == batch.rows(),
@@ -65,6 +67,8 @@ void validate(const Batch& batch, const BatchBounds& bounds) {
   require(all_below(batch.positions, bounds.positions),
           "a position is beyond the longest sequence that the model was loaded for");
   require(all_below(batch.logit_rows, batch.rows()), "a logit row is not a row of the batch");
+  require(all_below(batch.adapter_ids, bounds.adapter_slots + 1),
+          "a row names an adapter that there is no room for");
   for (std::size_t group = 0; group < bounds.group_pages.size(); ++group) {
     validate_pages(batch, bounds, group);
   }

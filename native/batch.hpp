@@ -27,6 +27,7 @@ struct Batch {
   Ints context_lens;
   std::vector<BlockTable> block_tables;
   Ints logit_rows;
+  Ints adapter_ids = {};  // the slot of each row's adapter, 0 for none; empty where no row has one
 
   int rows() const { return static_cast<int>(token_ids.size()); }
   int sequences() const { return static_cast<int>(context_lens.size()); }
@@ -45,6 +46,7 @@ struct BatchBounds {
   int max_logit_rows = 0;
   int vocab_size = INT_MAX;
   int positions = INT_MAX;
+  int adapter_slots = 0;
   std::vector<std::optional<GroupPages>> group_pages;  // per KV group; none where no op reads it
 };
 

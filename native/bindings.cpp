@@ -18,13 +18,15 @@ Ints ints_of(const IntArray& array) { return {array.data(), array.size()}; }
 
 void run(Program& program, const IntArray& token_ids, const IntArray& positions,
          const IntArray& query_starts, const IntArray& context_lens,
-         const std::vector<TableArray>& block_tables, const IntArray& logit_rows) {
+         const std::vector<TableArray>& block_tables, const IntArray& logit_rows,
+         const std::optional<IntArray>& adapter_ids) {
   Batch batch{.token_ids = ints_of(token_ids),
               .positions = ints_of(positions),
               .query_starts = ints_of(query_starts),
               .context_lens = ints_of(context_lens),
               .block_tables = {},
-              .logit_rows = ints_of(logit_rows)};
+              .logit_rows = ints_of(logit_rows),
+              .adapter_ids = adapter_ids ? ints_of(*adapter_ids) : Ints{}};
   for (const TableArray& table : block_tables) {
     batch.block_tables.push_back(
         {table.data(), static_cast<int>(table.shape(0)), static_cast<int>(table.shape(1))});
@@ -195,7 +197,8 @@ void bind_program(nb::module_& m) {
              new (self) Program(runtime, dtype, caches,
                                 {limits[0], limits[1], limits[2]}, buffer_sizes);
            })
-      .def("run", &run)
+      .def("run", &run, "token_ids"_a, "positions"_a, "query_starts"_a, "context_lens"_a,
+           "block_tables"_a, "logit_rows"_a, "adapter_ids"_a.none())
       .def("output", &output)
       .def_prop_ro("runs", &Program::runs);
   bind_dense_ops(program);

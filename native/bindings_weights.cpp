@@ -1,4 +1,5 @@
 // Weights, pages and packed files as Python sees them.
+#include "adapters.hpp"
 #include "bindings.hpp"
 #include "packed_file.hpp"
 
@@ -61,6 +62,22 @@ void pack_linear(Linear& linear, Runtime& runtime, const std::vector<Part>& part
   }
   const nb::gil_scoped_release released;
   linear.pack(runtime, weights);
+}
+
+// One part of an adapter: a [rank, inputs], b [outputs, rank], its first output and its scale.
+using LowRankParts = std::vector<std::tuple<Part, Part, int, float>>;
+
+std::shared_ptr<LowRank> make_low_rank(Runtime& runtime, DType dtype, const LowRankParts& parts) {
+  require_shape(!parts.empty(), "an adapter needs parts");
+  const std::size_t inputs = std::get<0>(parts[0]).rows.shape(1);
+  std::vector<LowRankSource> sources;
+  for (const auto& [a, b, first, scale] : parts) {
+    require_shape(a.rows.shape(1) == inputs, "an adapter's inputs");
+    require_shape(b.rows.shape(1) == a.rows.shape(0), "an adapter's rank");
+    sources.push_back({a.part, b.part, first, scale});
+  }
+  const nb::gil_scoped_release released;
+  return std::make_shared<LowRank>(runtime, dtype, static_cast<int>(inputs), sources);
 }
 
 void pack_embedding(Embedding& table, Runtime& runtime, const Part& part) {
@@ -156,6 +173,7 @@ void bind_weights(nb::module_& m) {
       .def("pack", &pack_embedding)
       .def_ro("width", &Embedding::width);
   bind_bytes(embedding);
+  nb::class_<LowRank>(m, "LowRank").def(nb::new_(&make_low_rank));
   nb::class_<Linear> linear(m, "Linear");
   linear
       .def(nb::new_([](Runtime& runtime, const WeightFormat& format, std::pair<int, int> shape,
@@ -166,6 +184,8 @@ void bind_weights(nb::module_& m) {
            }),
            "runtime"_a, "format"_a, "shape"_a, "gated"_a, "bias"_a.none())
       .def("pack", &pack_linear)
+      .def("make_room", &Linear::make_room)
+      .def("set_adapter", &Linear::set_adapter, "slot"_a, "adapter"_a.none())
       .def_prop_ro("n", &Linear::n)
       .def_prop_ro("k", &Linear::k);
   bind_bytes(linear);

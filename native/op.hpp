@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <span>
 
 #include "batch.hpp"
 #include "memory.hpp"
@@ -51,8 +52,15 @@ struct OpContext {
   int max_logit_rows;
 };
 
+// The rows of a batch that have the adapter of one slot, in ascending order.
+struct AdapterRows {
+  int slot;  // from 1
+  Ints rows;
+};
+
 // One step, as ops see it.
 //   sequence_of: the sequence of each row.
+//   adapters: none where no row has one.
 //   next: what the next op that has weights reads of them.
 struct Frame {
   Runtime& runtime;
@@ -60,6 +68,7 @@ struct Frame {
   const std::int32_t* sequence_of;
   char* scratch;
   Reads next = {};
+  std::span<const AdapterRows> adapters = {};
 };
 
 class Op {

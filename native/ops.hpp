@@ -4,11 +4,10 @@
 #include <optional>
 #include <vector>
 
+#include "adapters.hpp"
 #include "op.hpp"
 
 namespace vivace {
-
-using LinearPtr = std::shared_ptr<const Linear>;
 
 // Where a block's output goes: into + multiplier * post_norm(output).
 struct Residual {

@@ -58,17 +58,22 @@ class NormLinear final : public Op {
       : x_(x),
         packer_(context, layout_, *linear, norm, context.max_rows),
         linear_(linear),
+        adapters_(context, layout_, linear, norm),
         activation_(activation),
         out_(out) {
     require_shape(linear->k() == x.width, "a linear layer's inputs");
     const bool gated = activation && activation->gated;
     require_shape(linear->matrix.gated == gated, "gated weights and their activation");
     require_shape(linear->n() == out.width * (gated ? 2 : 1), "a linear layer's outputs");
+    if (activation && adapters_.has_room()) {
+      sums_ = layout_.take<float>(std::size_t(context.max_rows) * linear->n());
+    }
   }
 
   void run(const Frame& frame) const override {
     const int rows = frame.batch.rows();
     const PackedRows packed = packer_.pack(frame, rows, [&](int row) { return x_.row(row); });
+    if (adapters_.applies(frame)) return add_adapters(frame, packed);
     multiply(frame.runtime,
              {.weights = linear_->matrix,
               .rows = packed,
@@ -79,13 +84,32 @@ class NormLinear final : public Op {
   }
 
   Reads reads() const override { return linear_->reads(); }
+  void narrow(BatchBounds& bounds) const override { adapters_.narrow(bounds); }
 
  private:
+  // Adapters come before the activation: the sums stand apart until then.
+  void add_adapters(const Frame& frame, const PackedRows& packed) const {
+    const Rows sums = activation_ ? Rows{sums_.in(frame.scratch), linear_->n()} : out_;
+    multiply(frame.runtime,
+             {.weights = linear_->matrix,
+              .rows = packed,
+              .out = sums.data,
+              .out_stride = sums.width},
+             frame.next);
+    adapters_.add(frame, x_, sums, 1.0f);
+    if (!activation_) return;
+    for_rows(frame.runtime, packed.m, out_.width, [&](int row, unsigned) {
+      frame.runtime.kernels.rows.activate(sums.row(row), *activation_, out_.width, out_.row(row));
+    });
+  }
+
   Rows x_;
   RowPacker packer_;
   LinearPtr linear_;
+  AdapterSum adapters_;
   std::optional<ActivationTask> activation_;
   Rows out_;
+  Scratch<float> sums_;
 };
 
 class LinearResidual final : public Op {
@@ -95,6 +119,7 @@ class LinearResidual final : public Op {
       : x_(x),
         packer_(context, layout_, *linear, std::nullopt, context.max_rows),
         linear_(linear),
+        adapters_(context, layout_, linear, std::nullopt),
         residual_(residual),
         out_(out) {
     require_shape(linear->k() == x.width, "a linear layer's inputs");
@@ -118,9 +143,11 @@ class LinearResidual final : public Op {
               .residual_stride = residual_.into.width,
               .multiplier = residual_.multiplier},
              frame.next);
+    adapters_.add(frame, x_, out_, residual_.multiplier);
   }
 
   Reads reads() const override { return linear_->reads(); }
+  void narrow(BatchBounds& bounds) const override { adapters_.narrow(bounds); }
 
  private:
   void add_normed(const Frame& frame, const PackedRows& packed) const {
@@ -131,6 +158,7 @@ class LinearResidual final : public Op {
               .out = product.data,
               .out_stride = product.width},
              frame.next);
+    adapters_.add(frame, x_, product, 1.0f);
     const RowKernels& kernels = frame.runtime.kernels.rows;
     for_rows(frame.runtime, packed.m, out_.width, [&](int row, unsigned) {
       float* const y = product.row(row);
@@ -142,6 +170,7 @@ class LinearResidual final : public Op {
   Rows x_;
   RowPacker packer_;
   LinearPtr linear_;
+  AdapterSum adapters_;
   Residual residual_;
   Rows out_;
   Scratch<float> product_;

@@ -12,7 +12,8 @@ Program::Program(std::shared_ptr<Runtime> runtime, DType dtype,
       dtype_(dtype),
       caches_(std::move(caches)),
       limits_(limits),
-      sequence_of_(limits.max_tokens) {
+      sequence_of_(limits.max_tokens),
+      adapter_rows_(limits.max_tokens) {
   for (const std::size_t size : buffer_sizes) buffers_.emplace_back(size * sizeof(float));
   bounds_.max_rows = limits.max_tokens;
   bounds_.max_sequences = limits.max_sequences;
@@ -42,6 +43,7 @@ Rows Program::rows(int buffer, int width, std::size_t count) const {
 
 void Program::add(OpPtr op) {
   op->narrow(bounds_);
+  adapters_.reserve(bounds_.adapter_slots);
   if (op->scratch_bytes() > scratch_.bytes()) scratch_ = Memory(op->scratch_bytes());
   expect(op->reads());
   ops_.push_back(std::move(op));
@@ -52,6 +54,18 @@ void Program::expect(const Reads& reads) {
   for (auto next = next_.rbegin(); next != next_.rend() && next->items == 0; ++next) *next = reads;
 }
 
+void Program::group_by_adapter(Ints adapter_ids) {
+  adapters_.clear();
+  std::size_t end = 0;
+  for (int slot = 1; slot <= bounds_.adapter_slots; ++slot) {
+    const std::size_t begin = end;
+    for (std::size_t row = 0; row < adapter_ids.size(); ++row) {
+      if (adapter_ids[row] == slot) adapter_rows_[end++] = static_cast<std::int32_t>(row);
+    }
+    if (end > begin) adapters_.push_back({slot, {&adapter_rows_[begin], end - begin}});
+  }
+}
+
 void Program::run(const Batch& batch) {
   validate(batch, bounds_);
   const auto held = runtime_->hold();
@@ -59,8 +73,9 @@ void Program::run(const Batch& batch) {
     const int begin = batch.query_starts[s], end = batch.query_starts[s + 1];
     std::fill(sequence_of_.begin() + begin, sequence_of_.begin() + end, s);
   }
+  group_by_adapter(batch.adapter_ids);
   for (std::size_t i = 0; i < ops_.size(); ++i) {
-    ops_[i]->run({*runtime_, batch, sequence_of_.data(), scratch_.at(), next_[i]});
+    ops_[i]->run({*runtime_, batch, sequence_of_.data(), scratch_.at(), next_[i], adapters_});
   }
   ++runs_;
 }

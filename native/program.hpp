@@ -41,6 +41,8 @@ class Program {
   std::int64_t runs() const { return runs_; }
 
  private:
+  // Sorts the batch's rows by their adapter.
+  void group_by_adapter(Ints adapter_ids);
   // Tells the ops before what comes next, back to the last one that knows.
   void expect(const Reads& reads);
 
@@ -54,6 +56,8 @@ class Program {
   BatchBounds bounds_;
   Memory scratch_;
   std::vector<std::int32_t> sequence_of_;
+  std::vector<std::int32_t> adapter_rows_;
+  std::vector<AdapterRows> adapters_;
   std::int64_t runs_ = 0;
 };
 

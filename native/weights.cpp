@@ -1,5 +1,7 @@
 #include "weights.hpp"
 
+#include "adapters.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
@@ -101,6 +103,24 @@ void Linear::take_memory(Runtime& runtime) {
 void Linear::use(std::shared_ptr<char> bytes) {
   panels = std::move(bytes);
   matrix.panels = panels.get();
+}
+
+void Linear::make_room(int slots, int rank) {
+  require_shape(slots > 0 && rank > 0, "adapters need room");
+  adapters.resize(slots);
+  adapter_rank = rank;
+}
+
+void Linear::set_adapter(int slot, std::shared_ptr<const LowRank> adapter) {
+  require_shape(slot >= 1 && std::size_t(slot) <= adapters.size(), "an adapter and the room for it");
+  if (adapter) {
+    require_shape(adapter->a->k() == k(), "an adapter's inputs");
+    require_shape(adapter->a->n() <= adapter_rank, "an adapter's rank and the room for it");
+    for (const LowRankPart& part : adapter->parts) {
+      require_shape(part.first >= 0 && part.first + part.b->n() <= n(), "an adapter's outputs");
+    }
+  }
+  adapters[slot - 1] = std::move(adapter);
 }
 
 void Linear::pack(Runtime& runtime, const std::vector<WeightPart>& parts) {

@@ -39,7 +39,10 @@ struct Embedding {
   std::shared_ptr<char> data;
 };
 
-// A packed weight [n, k] and its bias, both in the order of the packed columns.
+struct LowRank;  // adapters.hpp
+
+// A packed weight [n, k] and its bias, both in the order of the packed columns, and the adapters
+// that rows may have beside it.
 struct Linear {
   // A matrix without panels: `pack` makes them, or a file has them (packed_file.hpp).
   // bias: n values, or none.
@@ -55,6 +58,13 @@ struct Linear {
   int k() const { return matrix.k; }
   std::size_t nbytes() const { return panel_bytes * num_panels(matrix); }
   std::span<char> bytes() const { return {panels.get(), nbytes()}; }
+  // Makes room for adapters whose parts here have at most `rank` inner values together.
+  void make_room(int slots, int rank);
+  // Slots count from 1; null empties one. Throws std::invalid_argument where it does not fit. Not
+  // while a program runs.
+  void set_adapter(int slot, std::shared_ptr<const LowRank> adapter);
+  const LowRank* adapter(int slot) const { return adapters[slot - 1].get(); }
+
   // By panel.
   Reads reads() const { return {panels.get(), panel_bytes, std::size_t(num_panels(matrix))}; }
 
@@ -62,6 +72,8 @@ struct Linear {
   std::size_t panel_bytes;
   std::shared_ptr<char> panels;
   Vector bias;
+  std::vector<std::shared_ptr<const LowRank>> adapters;  // by slot
+  int adapter_rank = 0;
 };
 
 // cos and sin: [positions][half] each.

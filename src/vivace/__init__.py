@@ -6,18 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vivace.core.request import LoRARequest
     from vivace.core.sampling import SamplingParams
     from vivace.engine.async_llm import AsyncLLM
     from vivace.engine.llm import LLM
     from vivace.engine.prompts import TextPrompt, TokensPrompt
 
-__all__ = ["LLM", "AsyncLLM", "SamplingParams", "TextPrompt", "TokensPrompt"]
+__all__ = ["LLM", "AsyncLLM", "LoRARequest", "SamplingParams", "TextPrompt", "TokensPrompt"]
 __version__ = "0.1.0"
 
 # Looked up when first used, so that `vivace --help` does not wait for numpy.
 _HOMES = {
     "LLM": "vivace.engine.llm",
     "AsyncLLM": "vivace.engine.async_llm",
+    "LoRARequest": "vivace.core.request",
     "SamplingParams": "vivace.core.sampling",
     "TextPrompt": "vivace.engine.prompts",
     "TokensPrompt": "vivace.engine.prompts",

@@ -213,7 +213,7 @@ def ints(*values: int) -> NDArray[np.int32]:
         ({"query_starts": ints(0, 0, 4)}, "must have rows"),
         ({"context_lens": ints(2, 6)}, "at least as long"),
         ({"logit_rows": ints(4)}, "not a row"),
-        ({"adapter_ids": ints(0, 0, 0, 0)}, "adapters"),
+        ({"adapter_ids": ints(0, 0, 1, 0)}, "no room"),
         ({"block_tables": ()}, "block table"),
         ({"block_tables": (ints(PAGES, 1)[:, None],) * 2}, "does not exist"),
         ({"block_tables": (ints(-1, 1)[:, None],) * 2}, "does not exist"),

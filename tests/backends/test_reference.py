@@ -148,14 +148,6 @@ def test_attention_is_a_weighted_mean_of_what_is_visible(rng: np.random.Generato
     np.testing.assert_allclose(sunk[2, 1], out[2, 1] * share, rtol=1e-5)
 
 
-def test_adapters_are_refused_and_not_ignored() -> None:
-    table = np.zeros((2, 8), np.float32)
-    program = attention_program(ReferenceBackend(), table, AttentionSpec(2, 1, 2, 1.0), 0)
-    row = ints([0])
-    with pytest.raises(BackendError, match="adapters"):
-        program.run(Batch(row, row, ints([0, 1]), ints([1]), (), row, adapter_ids=row))
-
-
 def test_bfloat16_rounds_what_a_machine_would_keep() -> None:
     backend = ReferenceBackend("bfloat16")
     linear = backend.linear([QTensor.from_array("w", np.asarray([[1.0009765625]], np.float32))])

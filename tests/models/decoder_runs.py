@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,11 +13,15 @@ from vivace.backends.protocol import PAGE_TOKENS, Backend, Batch, BatchLimits
 from vivace.models.decoder import Decoder
 
 
-def logits(decoder: Decoder, backend: Backend, token_ids: list[int]) -> NDArray[np.float32]:
-    """[len, vocab] of one batch without pages."""
+def logits(
+    decoder: Decoder, backend: Backend, token_ids: list[int], slot: int = 0
+) -> NDArray[np.float32]:
+    """[len, vocab] of one batch without pages, with the adapter of a slot."""
     limits = BatchLimits(len(token_ids), 1, len(token_ids))
     program = backend.compile(decoder.logits, (), limits)
-    return backend.numpy(program.run(_batch(token_ids, 0, ()))).copy()
+    ids = np.full(len(token_ids), slot, np.int32)
+    batch = replace(_batch(token_ids, 0, ()), adapter_ids=ids)
+    return backend.numpy(program.run(batch)).copy()
 
 
 def paged_logits(

@@ -60,12 +60,13 @@ namespace {
 constexpr int kHidden = 72, kInner = 40, kVocab = 90, kHeads = 4, kPairs = 2, kHeadDim = 32;
 constexpr int kQueries = kHeads * kHeadDim, kQkv = kQueries + 2 * kPairs * kHeadDim;
 constexpr int kExperts = 5;
+constexpr int kSlots = 2, kRank = 3;  // of adapters
 constexpr int kBlocks = 160;  // of a sequence
 constexpr ProgramLimits kLimits{.max_tokens = 48, .max_sequences = 4, .max_logit_rows = 4};
 
 // The last rows[s] positions of each context.
 struct Step {
-  std::vector<std::int32_t> tokens, positions, starts{0}, contexts, pages, logit_rows;
+  std::vector<std::int32_t> tokens, positions, starts{0}, contexts, pages, logit_rows, adapters;
 
   Step(const std::vector<int>& lengths, const std::vector<int>& rows)
       : contexts(lengths.begin(), lengths.end()) {
@@ -75,12 +76,15 @@ struct Step {
       logit_rows.push_back(starts.back() - 1);
       for (int block = 0; block < kBlocks; ++block) pages.push_back(int(s) * kBlocks + block);
     }
-    for (const std::int32_t position : positions) tokens.push_back(position * 7 % kVocab);
+    for (const std::int32_t position : positions) {
+      tokens.push_back(position * 7 % kVocab);
+      adapters.push_back(position % (kSlots + 1));
+    }
   }
 
   Batch batch() const {
     const BlockTable table{pages.data(), static_cast<int>(contexts.size()), kBlocks};
-    return {tokens, positions, starts, contexts, {table}, logit_rows};
+    return {tokens, positions, starts, contexts, {table}, logit_rows, adapters};
   }
 };
 
@@ -130,9 +134,24 @@ class Model {
   void add_mlp(Rows x) {
     const OpContext context = program_.context();
     const Rows inner = program_.rows(6, kInner);
-    program_.add(make_norm_linear(context, x, norm(kHidden), linear(2 * kInner, kHidden, true),
-                                  silu(), inner));
-    program_.add(make_linear_residual(context, inner, linear(kHidden, kInner), {x, {}}, x));
+    program_.add(make_norm_linear(context, x, norm(kHidden),
+                                  adapted(linear(2 * kInner, kHidden, true)), silu(), inner));
+    program_.add(
+        make_linear_residual(context, inner, adapted(linear(kHidden, kInner)), {x, {}}, x));
+  }
+
+  // With an adapter of all its outputs in each slot.
+  std::shared_ptr<Linear> adapted(const std::shared_ptr<Linear>& to) {
+    to->make_room(kSlots, kRank);
+    const std::vector<float> a = random_values(random_, std::size_t(kRank) * to->k());
+    const std::vector<float> b = random_values(random_, std::size_t(kRank) * to->n());
+    const LowRankSource source{{a.data(), SourceType::float32, kRank, to->k()},
+                               {b.data(), SourceType::float32, to->n(), kRank}, 0, 0.5f};
+    for (int slot = 1; slot <= kSlots; ++slot) {
+      to->set_adapter(slot, std::make_shared<LowRank>(*runtime_, dtype_, to->k(),
+                                                      std::vector<LowRankSource>{source}));
+    }
+    return to;
   }
 
   ExpertsOp experts() {
@@ -155,7 +174,7 @@ class Model {
     return std::make_shared<RotaryTable>(kBlocks * kPageTokens, kHeadDim / 2, ones, ones);
   }
 
-  LinearPtr linear(int n, int k, bool gated = false) {
+  std::shared_ptr<Linear> linear(int n, int k, bool gated = false) {
     const PackedMatrix shape{.format = format_, .n = n, .k = k, .gated = gated};
     const auto made = std::make_shared<Linear>(*runtime_, shape, Vector());
     const std::vector<float> values = random_values(random_, std::size_t(n) * k);

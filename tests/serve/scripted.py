@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from vivace.core.errors import BackendError
 from vivace.core.request import Delta, Logprob, Request
 from vivace.core.sampling import SamplingParams
-from vivace.core.stats import EngineInfo, EngineStats
+from vivace.core.stats import AdapterInfo, EngineInfo, EngineStats
 from vivace.serve.app import create_app
 from vivace.serve.options import ServeOptions
 from vivace.serve.server import listen
@@ -72,6 +72,7 @@ class ScriptedEngine:
         self.kills = 0
         self.resets = 0
         self.pins: tuple[str, ...] = ()
+        self.adapters = self.info.adapters
         self.seen: list[Request] = []
         self.running: set[str] = set()
         self._aborted: set[str] = set()
@@ -105,6 +106,14 @@ class ScriptedEngine:
 
     async def abort(self, request_id: str) -> None:
         self._aborted.add(request_id)
+
+    async def load_adapter(self, name: str, path: str) -> tuple[AdapterInfo, ...]:
+        self.adapters = (*self.adapters, AdapterInfo(name, path, 8))
+        return self.adapters
+
+    async def unload_adapter(self, name: str) -> tuple[AdapterInfo, ...]:
+        self.adapters = tuple(one for one in self.adapters if one.name != name)
+        return self.adapters
 
     async def reset_prefix_cache(self) -> None:
         self.resets += 1

@@ -23,7 +23,7 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.serve.app import create_app
 from vivace.serve.options import ServeOptions
-from vivace.serve.server import watch
+from vivace.serve.starting import watch
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_version_and_health(client: httpx.Client, engine: ScriptedEngine) -> Non
 
 def test_an_engine_that_hangs_is_killed_once(engine: ScriptedEngine) -> None:
     async def hang() -> None:
-        watching = asyncio.create_task(watch(engine, every=0.001))
+        watching = asyncio.create_task(watch(engine, print, every=0.001))
         await asyncio.sleep(0.02)
         assert engine.kills == 0
         engine.gone = "The engine has made no progress for 121 seconds."

@@ -75,7 +75,7 @@ def test_a_full_queue_is_a_429_that_says_when_to_come_back(fields: dict[str, Any
 def test_a_server_that_stops_takes_no_further_calls() -> None:
     app = scripted_app(ScriptedEngine())
     with serving(app) as url, httpx.Client(base_url=url) as client:
-        app.state.generation.stopping = True
+        app.state.models.doors.stopping = True
         answer = client.post("/v1/completions", json={"prompt": "a"})
         assert (answer.status_code, client.get("/ready").status_code) == (503, 503)
         assert client.get("/health").status_code == 200  # it lives: nobody need restart it

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.low_rank import AdapterRoom, LowRank
 from vivace.backends.page_bytes import PageBytes
 from vivace.core.collective import Collective
 from vivace.core.errors import BackendError
@@ -48,7 +49,8 @@ class Batch:
         block_tables: per KV group [S, max_blocks]; empty means no pages: every sequence stands
             whole in this batch, from position 0.
         logit_rows: [R], rows of the batch.
-        adapter_ids: [T] or None: which adapter each row uses.
+        adapter_ids: [T]: the slot of each row's adapter, from 1, or 0 for none; None where no row
+            has one. A slot that is empty at a linear adds nothing there.
     """
 
     token_ids: IntArray
@@ -68,11 +70,6 @@ class Batch:
         and their numbers."""
         last = (self.positions + 1) % KV_BLOCK_TOKENS == 0
         return self.row_sequences()[last], self.positions[last] // KV_BLOCK_TOKENS
-
-    def refuse_adapters(self) -> None:
-        """Raises BackendError where rows ask for adapters: no backend has them yet."""
-        if self.adapter_ids is not None:
-            raise BackendError("This backend has no adapters: leave adapter_ids out.")
 
 
 @dataclass(frozen=True)
@@ -227,10 +224,13 @@ class LinearForm:
             backend's dtype. Parts that are quantized already keep their own.
         gated: the outputs are [gate | up] of a gated activation, and `norm_linear` with that
             activation (or an expert's `up`) is its only use: they may be interleaved.
+        adapters: room for adapters, of which each part may have its own share; None has none.
+            Only `norm_linear` and `linear_residual` add them.
     """
 
     scheme: Scheme | None = None
     gated: bool = False
+    adapters: AdapterRoom | None = None
 
 
 PLAIN = LinearForm()
@@ -350,6 +350,12 @@ class Backend(Protocol):
     ) -> Linear:
         """Weights [out_i, in] stacked along their outputs, with biases [out_i] or none. With a
         collective, the outputs are partial sums, reduced before bias and residual."""
+        ...
+
+    def set_adapter(self, linear: Linear, slot: int, parts: Sequence[LowRank]) -> None:
+        """Give rows whose adapter is in `slot`, from 1, these parts at a linear with room for it,
+        kept in `dtype`; none empty the slot. Not while a program runs. Raises BackendError where
+        they do not fit."""
         ...
 
     def rotary(self, spec: RotarySpec) -> RotaryTable: ...

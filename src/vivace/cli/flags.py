@@ -28,6 +28,8 @@ def parse_bytes(text: str) -> int:
 
 _OPTIONS: dict[str, Any] = {
     "model": typer.Argument(metavar="MODEL"),
+    "memory_bytes": typer.Option("--memory", parser=parse_bytes, metavar="SIZE"),
+    "model_memory_cap": typer.Option("--model-memory-cap", parser=parse_bytes, metavar="SIZE"),
     "kv_memory_bytes": typer.Option("--kv-memory", parser=parse_bytes, metavar="SIZE"),
     "kv_host_bytes": typer.Option("--kv-host", parser=parse_bytes, metavar="SIZE"),
     "kv_disk_bytes": typer.Option("--kv-disk", parser=parse_bytes, metavar="SIZE"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, get_args
@@ -18,10 +19,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": get_args(DTypeChoice),
     "kv_cache_dtype": get_args(KVCacheDType),
 }
-_COUNTS = ("max_num_seqs", "max_num_batched_tokens", "max_prefill_beside_decodes")
+_COUNTS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_prefill_beside_decodes",
+    "max_loras",
+    "max_lora_rank",
+)
 _OPTIONAL_COUNTS = (
     "max_model_len",
     "threads",
+    "memory_bytes",
     "kv_memory_bytes",
     "kv_host_bytes",
     "kv_disk_bytes",
@@ -43,6 +51,7 @@ class EngineConfig:
     packed_cache: keep packed weights in the user's cache folder, so that the next start is quick.
     max_model_len: longest prompt plus answer; None is the model's own limit, cut to fit memory.
     threads: compute threads of the cpu backend; None is the cores this process may use.
+    memory_bytes: memory for weights, adapters and KV pages together; None is what is free.
     kv_memory_bytes: memory for KV pages; None is a share of what is free.
     kv_host_bytes: memory beside that for prefixes which KV pages have no room for; None is none.
     kv_disk_bytes: what files of such prefixes may take, found again by the next start; None is
@@ -71,10 +80,14 @@ class EngineConfig:
         target_itl_ms the running streams come first.
     enable_prefix_caching: share pages of equal prefixes.
     seed: the base of the random streams of requests that bring no seed.
+    enable_lora: make room for LoRA adapters.
+    max_loras: adapters that can be loaded at once.
+    max_lora_rank: their highest rank.
+    lora_modules: adapters to load at the start, such as sql=/path/to/sql,chat=/path/to/chat.
 
     Raises:
         UsageError: a choice is unknown, a count is no integer of at least 1, a time or a weight is
-            no number above 0, or kv_disk_bytes is given alone.
+            no number above 0, or kv_disk_bytes or lora_modules is given alone.
     """
 
     model: str | None = None
@@ -84,6 +97,7 @@ class EngineConfig:
     packed_cache: bool = True
     max_model_len: int | None = None
     threads: int | None = None
+    memory_bytes: int | None = None
     kv_memory_bytes: int | None = None
     kv_host_bytes: int | None = None
     kv_disk_bytes: int | None = None
@@ -101,6 +115,10 @@ class EngineConfig:
     target_ttft_ms: float | None = None
     enable_prefix_caching: bool = True
     seed: int = 0
+    enable_lora: bool = False
+    max_loras: int = 4
+    max_lora_rank: int = 16
+    lora_modules: str | None = None
 
     def __post_init__(self) -> None:
         for option, choices in _CHOICES.items():
@@ -118,7 +136,40 @@ class EngineConfig:
                 raise UsageError(f"{option} must be a number above 0, got {time!r}.")
         if self.kv_disk_bytes is not None and self.kv_host_bytes is None:
             raise UsageError("kv_disk_bytes needs kv_host_bytes too: pages pass through it.")
+        if parse_modules(self.lora_modules) and not self.enable_lora:
+            raise UsageError("lora_modules needs enable_lora too.")
         parse_weights(self.tenant_weights)
+
+
+def modules_text(paths: Mapping[str, str]) -> str | None:
+    """What `parse_modules` reads as these."""
+    return ",".join(f"{name}={path}" for name, path in paths.items()) or None
+
+
+def check_module(name: str, path: str) -> None:
+    """Raises UsageError for what `parse_modules` could not read."""
+    if not name or not path or {",", "="} & set(name) or "," in path:
+        raise UsageError(
+            f"An adapter needs a name without = and a path, both without commas, not {name!r} and "
+            f"{path!r}."
+        )
+
+
+def parse_modules(text: str | None, option: str = "lora_modules") -> dict[str, str]:
+    """Paths by name from "sql=/path/to/sql,chat=/path/to/chat"; None is none.
+
+    Raises:
+        UsageError: a part is not a name and a path, or a name comes twice.
+    """
+    paths: dict[str, str] = {}
+    for part in text.split(",") if text else []:
+        name, _, path = (word.strip() for word in part.partition("="))
+        if not name or not path or name in paths:
+            raise UsageError(
+                f"{option} must be like sql=PATH,chat=PATH, each name once; {part!r} is not."
+            )
+        paths[name] = path
+    return paths
 
 
 def parse_weights(text: str | None) -> dict[str, float]:

@@ -14,6 +14,36 @@ Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True)
+class LoRARequest:
+    """A LoRA adapter to answer with, as in vLLM.
+
+    Attributes:
+        lora_name: what it is called.
+        lora_int_id: at least 1; of the same name always the same, as is its path.
+        lora_path: its folder, as PEFT writes it.
+    """
+
+    lora_name: str
+    lora_int_id: int
+    lora_path: str
+
+    def __post_init__(self) -> None:
+        if not self.lora_name or self.lora_int_id < 1:
+            raise RequestError("A LoRARequest needs a name and a lora_int_id of at least 1.")
+
+
+@dataclass(frozen=True)
+class AdapterPlace:
+    """Attributes:
+    slot: where an engine has an adapter, from 1.
+    digest: of the adapter's content.
+    """
+
+    slot: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Request:
     """One prompt to continue once. A caller's `n` completions are n requests (see `index`).
 
@@ -31,6 +61,8 @@ class Request:
         pin_id: the prompt's full pages are pinned under it when the request ends; None pins none.
         pooling: no token is drawn: the answer is one vector, the mean of the prompt's final hidden
             states, or the last of them.
+        adapter: the LoRA adapter to answer with, by name.
+        adapter_place: where that is; the engine fills it in.
     """
 
     request_id: str
@@ -45,6 +77,16 @@ class Request:
     drop_if_late: bool = False
     pin_id: str | None = None
     pooling: Pooling | None = None
+    adapter: str | None = None
+    adapter_place: AdapterPlace | None = None
+
+    @property
+    def cache_scope(self) -> str:
+        """What prefixes are shared under: equal salts, and the same adapter or none. No salt can
+        read like another scope."""
+        if self.adapter_place is not None:
+            return f"adapter:{self.adapter_place.digest}:{self.cache_salt}"
+        return f"salt:{self.cache_salt}" if self.cache_salt else ""
 
 
 @dataclass(frozen=True)

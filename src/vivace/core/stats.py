@@ -12,6 +12,20 @@ STEP_SIZES = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
 @dataclass(frozen=True)
+class AdapterInfo:
+    """A LoRA adapter that takes requests.
+
+    Attributes:
+        path: as it was given.
+        rank: the highest of its parts.
+    """
+
+    name: str
+    path: str
+    rank: int
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """Facts fixed at load.
 
@@ -21,6 +35,9 @@ class EngineInfo:
         default_params: sampling defaults from generation_config.json.
         quantization: what weights were rounded to, in the words of `EngineConfig.quantize`.
         pooling: how the model's embeddings are made, unless a request says it.
+        max_loras: adapters that there is room for.
+        adapters: those loaded at the start.
+        memory_bytes: what weights, adapters and KV pages may take together, in all tiers of memory.
     """
 
     model_name: str
@@ -41,6 +58,9 @@ class EngineInfo:
     default_params: SamplingParams = field(default_factory=SamplingParams)
     quantization: str | None = None
     pooling: Pooling = "mean"
+    max_loras: int = 0
+    adapters: tuple[AdapterInfo, ...] = ()
+    memory_bytes: int = 0
 
     @property
     def precision(self) -> str:
@@ -84,6 +104,8 @@ class EngineStats:
         step_sizes: steps of each range of `STEP_SIZES` and, last, of more tokens.
         pins: ids of pinned prefixes.
         pages_pinned: pages that these hold.
+        running_adapters: names of the adapters of requests that run.
+        waiting_adapters: likewise.
     """
 
     running: int = 0
@@ -103,3 +125,5 @@ class EngineStats:
     pins: tuple[str, ...] = ()
     pages_pinned: int = 0
     tiers: TierStats = field(default_factory=TierStats)
+    running_adapters: tuple[str, ...] = ()
+    waiting_adapters: tuple[str, ...] = ()

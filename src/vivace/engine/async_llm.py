@@ -13,12 +13,12 @@ from uuid import uuid4
 
 from vivace.core.config import EngineConfig
 from vivace.core.errors import BackendError, RequestError, VivaceError
-from vivace.core.request import Delta, Request, RequestOutput
+from vivace.core.request import Delta, LoRARequest, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine import loop
 from vivace.engine.build import build_engine
-from vivace.engine.frontend import Frontend
+from vivace.engine.frontend import Frontend, KnownAdapters
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
 from vivace.engine.prompts import Prompt
@@ -43,6 +43,8 @@ class AsyncLLM:
         self.tokenizer = self._frontend.tokenizer
         self._inbox: queue.SimpleQueue[loop.Message] = queue.SimpleQueue()
         self._streams = Streams(self._inbox.put)
+        self._adapters = KnownAdapters()
+        self._loading = asyncio.Lock()  # of adapters
         self._thread: threading.Thread | None = None
         self._open: dict[str, tuple[str, ...]] = {}  # a caller's id to its requests' ids
 
@@ -51,15 +53,18 @@ class AsyncLLM:
         prompt: Prompt,
         sampling_params: SamplingParams | None = None,
         request_id: str | None = None,
+        lora_request: LoRARequest | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """The growing result, yielded after every step that adds to it.
 
-        Closing the iterator aborts the request. The same object is yielded each time.
+        Closing the iterator aborts the request. The same object is yielded each time. An adapter
+        that is not loaded is loaded first.
         """
         request_id = request_id or uuid4().hex
+        adapter = await self._adapter(lora_request)
         if request_id in self._open:
             raise RequestError(f"request_id {request_id!r} is in use.", "request_id")
-        text, requests = self._frontend.requests(request_id, prompt, sampling_params)
+        text, requests = self._frontend.requests(request_id, prompt, sampling_params, adapter)
         collector = Collector(request_id, text, requests)
         self._open[request_id] = collector.request_ids
         try:
@@ -74,6 +79,12 @@ class AsyncLLM:
         for part in self._open.get(request_id, ()):
             self._streams.abort(part)
 
+    async def unload_adapter(self, name: str) -> None:
+        """Take no further requests for a LoRA adapter. Raises RequestError for an unknown name."""
+        self._start()
+        await self._streams.change_adapters(loop.UnloadAdapter(name))
+        self._adapters.remove(name)
+
     async def stats(self) -> EngineStats:
         self._start()
         return await self._streams.stats()
@@ -84,6 +95,18 @@ class AsyncLLM:
             self._inbox.put(loop.Stop())
             await asyncio.to_thread(self._thread.join)
             self._thread = None
+
+    async def _adapter(self, asked: LoRARequest | None) -> str | None:
+        """Its name, once it is loaded."""
+        if asked is None:
+            return None
+        self._start()
+        async with self._loading:
+            if self._adapters.is_new(asked):
+                change = loop.LoadAdapter(asked.lora_name, asked.lora_path)
+                await self._streams.change_adapters(change)
+                self._adapters.add(asked)
+        return asked.lora_name
 
     async def _merged(self, requests: Sequence[Request]) -> AsyncGenerator[Delta, None]:
         """Deltas of all requests as they come."""

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from vivace.backends.low_rank import AdapterRoom
 from vivace.backends.protocol import Backend, BatchLimits
 from vivace.cache.blocks import KVGroup, KVManager
 from vivace.cache.pool import pages_per_shared, shared_page_tokens
-from vivace.core.config import EngineConfig, parse_weights
+from vivace.core.config import EngineConfig, parse_modules, parse_weights
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.decoding.sampler import Sampler
 from vivace.decoding.stops import OutputText
+from vivace.engine.adapters import Adapters
 from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.core import EngineCore
 from vivace.engine.notices import Notify
@@ -71,8 +73,11 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
     started = time.perf_counter()
     loaded = _load(_settled(config), notify)
     step_time = StepTimeModel()
-    kv, runner = _pages(loaded, step_time)
-    info = replace(_info(loaded), load_seconds=time.perf_counter() - started)
+    adapters = _adapters(loaded, notify)
+    kv, runner = _pages(loaded, adapters, step_time)
+    info = replace(
+        _info(loaded), adapters=adapters.infos, load_seconds=time.perf_counter() - started
+    )
     notify(summary(info, loaded.plan))
     tokenizer = loaded.tokenizer
     return EngineCore(
@@ -125,7 +130,14 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     tokenizer = load_tokenizer(checkpoint.folder)
     eos_token_ids = _end_token_ids(checkpoint, tokenizer)
     default_params = sampling_defaults(checkpoint)
-    decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify), policy)
+    decoder = load_decoder(
+        checkpoint,
+        backend,
+        plan.max_model_len,
+        _every_second(notify),
+        policy,
+        adapter_room(config),
+    )
     served = with_kv_dtype(decoder.spec, config.kv_cache_dtype, backend.dtype)
     return _Loaded(
         config,
@@ -157,7 +169,9 @@ def _end_token_ids(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> tuple
     return tuple(dict.fromkeys(ids))
 
 
-def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner]:
+def _pages(
+    loaded: _Loaded, adapters: Adapters, step_time: StepTimeModel
+) -> tuple[KVManager, Runner]:
     """The pages, those who keep their books, and the program that uses them."""
     config, backend, decoder = loaded.config, loaded.backend, loaded.decoder
     groups, num_pages = decoder.spec.kv_groups, loaded.plan.pages.num_pages
@@ -177,7 +191,26 @@ def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner
         max_sequences=config.max_num_seqs,
         max_logit_rows=config.max_num_seqs + LOGIT_ROWS,
     )
-    return kv, Runner(decoder, backend, caches, limits)
+    return kv, Runner(decoder, backend, caches, limits, adapters)
+
+
+def adapter_room(config: EngineConfig) -> AdapterRoom | None:
+    """The room for adapters that a configuration asks for."""
+    return AdapterRoom(config.max_loras, config.max_lora_rank) if config.enable_lora else None
+
+
+def _adapters(loaded: _Loaded, notify: Notify) -> Adapters:
+    """With those loaded that the configuration names."""
+    adapters = Adapters(adapter_room(loaded.config), loaded.decoder, loaded.backend)
+    for name, path in parse_modules(loaded.config.lora_modules).items():
+        adapters.load(name, path)
+        notify(f"Loaded the adapter {name} from {path}")
+    return adapters
+
+
+def model_name(config: EngineConfig) -> str:
+    """As the user named it."""
+    return config.model or BUNDLED_MODEL
 
 
 def scheduling(config: EngineConfig) -> SchedulerConfig:
@@ -206,7 +239,7 @@ def policies(config: EngineConfig) -> PolicyConfig:
 def _info(loaded: _Loaded) -> EngineInfo:
     config, spec, plan = loaded.config, loaded.decoder.spec, loaded.plan
     return EngineInfo(
-        model_name=config.model or BUNDLED_MODEL,
+        model_name=model_name(config),
         folder=str(loaded.checkpoint.folder),
         family=spec.family,
         backend=loaded.backend.name,
@@ -224,6 +257,8 @@ def _info(loaded: _Loaded) -> EngineInfo:
         has_tokenizer=loaded.tokenizer is not None,
         default_params=loaded.default_params,
         pooling=default_pooling(loaded.checkpoint),
+        max_loras=config.max_loras if config.enable_lora else 0,
+        memory_bytes=plan.total_bytes + (config.kv_host_bytes or 0),
     )
 
 

@@ -8,13 +8,14 @@ import multiprocessing
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
-from vivace.core.config import EngineConfig
+from vivace.core.config import EngineConfig, modules_text
 from vivace.core.errors import BackendError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import EngineInfo, EngineStats
-from vivace.engine.loop import Message, Reply, Stop
+from vivace.core.stats import AdapterInfo, EngineInfo, EngineStats
+from vivace.engine.loop import LoadAdapter, Message, Reply, Stop, UnloadAdapter
 from vivace.engine.notices import Notify
 from vivace.engine.streams import Streams
 from vivace.engine.worker import Failed, Notice, serve_connection
@@ -73,6 +74,20 @@ class EngineClient:
     async def reset_prefix_cache(self) -> None:
         """Forget every computed prefix but those that are in use or pinned."""
         self._streams.reset_prefix_cache()
+
+    async def load_adapter(self, name: str, path: str) -> tuple[AdapterInfo, ...]:
+        """Take in a LoRA adapter; those that take requests then. Raises VivaceError."""
+        return self._holding(await self._streams.change_adapters(LoadAdapter(name, path)))
+
+    async def unload_adapter(self, name: str) -> tuple[AdapterInfo, ...]:
+        """Take no further requests for an adapter; those that still do. Raises VivaceError."""
+        return self._holding(await self._streams.change_adapters(UnloadAdapter(name)))
+
+    def _holding(self, adapters: tuple[AdapterInfo, ...]) -> tuple[AdapterInfo, ...]:
+        """Another process would have to load the same."""
+        modules = modules_text({one.name: one.path for one in adapters})
+        self._config = replace(self._config, lora_modules=modules)
+        return adapters
 
     async def stats(self) -> EngineStats:
         self._check_alive()

@@ -46,6 +46,7 @@ class EngineCore:
         self._runner = runner
         self._sampler = sampler
         self._text = text
+        self.adapters = runner.adapters
         self._pooler = Pooler()
         self._pinning: dict[str, Request] = {}
         self._steps = 0
@@ -65,13 +66,16 @@ class EngineCore:
         """Queue a request.
 
         Raises:
-            RequestError: it, or its pin, can never fit; the engine is unharmed.
+            RequestError: it, or its pin, can never fit, or its adapter is unknown; the engine is
+                unharmed.
             OverloadedError: the queue is full.
         """
+        request = self.adapters.bind(request)
         if request.pin_id is not None:
-            self._kv.pins.check(request.pin_id, request.prompt_token_ids, request.cache_salt)
+            self._kv.pins.check(request.pin_id, request.prompt_token_ids, request.cache_scope)
         self.scheduler.add(request)
         self._text.add(request)
+        self.adapters.enter(request)
         if request.pin_id is not None:
             self._pinning[request.request_id] = request
 
@@ -81,6 +85,7 @@ class EngineCore:
         self._text.remove(request_id)
         self._pooler.forget(request_id)
         self._pinning.pop(request_id, None)
+        self.adapters.leave(request_id)
 
     def unpin(self, pin_id: str) -> None:
         """Let a pinned prefix be evicted again; unknown ids are ignored."""
@@ -150,11 +155,12 @@ class EngineCore:
     def _settled(self, delta: Delta) -> Delta:
         """What a request leaves behind when it ends: at most a pin."""
         self._text.remove(delta.request_id)
+        self.adapters.leave(delta.request_id)
         request = self._pinning.pop(delta.request_id, None)
         if request is None or request.pin_id is None:
             return delta
         try:
-            self._kv.pins.add(request.pin_id, request.prompt_token_ids, request.cache_salt)
+            self._kv.pins.add(request.pin_id, request.prompt_token_ids, request.cache_scope)
         except RequestError as error:  # others were pinned meanwhile
             return Delta.failed(delta.request_id, error)
         return delta
@@ -165,6 +171,7 @@ class EngineCore:
         for delta in late:
             self._pinning.pop(delta.request_id, None)
             self._pooler.forget(delta.request_id)
+            self.adapters.leave(delta.request_id)
         return [replace(delta, text=self._text.finish(delta.request_id)) for delta in late]
 
     def _fail(self, request_ids: Sequence[str], error: Exception) -> list[Delta]:
@@ -235,4 +242,10 @@ class EngineCore:
             pins=self._kv.pins.ids,
             pages_pinned=self._kv.pins.num_pages,
             tiers=self._kv.tier_stats(),
+            running_adapters=_adapters_of(self.scheduler.running),
+            waiting_adapters=_adapters_of(self.scheduler.waiting),
         )
+
+
+def _adapters_of(requests: Sequence[Request]) -> tuple[str, ...]:
+    return tuple(sorted({one.adapter for one in requests if one.adapter is not None}))

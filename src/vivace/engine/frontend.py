@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from vivace.core.errors import RequestError
-from vivace.core.request import Pooling, Request
+from vivace.core.request import LoRARequest, Pooling, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.engine.prompts import GivenPrompt, Prompt, given_prompt
@@ -17,6 +17,28 @@ from vivace.text.chat import ChatTemplate, load_chat_template
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+class KnownAdapters:
+    """The LoRA adapters that callers have named: a name is always the same one's."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, LoRARequest] = {}
+
+    def is_new(self, asked: LoRARequest) -> bool:
+        """Whether it has to be loaded. Raises RequestError where its name is another's."""
+        known = self._by_name.get(asked.lora_name)
+        if known not in (None, asked):
+            raise RequestError(
+                f"The adapter {asked.lora_name!r} was another one before; unload that first."
+            )
+        return known is None
+
+    def add(self, asked: LoRARequest) -> None:
+        self._by_name[asked.lora_name] = asked
+
+    def remove(self, name: str) -> None:
+        self._by_name.pop(name, None)
 
 
 class Frontend:
@@ -29,7 +51,11 @@ class Frontend:
         self.chat_template: ChatTemplate = load_chat_template(folder)
 
     def requests(
-        self, request_id: str, prompt: Prompt, params: SamplingParams | None
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: SamplingParams | None,
+        adapter: str | None = None,
     ) -> tuple[str | None, list[Request]]:
         """The prompt's text, where it was text, and its requests.
 
@@ -40,7 +66,8 @@ class Frontend:
         token_ids = self._token_ids(given)
         params = params or self.info.default_params
         requests = fan_out(self.info, request_id, token_ids, params)
-        return given.text, [replace(one, cache_salt=given.cache_salt) for one in requests]
+        salt = given.cache_salt
+        return given.text, [replace(one, cache_salt=salt, adapter=adapter) for one in requests]
 
     def pooling(self, request_id: str, prompt: Prompt, how: Pooling | None) -> Request:
         """The request for a prompt's vector.

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.config import EngineConfig
 from vivace.core.errors import UsageError, VivaceError
-from vivace.core.request import Delta, Pooling, Request, RequestOutput
+from vivace.core.request import Delta, LoRARequest, Pooling, Request, RequestOutput
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine.build import build_engine
-from vivace.engine.frontend import Frontend, Messages
+from vivace.engine.frontend import Frontend, KnownAdapters, Messages
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
 from vivace.engine.pooling import unit
 from vivace.engine.prompts import Prompt, each_prompt
+
+ItemT = TypeVar("ItemT")
 
 
 class LLM:
@@ -47,6 +50,7 @@ class LLM:
         self.info = self._core.info
         self.tokenizer = self._frontend.tokenizer
         self._count = 0
+        self._adapters = KnownAdapters()
 
     def generate(
         self,
@@ -54,28 +58,36 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: Callable[[int, int], None] | None = None,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
     ) -> list[RequestOutput]:
         """Continue prompts in their order: texts, lists of token ids, or vLLM's maps of them.
 
         Args:
             sampling_params: for all, or one for each; None takes the model's defaults.
             progress: called with (finished prompts, prompts).
+            lora_request: the adapter for all, or one for each, loaded where it is not; None is the
+                model itself.
 
         Raises:
             RequestError: a prompt or a parameter does not fit; nothing was started.
+            VivaceError: an adapter cannot be loaded; likewise.
         """
-        return self._collect(each_prompt(prompts), sampling_params, progress)
+        listed = each_prompt(prompts)
+        asked = self._asked(listed, sampling_params, lora_request)
+        return self._collect(asked, progress)
 
     def chat(
         self,
         messages: Messages | Sequence[Messages],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation, or several."""
         single = not messages or isinstance(messages[0], dict)
         conversations: Any = [messages] if single else messages
         prompts = [self._frontend.chat_prompt(conversation) for conversation in conversations]
-        return self._collect(prompts, sampling_params, None)
+        return self._collect(self._asked(prompts, sampling_params, lora_request), None)
 
     def stream(
         self, prompt: Prompt, sampling_params: SamplingParams | None = None
@@ -140,6 +152,11 @@ class LLM:
             self._abort(requests)
         return np.stack([found[request.request_id] for request in requests])
 
+    def unload_adapter(self, name: str) -> None:
+        """Give the place of a LoRA adapter to others. Raises RequestError for an unknown name."""
+        self._core.adapters.unload(name)
+        self._adapters.remove(name)
+
     def get_default_sampling_params(self) -> SamplingParams:
         """What `generate` uses when given none, from the model's generation_config.json."""
         return self.info.default_params
@@ -156,18 +173,32 @@ class LLM:
         self._core.close()
         del self._core
 
-    def _collect(
+    def _asked(
         self,
         prompts: Sequence[Prompt],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> list[RequestOutput]:
-        collectors = [
-            self._collector(prompt, params)
-            for prompt, params in zip(
-                prompts, _one_each(sampling_params, len(prompts)), strict=True
-            )
+        lora_request: LoRARequest | Sequence[LoRARequest | None] | None,
+    ) -> list[_Asked]:
+        params = _one_each(sampling_params, SamplingParams, len(prompts))
+        adapters = _one_each(lora_request, LoRARequest, len(prompts))
+        return [
+            _Asked(prompt, param, self._adapter(adapter))
+            for prompt, param, adapter in zip(prompts, params, adapters, strict=True)
         ]
+
+    def _adapter(self, asked: LoRARequest | None) -> str | None:
+        """Its name, once it is loaded."""
+        if asked is None:
+            return None
+        if self._adapters.is_new(asked):
+            self._core.adapters.load(asked.lora_name, asked.lora_path)
+            self._adapters.add(asked)
+        return asked.lora_name
+
+    def _collect(
+        self, asked: Sequence[_Asked], progress: Callable[[int, int], None] | None
+    ) -> list[RequestOutput]:
+        collectors = [self._collector(one) for one in asked]
         owners = {
             request.request_id: collector
             for collector, requests in collectors
@@ -179,16 +210,16 @@ class LLM:
             for delta in chain.from_iterable(self._steps(everything)):
                 done += owners[delta.request_id].take(delta).finished
                 if progress is not None and delta.finish_reason is not None:
-                    progress(done, len(prompts))
+                    progress(done, len(asked))
         finally:
             self._abort(everything)
         return [collector.output for collector, _ in collectors]
 
-    def _collector(
-        self, prompt: Prompt, params: SamplingParams | None
-    ) -> tuple[Collector, list[Request]]:
+    def _collector(self, asked: _Asked) -> tuple[Collector, list[Request]]:
         request_id = self._next_id()
-        text, requests = self._frontend.requests(request_id, prompt, params)
+        text, requests = self._frontend.requests(
+            request_id, asked.prompt, asked.params, asked.adapter
+        )
         return Collector(request_id, text, requests), requests
 
     def _steps(self, requests: Sequence[Request]) -> Iterator[list[Delta]]:
@@ -209,9 +240,22 @@ class LLM:
         return str(self._count - 1)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Attributes:
+    adapter: the name of a LoRA adapter that is loaded; None is the model itself.
+    """
+
+    prompt: Prompt
+    params: SamplingParams | None
+    adapter: str | None
+
+
 def _one_each(
-    params: SamplingParams | Sequence[SamplingParams] | None, count: int
-) -> list[SamplingParams | None]:
-    if params is None or isinstance(params, SamplingParams):
-        return [params] * count
-    return list(params)
+    given: ItemT | Sequence[ItemT | None] | None, kind: type[ItemT], count: int
+) -> list[ItemT | None]:
+    """One thing for all, or one for each."""
+    if given is None or isinstance(given, kind):
+        return [given] * count
+    each: Any = given
+    return list(each)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from vivace.core.errors import OverloadedError, RequestError
+from vivace.core.errors import OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import EngineStats
+from vivace.core.stats import AdapterInfo, EngineStats
 from vivace.engine.core import EngineCore
 
 
@@ -38,6 +38,30 @@ class ResetPrefixCache:
 
 
 @dataclass(frozen=True)
+class LoadAdapter:
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class UnloadAdapter:
+    name: str
+
+
+@dataclass(frozen=True)
+class AdapterChange:
+    """What became of a `LoadAdapter` or `UnloadAdapter`.
+
+    Attributes:
+        adapters: those that take requests now.
+        error: why nothing changed; None where it did.
+    """
+
+    adapters: tuple[AdapterInfo, ...]
+    error: VivaceError | None = None
+
+
+@dataclass(frozen=True)
 class Stop:
     pass
 
@@ -45,9 +69,9 @@ class Stop:
 IDLE_SECONDS = 1.0  # without work before the books are checked
 WRITE_SECONDS = 0.002  # without work between pages that are written down
 
-Order: TypeAlias = Add | Abort | AskStats | Unpin | ResetPrefixCache
+Order: TypeAlias = Add | Abort | AskStats | Unpin | ResetPrefixCache | LoadAdapter | UnloadAdapter
 Message: TypeAlias = Order | Stop
-Reply: TypeAlias = list[Delta] | EngineStats
+Reply: TypeAlias = list[Delta] | EngineStats | AdapterChange
 
 
 class Channel(Protocol):
@@ -107,5 +131,19 @@ def _handle(core: EngineCore, message: Order, channel: Channel) -> None:
         core.unpin(message.pin_id)
     elif isinstance(message, ResetPrefixCache):
         core.reset_prefix_cache()
+    elif isinstance(message, LoadAdapter | UnloadAdapter):
+        channel.send(_change(core, message))
     else:
         channel.send(core.stats())
+
+
+def _change(core: EngineCore, message: LoadAdapter | UnloadAdapter) -> AdapterChange:
+    adapters = core.adapters
+    try:
+        if isinstance(message, LoadAdapter):
+            adapters.load(message.name, message.path)
+        else:
+            adapters.unload(message.name)
+    except VivaceError as error:
+        return AdapterChange(adapters.infos, error)
+    return AdapterChange(adapters.infos)

@@ -21,12 +21,14 @@ from vivace.core.config import EngineConfig, KVCacheDType
 from vivace.core.errors import CapacityError, UsageError
 from vivace.formats.kv_format import KV_FORMATS
 from vivace.formats.qtensor import Scheme
+from vivace.models.adapters import adapter_values
 from vivace.models.build import compress_kv
 from vivace.models.loader import role_shapes
 from vivace.models.spec import ModelSpec
 
 _VALUE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2}
 AS_FLOATS: Mapping[str, Scheme] = MappingProxyType({})
+_RANK_STEP = 32  # backends pack columns in panels of so many
 KV_SHARE = 0.5  # of the memory that is free once the weights are loaded
 
 
@@ -36,15 +38,17 @@ class MemoryPlan:
     max_model_len: the longest sequence.
     weight_bytes: what the weights take on the backend.
     pages: KV pages per group.
+    adapter_bytes: what adapters may take.
     """
 
     max_model_len: int
     weight_bytes: int
     pages: PagePlan
+    adapter_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        return self.weight_bytes + self.pages.total_bytes
+        return self.weight_bytes + self.adapter_bytes + self.pages.total_bytes
 
 
 def plan_memory(
@@ -54,7 +58,8 @@ def plan_memory(
     available: int,
     schemes: Mapping[str, Scheme] = AS_FLOATS,
 ) -> MemoryPlan:
-    """Fit weights and KV pages into `available` bytes, less what kv_host_bytes sets aside.
+    """Fit weights and KV pages into `available` bytes, or memory_bytes where that is less, without
+    what kv_host_bytes sets aside.
 
     Args:
         spec: the model at the length asked for, or at its own longest.
@@ -64,16 +69,19 @@ def plan_memory(
         CapacityError: the weights, the KV memory or one sequence of the length asked for do not
             fit.
     """
+    if config.memory_bytes is not None:
+        available = min(available, config.memory_bytes)
     available -= config.kv_host_bytes or 0
     weights = weight_bytes(spec, backend.dtype, schemes)
-    if weights >= available:
+    adapters = adapter_bytes(config, spec, backend.dtype)
+    if weights + adapters >= available:
         raise CapacityError(
-            f"The weights need {_gib(weights)}, but only {_gib(available)} of memory are free; "
-            "choose a smaller model or dtype."
+            f"The weights need {_gib(weights + adapters)}, but only {_gib(available)} of memory "
+            "are free; choose a smaller model or dtype."
         )
     budget = config.kv_memory_bytes
     if budget is None:
-        budget = int(KV_SHARE * (available - weights))
+        budget = int(KV_SHARE * (available - weights - adapters))
     sizes = page_bytes(backend, spec.kv_groups)
     demand = PageDemand(
         spec.max_model_len,
@@ -85,7 +93,7 @@ def plan_memory(
         fits = longest_that_fits(spec.kv_groups, sizes, demand, budget)
         demand = replace(demand, max_model_len=max(fits, 1))
     pages = plan_pages(spec.kv_groups, sizes, demand, budget)
-    plan = MemoryPlan(demand.max_model_len, weights, pages)
+    plan = MemoryPlan(demand.max_model_len, weights, pages, adapters)
     if plan.total_bytes > available:
         raise CapacityError(
             f"Weights and KV pages need {_gib(plan.total_bytes)}, but only {_gib(available)} of "
@@ -113,6 +121,14 @@ def kv_bytes_per_sequence(spec: ModelSpec, backend: Backend, num_tokens: int) ->
     demand = PageDemand(num_tokens, 1, 1, shared_page_tokens(groups))
     sizes = zip(groups, page_bytes(backend, groups), strict=True)
     return sum(blocks_held(group, demand) * size for group, size in sizes)
+
+
+def adapter_bytes(config: EngineConfig, spec: ModelSpec, dtype: DTypeName) -> int:
+    """What as many adapters as there is room for take at most."""
+    if not config.enable_lora:
+        return 0
+    rank = -(-config.max_lora_rank // _RANK_STEP) * _RANK_STEP
+    return config.max_loras * adapter_values(spec, rank) * _VALUE_BYTES[dtype]
 
 
 def weight_bytes(

@@ -19,6 +19,7 @@ from vivace.backends.protocol import (
 )
 from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.step import ScheduledSequence, Step
+from vivace.engine.adapters import Adapters
 from vivace.models.decoder import Decoder
 
 LOGIT_ROWS = 64  # rows of logits computed at once when every row is wanted
@@ -28,12 +29,19 @@ class Runner:
     """Owns the compiled program and the step's input buffers, which every step reuses.
 
     Attributes:
+        adapters: what rows may have beside the weights.
         seconds: time spent in the program, in total.
     """
 
     def __init__(
-        self, decoder: Decoder, backend: Backend, caches: Sequence[KVCache], limits: BatchLimits
+        self,
+        decoder: Decoder,
+        backend: Backend,
+        caches: Sequence[KVCache],
+        limits: BatchLimits,
+        adapters: Adapters,
     ) -> None:
+        self.adapters = adapters
         self.seconds = 0.0
         self._backend = backend
         self._program = backend.compile(decoder.logits, caches, limits)
@@ -48,6 +56,7 @@ class Runner:
         self._query_starts = np.zeros(limits.max_sequences + 1, np.int32)
         self._context_lens = np.zeros(limits.max_sequences, np.int32)
         self._logit_rows = np.zeros(limits.max_logit_rows, np.int32)
+        self._adapter_ids = np.zeros(limits.max_tokens, np.int32)
         self._tables = tuple(
             np.zeros((limits.max_sequences, blocks * count), np.int32)
             for count in self._pages_per_shared
@@ -92,6 +101,8 @@ class Runner:
         start, end = sequence.start, sequence.start + sequence.count
         row = int(self._query_starts[s])
         rows = slice(row, row + sequence.count)
+        place = sequence.request.adapter_place
+        self._adapter_ids[rows] = 0 if place is None else place.slot
         self._token_ids[rows] = sequence.token_ids[start:end]
         self._positions[rows] = range(start, end) if sequence.count > 1 else start
         self._query_starts[s + 1] = row + sequence.count
@@ -105,6 +116,7 @@ class Runner:
         self, program: Program, num_sequences: int, logit_rows: IntArray
     ) -> NDArray[np.float32]:
         tokens = int(self._query_starts[num_sequences])
+        adapter_ids = self._adapter_ids[:tokens]
         batch = Batch(
             self._token_ids[:tokens],
             self._positions[:tokens],
@@ -112,6 +124,7 @@ class Runner:
             self._context_lens[:num_sequences],
             tuple(table[:num_sequences] for table in self._tables),
             logit_rows,
+            adapter_ids if adapter_ids.any() else None,
         )
         started = time.perf_counter()
         result = program.run(batch)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import EngineStats
-from vivace.engine.loop import Abort, Add, AskStats, Message, Reply, ResetPrefixCache, Unpin
+from vivace.core.stats import AdapterInfo, EngineStats
+from vivace.engine.loop import (
+    Abort,
+    AdapterChange,
+    Add,
+    AskStats,
+    LoadAdapter,
+    Message,
+    Reply,
+    ResetPrefixCache,
+    UnloadAdapter,
+    Unpin,
+)
 
 
 class Streams:
@@ -21,7 +33,7 @@ class Streams:
     def __init__(self, send: Callable[[Message], None]) -> None:
         self._send = send
         self._queues: dict[str, asyncio.Queue[Delta]] = {}
-        self._asking: list[asyncio.Future[EngineStats]] = []
+        self._asking: list[asyncio.Future[Any]] = []  # answered in this order
         self._gone: Exception | None = None
 
     @property
@@ -65,14 +77,31 @@ class Streams:
         self._send(ResetPrefixCache())
 
     async def stats(self) -> EngineStats:
-        future: asyncio.Future[EngineStats] = asyncio.get_running_loop().create_future()
+        stats: EngineStats = await self._ask(AskStats())
+        return stats
+
+    async def change_adapters(self, change: LoadAdapter | UnloadAdapter) -> tuple[AdapterInfo, ...]:
+        """The adapters that take requests then.
+
+        Raises:
+            VivaceError: why it could not be done.
+        """
+        done: AdapterChange = await self._ask(change)
+        if done.error is not None:
+            raise done.error
+        return done.adapters
+
+    async def _ask(self, message: Message) -> Any:
+        if self._gone is not None:
+            raise self._gone
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asking.append(future)
-        self._send(AskStats())
+        self._send(message)
         return await future
 
     def deliver(self, reply: Reply) -> None:
         """Hand a reply to whoever waits for it. Deltas of ended streams are dropped."""
-        if isinstance(reply, EngineStats):
+        if not isinstance(reply, list):
             future = self._asking.pop(0)
             if not future.done():
                 future.set_result(reply)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vivace.backends.low_rank import AdapterRoom
 from vivace.backends.protocol import (
     Backend,
     Experts,
@@ -31,7 +32,7 @@ from vivace.models.decoder import (
 from vivace.models.families import FAMILIES
 from vivace.models.family import Family
 from vivace.models.spec import ExpertsSpec, LayerSpec, MLPSpec, ModelSpec
-from vivace.models.weights import Plan, Root, weight_plan
+from vivace.models.weights import Plan, Root, is_adaptable, weight_plan
 
 Progress = Callable[[int, int], None]
 
@@ -98,10 +99,12 @@ def load_decoder(
     max_model_len: int | None = None,
     progress: Progress | None = None,
     policy: PrecisionPolicy = UNQUANTIZED,
+    adapters: AdapterRoom | None = None,
 ) -> Decoder:
     """Check every name, shape and dtype, then hand the weights to the backend one by one.
 
-    `progress` is told how many of the tensors are done.
+    `progress` is told how many of the tensors are done; `adapters` is room for them beside every
+    linear that can have them.
 
     Raises:
         CheckpointError: as `model_spec`, or a tensor is missing, misshapen or of a wrong dtype.
@@ -110,7 +113,8 @@ def load_decoder(
     spec = model_spec(checkpoint.config, max_model_len)
     schemes = role_schemes(spec, policy)
     plan = checked_plan(spec, checkpoint)
-    reader = _Reader(plan, checkpoint.tensors, backend, spec, schemes, progress)
+    keeping = _Keeping(schemes, adapters)
+    reader = _Reader(plan, checkpoint.tensors, backend, spec, keeping, progress)
     return Decoder(spec, reader.decoder())
 
 
@@ -178,6 +182,18 @@ def _alike(parts: list[QTensor]) -> list[QTensor]:
     return [QTensor.from_array(part.name, part.to_float32()) for part in parts]
 
 
+@dataclass(frozen=True)
+class _Keeping:
+    """How linears are kept."""
+
+    schemes: Mapping[str, Scheme]
+    adapters: AdapterRoom | None
+
+    def form(self, role: str, gated: bool = False) -> LinearForm:
+        room = self.adapters if is_adaptable(role) else None
+        return LinearForm(self.schemes.get(role), gated, room)
+
+
 @dataclass
 class _Reader:
     """Makes a backend's handles, role by role."""
@@ -186,7 +202,7 @@ class _Reader:
     tensors: Tensors
     backend: Backend
     spec: ModelSpec
-    schemes: Mapping[str, Scheme]
+    keeping: _Keeping
     progress: Progress | None
     done: int = 0
     total: int = field(init=False)
@@ -199,14 +215,14 @@ class _Reader:
         (table,) = self._read("embedding")
         positions = self._read("positions")
         return DecoderWeights(
-            embedding=self.backend.embedding(table, self.schemes.get("embedding")),
+            embedding=self.backend.embedding(table, self.keeping.schemes.get("embedding")),
             positions=self.backend.embedding(positions[0]) if positions else None,
             layers=tuple(
                 self._layer(f"layers.{i}", layer, rotaries)
                 for i, layer in enumerate(self.spec.layers)
             ),
             norm=self._norm("norm"),
-            head=self.backend.linear(self._read("head") or [table], form=self._form("head")),
+            head=self.backend.linear(self._read("head") or [table], form=self.keeping.form("head")),
         )
 
     def _layer(self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]) -> LayerWeights:
@@ -256,10 +272,7 @@ class _Reader:
 
     def _linear(self, role: str, gated: bool = False) -> Linear:
         parts, bias = _alike(self._read(role)), self._read(f"{role}.bias")
-        return self.backend.linear(parts, bias, form=self._form(role, gated))
-
-    def _form(self, role: str, gated: bool = False) -> LinearForm:
-        return LinearForm(self.schemes.get(role), gated)
+        return self.backend.linear(parts, bias, form=self.keeping.form(role, gated))
 
     def _optional_norm(self, role: str) -> Norm | None:
         return self._norm(role) if role in self.plan else None

@@ -7,6 +7,7 @@ it up, with their stored shapes. Biases have the role of their weight with ".bia
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,14 @@ class Layout:
     router: str = "mlp.gate"
     experts: ExpertNames | StackedExperts = ExpertNames()
     transposed: bool = False
+
+
+_ADAPTABLE = re.compile(r"layers\.\d+\.(attention\.(qkv|out)|mlp\.(up|down))")
+
+
+def is_adaptable(role: str) -> bool:
+    """Whether adapters may stand beside the linear of a role: in attention and in dense MLPs."""
+    return _ADAPTABLE.fullmatch(role) is not None
 
 
 def cut_digest() -> str:

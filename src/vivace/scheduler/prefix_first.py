@@ -42,4 +42,4 @@ class PrefixFirst:
     def _look_up(self, sequence: Sequence) -> int:
         if not sequence.reuses:
             return 0
-        return self._kv.known_tokens(sequence.tokens[:PROBED_TOKENS], sequence.request.cache_salt)
+        return self._kv.known_tokens(sequence.tokens[:PROBED_TOKENS], sequence.request.cache_scope)

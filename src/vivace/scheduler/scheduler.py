@@ -98,6 +98,15 @@ class Scheduler:
         """Paused ones too."""
         return len(self._alive) - self.num_running
 
+    @property
+    def running(self) -> list[Request]:
+        return [one.request for one in self._alive.values() if one.seated]
+
+    @property
+    def waiting(self) -> list[Request]:
+        """Paused ones too."""
+        return [one.request for one in self._alive.values() if not one.seated]
+
     def add(self, request: Request) -> None:
         """Queue a request. `params.max_tokens` must be a number.
 
@@ -114,7 +123,7 @@ class Scheduler:
         self._num_added += 1
         self._shares.join(request.tenant)
         if sequence.reuses:
-            self._kv.want(request.prompt_token_ids, request.cache_salt)
+            self._kv.want(request.prompt_token_ids, request.cache_scope)
 
     def abort(self, request_id: str) -> bool:
         """Forget a request and give back its pages now. False where the id is unknown."""

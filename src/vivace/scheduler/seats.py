@@ -34,7 +34,7 @@ class Seats:
         attempt = (sequence, kv.pages_returned, self._taken)
         if self._refused == attempt:
             return False  # nothing has changed since
-        salt, reuses = sequence.request.cache_salt, sequence.reuses
+        salt, reuses = sequence.request.cache_scope, sequence.reuses
         pages = kv.allocate(sequence.tokens, salt, spare=self._taken, reuses=reuses)
         if pages is None:
             self._refused = attempt

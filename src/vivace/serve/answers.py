@@ -24,6 +24,7 @@ from vivace.serve.calls import Call, Usage
 from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
 from vivace.serve.generation import Generation
 from vivace.serve.logprobs import by_id, by_text
+from vivace.serve.names import ServedNames
 from vivace.serve.prompts import Prompts, called, last_tokens
 from vivace.serve.sampling import (
     asked_max_tokens,
@@ -44,7 +45,7 @@ class Answerer:
     """Answers calls about one model.
 
     Args:
-        model_name: what answers call it.
+        names: what answers call it, and its adapters.
         fingerprint: names the software and numbers behind the answers.
     """
 
@@ -53,13 +54,13 @@ class Answerer:
         info: EngineInfo,
         prompts: Prompts,
         generation: Generation,
-        model_name: str,
+        names: ServedNames,
         fingerprint: str,
     ) -> None:
         self._info = info
         self._prompts = prompts
         self._generation = generation
-        self._model_name = model_name
+        self._names = names
         self._fingerprint = fingerprint
 
     async def completion(self, http: Request, body: CompletionBody) -> Response:
@@ -101,13 +102,13 @@ class Answerer:
         wants = body.stream_options or StreamOptions()
         with called(prompt="messages" if isinstance(body, ChatBody) else "prompt"):
             requests = self._requests(call_id, prompts, params, asked_max_tokens(body))
-        tenant = tenant_of(http, body)
+        tenant, adapter = tenant_of(http, body), self._names.adapter(body.model)
         return Call(
             call_id=call_id,
             created=int(time.time()),
-            model=self._model_name,
+            model=body.model or self._names.model,
             fingerprint=self._fingerprint,
-            requests=[with_standing(request, body, tenant) for request in requests],
+            requests=[with_standing(one, body, tenant, adapter) for one in requests],
             num_choices=params.n,
             num_shown=self._info.default_params.n if body.n is None else body.n,
             include_usage=bool(wants.include_usage),

@@ -11,7 +11,9 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from vivace.serve.errors import ApiError
+from vivace.serve.models import Models
 from vivace.serve.schemas import NEUTRAL_IN_MESSAGE, Body, ModelBody
+from vivace.serve.served import Served
 
 BodyT = TypeVar("BodyT", bound=ModelBody)
 
@@ -20,32 +22,27 @@ MAX_SHOWN = 80  # characters of an offending value in a message
 
 @dataclass(frozen=True)
 class BodyReader:
-    """Reads the bodies of calls about one model.
+    """Reads the bodies of calls.
 
     Attributes:
-        model_name: what clients call it.
+        models: that they may ask for.
         max_bytes: larger bodies are refused.
     """
 
-    model_name: str
+    models: Models
     max_bytes: int
 
-    async def read(self, request: Request, kind: type[BodyT]) -> BodyT:
-        """As `read_body`; a body that asks for another model is refused."""
-        body = await read_body(request, kind, self.max_bytes)
-        if body.model is not None:
-            self.check_model(body.model)
-        return body
+    async def read(self, request: Request, kind: type[BodyT]) -> tuple[BodyT, Served]:
+        """A body, and the model that it asks for, which stays loaded until the call is answered
+        to its end (leases.py).
 
-    def check_model(self, asked: str) -> None:
-        """Raises ApiError (404) where it is not served here."""
-        if asked != self.model_name:
-            raise ApiError(
-                404,
-                f"The model {asked!r} does not exist here; this server has {self.model_name!r}.",
-                "model",
-                "model_not_found",
-            )
+        Raises:
+            As `read_body` and `Models.lend`.
+        """
+        body = await read_body(request, kind, self.max_bytes)
+        served, give_back = await self.models.lend(body.model)
+        request.state.leases.callback(give_back)
+        return body, served
 
 
 async def read_body(request: Request, kind: type[BodyT], max_bytes: int) -> BodyT:

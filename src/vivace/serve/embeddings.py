@@ -20,6 +20,7 @@ from vivace.engine.pooling import unit
 from vivace.engine.requests import to_pool
 from vivace.serve.call_names import call_name
 from vivace.serve.generation import Generation
+from vivace.serve.names import ServedNames
 from vivace.serve.prompts import GivenPrompts, Prompts, called, last_tokens
 from vivace.serve.schemas import EmbeddingBody, RerankBody, ScoreBody
 from vivace.serve.standing import tenant_of, with_standing
@@ -49,16 +50,16 @@ class Embedder:
     the cosine of their vectors, from -1 to 1.
 
     Args:
-        model_name: what answers call it.
+        names: what answers call it, and its adapters.
     """
 
     def __init__(
-        self, info: EngineInfo, prompts: Prompts, generation: Generation, model_name: str
+        self, info: EngineInfo, prompts: Prompts, generation: Generation, names: ServedNames
     ) -> None:
         self._info = info
         self._prompts = prompts
         self._generation = generation
-        self._model_name = model_name
+        self._names = names
 
     async def embeddings(self, http: Request, body: EmbeddingBody) -> dict[str, Any]:
         found = await self._embed(http, body, body.input, "input")
@@ -70,7 +71,7 @@ class Embedder:
         return {
             "object": "list",
             "data": data,
-            "model": self._model_name,
+            "model": body.model or self._names.model,
             "usage": found.usage(),
         }
 
@@ -92,7 +93,7 @@ class Embedder:
             "id": f"score-{uuid4().hex}",
             "object": "list",
             "created": int(time.time()),
-            "model": self._model_name,
+            "model": body.model or self._names.model,
             "data": data,
             "usage": found.usage(),
         }
@@ -110,7 +111,7 @@ class Embedder:
             results.append(result)
         return {
             "id": f"rerank-{uuid4().hex}",
-            "model": self._model_name,
+            "model": body.model or self._names.model,
             "results": results,
             "usage": found.usage(),
         }
@@ -137,7 +138,8 @@ class Embedder:
                 to_pool(self._info, f"{call_id}/{place}", prompt, body.pooling)
                 for place, prompt in enumerate(prompts)
             ]
-        standing = [with_standing(request, body, tenant) for request in requests]
+        adapter = self._names.adapter(body.model)
+        standing = [with_standing(request, body, tenant, adapter) for request in requests]
 
         async def compute() -> Vectors:
             found: dict[int, Vectors] = {}

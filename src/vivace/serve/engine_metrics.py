@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -42,6 +43,8 @@ class EngineMetrics(Collector):
             counter = CounterMetricFamily(name, text, labels=LABELS)
             counter.add_metric(self._labels, count)
             yield counter
+        if self._info is not None and self._info.max_loras:
+            yield self._adapters(self.stats, self._info.max_loras)
         yield self._waiting(self.stats)
         yield self._step_sizes(self.stats)
 
@@ -55,6 +58,19 @@ class EngineMetrics(Collector):
             "vllm:cache_config_info", "Facts of the KV pages.", labels=(*LABELS, *facts)
         )
         family.add_metric((*self._labels, *facts.values()), 1)
+        return family
+
+    def _adapters(self, stats: EngineStats, max_loras: int) -> Metric:
+        """As vLLM has it: names are labels, the value is the time."""
+        names = {
+            "max_lora": str(max_loras),
+            "running_lora_adapters": ",".join(stats.running_adapters),
+            "waiting_lora_adapters": ",".join(stats.waiting_adapters),
+        }
+        family = GaugeMetricFamily(
+            "vllm:lora_requests_info", "Adapters of requests.", labels=(*LABELS, *names)
+        )
+        family.add_metric((*self._labels, *names.values()), time.time())
         return family
 
     def _waiting(self, stats: EngineStats) -> Metric:

@@ -13,7 +13,16 @@ from vivace.serve.errors import ApiError, error_answer
 from vivace.serve.keys import Caller, KeyRing, Meter
 
 OPEN = frozenset({"/health", "/ready", "/metrics", "/version", "/openapi.json"})
-ADMIN = frozenset({"/abort_request", "/reset_prefix_cache", "/drain", "/resume"})
+ADMIN = frozenset(
+    {
+        "/abort_request",
+        "/drain",
+        "/reset_prefix_cache",
+        "/resume",
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
+    }
+)
 _ANYBODY = Caller("")
 
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from vivace.core.errors import RequestError, VivaceError
 from vivace.core.request import Delta, Request
@@ -15,18 +16,35 @@ from vivace.serve.interfaces import Engine
 from vivace.serve.metrics import ServerMetrics
 
 
+@dataclass
+class Doors:
+    """Whether a server takes calls; those that have begun go on.
+
+    Attributes:
+        draining: whether it takes none until it is told to.
+        stopping: whether it takes none for good.
+    """
+
+    draining: bool = False
+    stopping: bool = False
+
+    def check_open(self) -> None:
+        """Raises ApiError (503) where the server is stopping or drains."""
+        if self.draining:
+            raise ApiError(503, "The server drains; ask another.", code="server_draining")
+        if self.stopping:
+            raise ApiError(503, "The server is stopping; ask another.", code="server_stopping")
+
+
 class Generation:
     """Streams requests through an engine and measures them.
 
     Attributes:
-        draining: whether no further calls are taken, until `resume`; those that have begun go on.
-        stopping: the same for good.
         last_token: when the engine last produced one, on the monotonic clock.
     """
 
-    def __init__(self, engine: Engine, metrics: ServerMetrics) -> None:
-        self.draining = False
-        self.stopping = False
+    def __init__(self, engine: Engine, metrics: ServerMetrics, doors: Doors) -> None:
+        self._doors = doors
         self.last_token = -math.inf
         self._engine = engine
         self._metrics = metrics
@@ -56,13 +74,6 @@ class Generation:
         await self.check_engine()
         await self._engine.reset_prefix_cache()
 
-    def check_open(self) -> None:
-        """Raises ApiError (503) where the server is stopping or drains."""
-        if self.draining:
-            raise ApiError(503, "The server drains; ask another.", code="server_draining")
-        if self.stopping:
-            raise ApiError(503, "The server is stopping; ask another.", code="server_stopping")
-
     async def check_engine(self) -> None:
         """Raises ApiError (503) where the engine is dead or hung."""
         try:
@@ -79,7 +90,7 @@ class Generation:
             ApiError: the engine refused a request (400), failed (500) or is gone (503), its queue
                 is full (429), or the server is stopping (503); the other requests are aborted.
         """
-        self.check_open()
+        self._doors.check_open()
         await self.check_engine()
         self._metrics.asked(requests)
         streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol
 
 from vivace.core.request import Delta, Request
-from vivace.core.stats import EngineInfo, EngineStats
+from vivace.core.stats import AdapterInfo, EngineInfo, EngineStats
 
 
 class Engine(Protocol):
@@ -29,6 +29,14 @@ class Engine(Protocol):
 
     async def unpin(self, pin_id: str) -> None:
         """Let a pinned prefix be evicted again; unknown ids are ignored."""
+        ...
+
+    async def load_adapter(self, name: str, path: str) -> tuple[AdapterInfo, ...]:
+        """Take in a LoRA adapter; those that take requests then. Raises VivaceError."""
+        ...
+
+    async def unload_adapter(self, name: str) -> tuple[AdapterInfo, ...]:
+        """Take no further requests for an adapter; those that still do. Raises VivaceError."""
         ...
 
     async def stats(self) -> EngineStats: ...

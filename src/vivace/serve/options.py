@@ -14,6 +14,11 @@ class ServeOptions:
         the limits may be left out.
     admin_key: what administrators bring as theirs; None refuses their calls.
     max_body_bytes: larger request bodies are refused.
+    models: further models, loaded when they are asked for, such as small=PATH,code=PATH.
+    max_loaded_models: models that are loaded at once; None is all.
+    model_memory_cap: what weights, adapters and KV pages of all loaded models may take together;
+        None is what is free.
+    model_wait_seconds: how long a call waits for its model to be loaded.
     """
 
     served_model_name: str | None = None
@@ -21,3 +26,7 @@ class ServeOptions:
     api_key_file: str | None = None
     admin_key: str | None = None
     max_body_bytes: int = 10 * 2**20
+    models: str | None = None
+    max_loaded_models: int | None = None
+    model_memory_cap: int | None = None
+    model_wait_seconds: float = 120.0

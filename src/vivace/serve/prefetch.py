@@ -15,8 +15,8 @@ from vivace.core.request import Request as EngineRequest
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.engine.requests import fan_out
-from vivace.serve.errors import ApiError
 from vivace.serve.generation import Generation
+from vivace.serve.names import ServedNames
 from vivace.serve.prompts import Prompts
 from vivace.serve.schemas import PrefetchBody
 from vivace.serve.streaming import while_connected
@@ -29,16 +29,16 @@ class Prefetcher:
     """Warms prefixes of one model.
 
     Args:
-        model_name: what answers call it.
+        names: what answers call it, and its adapters.
     """
 
     def __init__(
-        self, info: EngineInfo, prompts: Prompts, generation: Generation, model_name: str
+        self, info: EngineInfo, prompts: Prompts, generation: Generation, names: ServedNames
     ) -> None:
         self._info = info
         self._prompts = prompts
         self._generation = generation
-        self._model_name = model_name
+        self._names = names
 
     async def prefetch(self, http: Request, body: PrefetchBody) -> Response:
         """Answers when the prefix is computed; a client that leaves ends it."""
@@ -50,14 +50,9 @@ class Prefetcher:
             priority=IDLE_PRIORITY,
             cache_salt=body.cache_salt or "",
             pin_id=call_id if body.pin else None,
+            adapter=self._names.adapter(body.model),
         )
         return await while_connected(http.receive, self._compute(request))
-
-    async def unpin(self, pin_id: str) -> Response:
-        """Raises ApiError (404) where nothing is pinned under that id."""
-        if not await self._generation.unpin(pin_id):
-            raise ApiError(404, f"Nothing is pinned as {pin_id!r}.", "id", "pin_not_found")
-        return JSONResponse({"id": pin_id, "object": "prefetch", "deleted": True})
 
     async def _compute(self, request: EngineRequest) -> Response:
         delta = await self._generation.last(request)
@@ -66,7 +61,7 @@ class Prefetcher:
                 "id": request.request_id,
                 "object": "prefetch",
                 "created": int(time.time()),
-                "model": self._model_name,
+                "model": request.adapter or self._names.model,
                 "prompt_tokens": len(request.prompt_token_ids),
                 "cached_tokens": delta.num_cached_tokens,
                 "pinned": request.pin_id is not None,

@@ -324,3 +324,20 @@ class AbortBody(ModelBody):
 
     request_id: str | None = None
     abort_all: bool | None = None
+
+
+class LoadAdapterBody(ModelBody):
+    """POST /v1/load_lora_adapter."""
+
+    neutral: ClassVar[Neutral] = {"is_3d_lora_weight": (False,), "load_inplace": (False,)}
+
+    lora_name: Annotated[str, Field(min_length=1, max_length=128)]
+    lora_path: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class UnloadAdapterBody(ModelBody):
+    """POST /v1/unload_lora_adapter."""
+
+    neutral: ClassVar[Neutral] = {"lora_int_id": ()}
+
+    lora_name: Annotated[str, Field(min_length=1, max_length=128)]

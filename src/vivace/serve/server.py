@@ -8,26 +8,20 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
-from vivace.engine.client import EngineClient
-from vivace.serve.app import create_app
-from vivace.serve.errors import ApiError
-from vivace.serve.generation import Generation
-from vivace.serve.interfaces import Engine
+from vivace.serve.app import create_app_for
+from vivace.serve.generation import Doors
 from vivace.serve.keys import load_keys
-from vivace.serve.liveness import Liveness
+from vivace.serve.models import Models
 from vivace.serve.options import ServeOptions
-from vivace.text.chat import load_chat_template
-from vivace.text.tokenizer import load_tokenizer
+from vivace.serve.starting import Starter, limits, model_configs
 
 DRAIN_SECONDS = 30
-WATCH_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections
 
 
@@ -76,50 +70,20 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOptions) -> None:
-    engine = EngineClient(config, _print_notice)
+    doors = Doors()
+    configs = model_configs(config, options)
+    starter = Starter(configs, _print_notice, doors)
+    models = Models(list(configs), starter.start, starter.stop, limits(options), doors)
     loading = asyncio.current_task()
     assert loading is not None
     _on_signals(loading.cancel)
     try:
-        await engine.start()
-        app = _app(engine, options)
-        await _produce_a_token(app.state.liveness)
-        server = _Server(app, listener)
+        await models.start()
+        server = _Server(create_app_for(models, options), listener)
         _on_signals(server.stop)
-        watching = asyncio.create_task(watch(engine))
         await server.serve([listener])
-        watching.cancel()
-    except asyncio.CancelledError:
-        engine.kill()  # while it loads it hears nothing
-        raise
     finally:
-        await engine.close()
-
-
-async def watch(engine: Engine, every: float = WATCH_SECONDS) -> None:
-    """Kill an engine that hangs: its streams end with an error, and /health keeps failing, so
-    that whoever runs the server knows to start it again."""
-    while True:
-        await asyncio.sleep(every)
-        try:
-            await engine.check_health()
-        except VivaceError as error:
-            _print_notice(f"{error} /health fails until the server is restarted.")
-            engine.kill()
-            return
-
-
-def _app(engine: EngineClient, options: ServeOptions) -> FastAPI:
-    folder = Path(engine.info.folder)
-    return create_app(engine, load_tokenizer(folder), load_chat_template(folder), options)
-
-
-async def _produce_a_token(liveness: Liveness) -> None:
-    """Nobody is told that the server is ready before it was."""
-    try:
-        await liveness.check()
-    except ApiError as error:
-        raise VivaceError(f"{error} Check the checkpoint, or try dtype float32.") from error
+        await models.close()
 
 
 def _on_signals(action: Callable[[], object]) -> None:
@@ -149,7 +113,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._url = _url(listener)
-        self._generation: Generation = app.state.generation
+        self._models: Models = app.state.models
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -157,7 +121,7 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Finish what has begun and end; called again, end at once."""
-        self._generation.stopping = True
+        self._models.doors.stopping = True
         self.force_exit = self.should_exit
         self.should_exit = True
 

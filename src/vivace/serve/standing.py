@@ -22,9 +22,11 @@ def tenant_of(http: Request, body: StandingBody) -> str:
     return caller.name
 
 
-def with_standing(request: EngineRequest, body: StandingBody, tenant: str) -> EngineRequest:
-    """The request with what the body says of its turn. A `timeout` in seconds from its arrival
-    ends it with the finish reason "deadline", unless `drop_if_late` is false.
+def with_standing(
+    request: EngineRequest, body: StandingBody, tenant: str, adapter: str | None
+) -> EngineRequest:
+    """The request with its adapter, and what the body says of its turn. A `timeout` in seconds from
+    its arrival ends it with the finish reason "deadline", unless `drop_if_late` is false.
 
     Raises:
         RequestError: drop_if_late comes without timeout.
@@ -37,6 +39,7 @@ def with_standing(request: EngineRequest, body: StandingBody, tenant: str) -> En
         priority=body.priority or 0,
         cache_salt=body.cache_salt or "",
         tenant=tenant,
+        adapter=adapter,
         deadline=None if timeout is None else request.arrival + timeout,
         drop_if_late=timeout is not None and body.drop_if_late is not False,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vivace.backends.cpu.kv_memory import spread_pages
 from vivace.backends.cpu.packed import Packed, PackedStore
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
 from vivace.backends.cpu.weights import part_of, table_type, weight_format
+from vivace.backends.low_rank import LowRank
 from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PLAIN,
@@ -88,15 +90,24 @@ class NativeBackend:
         format = weight_format(scheme, self.dtype)
         shape = sum(part.shape[0] for part in parts), parts[0].shape[1]
         biases = _flat(np.concatenate([part.to_float32() for part in bias])) if bias else None
-        try:
+        with _as_backend_errors():
             linear = _native.Linear(self._runtime, format, shape, form.gated, biases)
-        except ValueError as error:
-            raise BackendError(str(error)) from None
+            if form.adapters is not None:
+                room = form.adapters
+                linear.make_room(room.slots, len(parts) * room.max_rank)
         key = "linear", scheme or self.dtype, form.gated, shape, _described(parts)
         self._fill(
             linear, key, lambda: linear.pack(self._runtime, [part_of(part) for part in parts])
         )
         return linear
+
+    def set_adapter(self, linear: _native.Linear, slot: int, parts: Sequence[LowRank]) -> None:
+        with _as_backend_errors():
+            linear.set_adapter(slot, self._low_rank(parts) if parts else None)
+
+    def _low_rank(self, parts: Sequence[LowRank]) -> _native.LowRank:
+        made = [(part_of(part.a), part_of(part.b), part.first, part.scale) for part in parts]
+        return _native.LowRank(self._runtime, self._dtype, made)
 
     def rotary(self, spec: RotarySpec) -> _native.RotaryTable:
         positions = np.arange(spec.max_positions, dtype=np.float32)
@@ -158,6 +169,15 @@ class NativeBackend:
             pack()
         else:
             self._store.fill(weight, self._runtime, key, pack)
+
+
+@contextmanager
+def _as_backend_errors() -> Iterator[None]:
+    """What native code refuses, it says in a sentence."""
+    try:
+        yield
+    except ValueError as error:
+        raise BackendError(str(error)) from None
 
 
 def _described(parts: Sequence[QTensor]) -> list[tuple[str, tuple[int, ...], Scheme]]:

@@ -42,7 +42,6 @@ class CpuProgram:
         Raises:
             BackendError: the batch is not one that this program can take; nothing ran.
         """
-        batch.refuse_adapters()
         try:
             self.native.run(
                 batch.token_ids,
@@ -51,6 +50,7 @@ class CpuProgram:
                 batch.context_lens,
                 batch.block_tables,
                 batch.logit_rows,
+                batch.adapter_ids,
             )
         except ValueError as error:
             raise BackendError(str(error)) from None

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.low_rank import LowRank, check_adapter
 from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PAGE_TOKENS,
@@ -28,6 +29,7 @@ from vivace.backends.reference.handles import (
     IntegerWeight,
     PackedPages,
     ReferenceLinear,
+    ReferenceLowRank,
     ReferencePages,
     ReferenceRotary,
 )
@@ -48,7 +50,6 @@ class ReferenceProgram:
     caches: tuple[AnyPages, ...]
 
     def run(self, batch: Batch) -> Floats:
-        batch.refuse_adapters()
         result: Floats = self.forward(ReferenceOps(self.backend.round, batch, self.caches))
         return result
 
@@ -92,7 +93,20 @@ class ReferenceBackend:
         biases = np.concatenate([part.to_float32() for part in bias]) if bias else None
         scheme = scheme_of_parts(parts, form.scheme)
         weight = self._weight(stored_as(parts, scheme))
-        return ReferenceLinear(weight, biases, collective)
+        slots = 0 if form.adapters is None else form.adapters.slots
+        return ReferenceLinear(weight, biases, collective, [()] * slots)
+
+    def set_adapter(self, linear: ReferenceLinear, slot: int, parts: Sequence[LowRank]) -> None:
+        check_adapter(len(linear.adapters), slot, linear.shape, parts)
+        linear.adapters[slot - 1] = tuple(
+            ReferenceLowRank(
+                part.first,
+                self.round(part.a.to_float32()),
+                self.round(part.b.to_float32()),
+                np.float32(part.scale),
+            )
+            for part in parts
+        )
 
     def rotary(self, spec: RotarySpec) -> ReferenceRotary:
         positions = np.arange(spec.max_positions, dtype=np.float32)

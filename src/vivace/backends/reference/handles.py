@@ -25,8 +25,8 @@ class FloatWeight:
     round: Callable[[Floats], Floats]
 
     @property
-    def out_features(self) -> int:
-        return len(self.values)
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape
 
     def multiply(self, x: Floats) -> Floats:
         y: Floats = self.round(x) @ self.values.T
@@ -50,8 +50,8 @@ class IntegerWeight:
         )
 
     @property
-    def out_features(self) -> int:
-        return len(self.codes)
+    def shape(self) -> tuple[int, int]:
+        return self.codes.shape
 
     def multiply(self, x: Floats) -> Floats:
         """Rows are quantized to int8 where the scheme says so, and rounded to bfloat16 else."""
@@ -65,16 +65,31 @@ class IntegerWeight:
 
 
 @dataclass(frozen=True)
+class ReferenceLowRank:
+    """As `protocol.LowRank`, as arrays."""
+
+    first: int
+    a: Floats
+    b: Floats
+    scale: np.float32
+
+
+@dataclass(frozen=True)
 class ReferenceLinear:
-    """weight [out, in], bias [out] or None."""
+    """weight [out, in], bias [out] or None; the parts of the adapter in each slot."""
 
     weight: FloatWeight | IntegerWeight
     bias: Floats | None
     collective: Collective | None
+    adapters: list[tuple[ReferenceLowRank, ...]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.weight.shape
 
     @property
     def out_features(self) -> int:
-        return self.weight.out_features
+        return self.shape[0]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.low_rank import rows_by_slot
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     Activation,
@@ -66,7 +67,7 @@ class ReferenceOps:
         linear: ReferenceLinear,
         activation: Activation | None = None,
     ) -> Floats:
-        y = self._linear(x if norm is None else steps.normalize(x, norm), linear)
+        y = self._adapted(x if norm is None else steps.normalize(x, norm), linear)
         return y if activation is None else steps.activate(y, activation)
 
     def rotary_write(
@@ -101,7 +102,7 @@ class ReferenceOps:
         return out.reshape(len(out), -1)
 
     def linear_residual(self, x: Floats, linear: ReferenceLinear, residual: Residual) -> Floats:
-        return _add(self._linear(x, linear), residual)
+        return _add(self._adapted(x, linear), residual)
 
     def experts_residual(
         self, x: Floats, norm: Norm | None, experts: Experts, residual: Residual
@@ -131,6 +132,17 @@ class ReferenceOps:
         if linear.collective is not None:
             y = linear.collective.all_reduce(y)
         return y if linear.bias is None else y + linear.bias
+
+    def _adapted(self, x: Floats, linear: ReferenceLinear) -> Floats:
+        """linear(x), and what each row's adapter adds."""
+        y = self._linear(x, linear)
+        adapted = rows_by_slot(self.batch.adapter_ids, len(linear.adapters))
+        for rows, parts in zip(adapted, linear.adapters, strict=False):
+            for part in parts:
+                inner = self.round(self.round(x[rows]) @ part.a.T)
+                outputs = slice(part.first, part.first + len(part.b))
+                y[rows, outputs] += part.scale * (inner @ part.b.T)
+        return y
 
     def _row_ranges(self) -> list[tuple[int, int]]:
         starts = self.batch.query_starts.tolist()

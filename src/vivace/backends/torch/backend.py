@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vivace.backends.low_rank import LowRank, check_adapter
 from vivace.backends.page_bytes import PageBytes, check_page_bytes, check_pages
 from vivace.backends.protocol import (
     PAGE_TOKENS,
@@ -24,11 +25,13 @@ from vivace.backends.protocol import (
     scheme_of_parts,
 )
 from vivace.backends.torch.handles import (
+    Adapters,
     AnyLinear,
     AnyPages,
     TorchEmbedding,
     TorchIntegerLinear,
     TorchLinear,
+    TorchLowRank,
     TorchPackedPages,
     TorchPages,
     TorchRotary,
@@ -51,7 +54,6 @@ class TorchProgram:
     caches: tuple[AnyPages, ...]
 
     def run(self, batch: Batch) -> Tensor:
-        batch.refuse_adapters()
         ops = TorchOps.bind(batch, self.caches, self.backend.compute_dtype, self.backend.device)
         with torch.set_grad_enabled(self.backend.trainable):
             result: Tensor = self.forward(ops)
@@ -106,17 +108,29 @@ class TorchBackend:
         form: LinearForm = PLAIN,
     ) -> AnyLinear:
         parts = stored_as(parts, scheme_of_parts(parts, form.scheme))
+        adapters: Adapters = [()] * (0 if form.adapters is None else form.adapters.slots)
         if not all(part.scheme.is_float for part in parts):
-            return self._integer_linear(parts, bias, collective)
+            return self._integer_linear(parts, bias, collective, adapters)
         weights = tuple(self._weight(part, self.compute_dtype) for part in parts)
         biases = tuple(self._weight(part, torch.float32) for part in bias)
-        linear = TorchLinear(weights, biases, collective)
+        linear = TorchLinear(weights, biases, collective, adapters)
         if self.trainable or len(weights) == 1:
             return linear
-        return TorchLinear((linear.weight,), biases, collective)
+        return TorchLinear((linear.weight,), biases, collective, adapters)
+
+    def set_adapter(self, linear: AnyLinear, slot: int, parts: Sequence[LowRank]) -> None:
+        check_adapter(len(linear.adapters), slot, linear.shape, parts)
+        linear.adapters[slot - 1] = tuple(
+            TorchLowRank(part.first, self._upload(part.a), self._upload(part.b), part.scale)
+            for part in parts
+        )
 
     def _integer_linear(
-        self, parts: Sequence[QTensor], bias: Sequence[QTensor], collective: Collective | None
+        self,
+        parts: Sequence[QTensor],
+        bias: Sequence[QTensor],
+        collective: Collective | None,
+        adapters: Adapters,
     ) -> TorchIntegerLinear:
         self._refuse_training()
         codes, scales = zip(*(part.integers() for part in parts), strict=True)
@@ -126,6 +140,7 @@ class TorchBackend:
             torch.tensor(np.concatenate(scales), device=self.device),
             torch.cat([self._upload(part) for part in bias]) if bias else None,
             collective,
+            adapters,
         )
 
     def _refuse_training(self) -> None:

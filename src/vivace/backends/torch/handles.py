@@ -45,12 +45,32 @@ class TorchEmbedding:
 
 
 @dataclass(frozen=True)
+class TorchLowRank:
+    """As `protocol.LowRank`, in float32."""
+
+    first: int
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    def multiply(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """scale * b (a x), as float32."""
+        inner = F.linear(x.to(dtype), self.a.to(dtype))
+        return self.scale * F.linear(inner, self.b.to(dtype)).float()
+
+
+Adapters: TypeAlias = list[tuple[TorchLowRank, ...]]
+
+
+@dataclass(frozen=True)
 class TorchLinear:
-    """Parts [out_i, in] and biases [out_i], stacked along their outputs."""
+    """Parts [out_i, in] and biases [out_i], stacked along their outputs; the parts of the adapter
+    in each slot."""
 
     parts: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
     collective: Collective | None
+    adapters: Adapters
 
     @property
     def weight(self) -> Tensor:
@@ -59,6 +79,10 @@ class TorchLinear:
     @property
     def bias(self) -> Tensor | None:
         return torch.cat(self.biases) if self.biases else None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.out_features, self.parts[0].shape[1]
 
     @property
     def out_features(self) -> int:
@@ -78,6 +102,11 @@ class TorchIntegerLinear:
     scales: Tensor
     bias: Tensor | None
     collective: Collective | None
+    adapters: Adapters
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.out_features, self.codes.shape[1]
 
     @property
     def out_features(self) -> int:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from vivace.backends.low_rank import rows_by_slot
 from vivace.backends.protocol import (
     PAGE_TOKENS,
     Activation,
@@ -84,7 +86,7 @@ class TorchOps:
         linear: AnyLinear,
         activation: Activation | None = None,
     ) -> Tensor:
-        y = self._linear(x if norm is None else steps.normalize(x, norm), linear)
+        y = self._adapted(x if norm is None else steps.normalize(x, norm), linear)
         return y if activation is None else steps.activate(y, activation)
 
     def rotary_write(
@@ -121,7 +123,7 @@ class TorchOps:
         return torch.cat(out).flatten(1)
 
     def linear_residual(self, x: Tensor, linear: AnyLinear, residual: Residual) -> Tensor:
-        return _add(self._linear(x, linear), residual)
+        return _add(self._adapted(x, linear), residual)
 
     def experts_residual(
         self, x: Tensor, norm: Norm | None, experts: Experts, residual: Residual
@@ -151,6 +153,18 @@ class TorchOps:
         if linear.collective is not None:
             y = linear.collective.all_reduce(y)
         return y if linear.bias is None else y + linear.bias
+
+    def _adapted(self, x: Tensor, linear: AnyLinear) -> Tensor:
+        """linear(x), and what each row's adapter adds."""
+        y = self._linear(x, linear)
+        adapted = rows_by_slot(self.batch.adapter_ids, len(linear.adapters))
+        for found, parts in zip(adapted, linear.adapters, strict=False):
+            rows = _indices(found.astype(np.int32), self.device)
+            for part in parts:
+                added = part.multiply(x[rows], self.dtype)
+                behind = y.shape[1] - part.first - added.shape[1]
+                y = y.float().index_add(0, rows, F.pad(added, (part.first, behind)))
+        return y
 
     def _write(self, queries: Queries, spec: AttentionSpec) -> None:
         cache, batch = _plain(self.caches[spec.kv_group]), self.batch

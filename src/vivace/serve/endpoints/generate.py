@@ -5,23 +5,24 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from vivace.serve.answers import Answerer
 from vivace.serve.bodies import BodyReader
 from vivace.serve.openapi import takes
 from vivace.serve.schemas import ChatBody, CompletionBody
 
 
-def router(reader: BodyReader, answerer: Answerer) -> APIRouter:
+def router(reader: BodyReader) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["generate"])
 
     @routes.post("/completions", response_model=None, **takes(CompletionBody, streams=True))
     async def complete(http: Request) -> Response:
         """Continue one or several prompts."""
-        return await answerer.completion(http, await reader.read(http, CompletionBody))
+        body, served = await reader.read(http, CompletionBody)
+        return await served.answerer.completion(http, body)
 
     @routes.post("/chat/completions", response_model=None, **takes(ChatBody, streams=True))
     async def chat(http: Request) -> Response:
         """Answer a conversation."""
-        return await answerer.chat(http, await reader.read(http, ChatBody))
+        body, served = await reader.read(http, ChatBody)
+        return await served.answerer.chat(http, body)
 
     return routes

@@ -5,15 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from vivace.serve.answers import Answerer
 from vivace.serve.bodies import BodyReader
 from vivace.serve.message_schemas import ConversationBody, MessagesBody
 from vivace.serve.messages import ID_PREFIX, MessageFormat, as_chat
 from vivace.serve.openapi import AnthropicErrorAnswer, takes
-from vivace.serve.prompts import Prompts
 
 
-def router(reader: BodyReader, answerer: Answerer, prompts: Prompts) -> APIRouter:
+def router(reader: BodyReader) -> APIRouter:
     routes = APIRouter(prefix="/v1/messages", tags=["generate"])
 
     @routes.post(
@@ -21,13 +19,13 @@ def router(reader: BodyReader, answerer: Answerer, prompts: Prompts) -> APIRoute
     )
     async def messages(http: Request) -> Response:
         """Answer a conversation."""
-        body = await reader.read(http, MessagesBody)
-        return await answerer.chat(http, as_chat(body), MessageFormat, ID_PREFIX)
+        body, served = await reader.read(http, MessagesBody)
+        return await served.answerer.chat(http, as_chat(body), MessageFormat, ID_PREFIX)
 
     @routes.post("/count_tokens", **takes(ConversationBody, error=AnthropicErrorAnswer))
     async def count_tokens(http: Request) -> dict[str, int]:
         """How many tokens a conversation takes."""
-        body = await reader.read(http, ConversationBody)
-        return {"input_tokens": len(await prompts.chat(as_chat(body)))}
+        body, served = await reader.read(http, ConversationBody)
+        return {"input_tokens": len(await served.prompts.chat(as_chat(body)))}
 
     return routes

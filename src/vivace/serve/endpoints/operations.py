@@ -12,39 +12,41 @@ from starlette.responses import Response
 from vivace.core.errors import VivaceError
 from vivace.core.stats import EngineStats
 from vivace.serve.bodies import BodyReader
-from vivace.serve.generation import Generation
+from vivace.serve.errors import ApiError
+from vivace.serve.exposition import loaded_models, merged
 from vivace.serve.interfaces import Engine
-from vivace.serve.liveness import Liveness
-from vivace.serve.metrics import ServerMetrics
+from vivace.serve.models import Models
 from vivace.serve.openapi import answers
+from vivace.serve.served import Served
 from vivace.serve.version import vivace_version
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATS_SECONDS = 5.0  # an engine that is longer silent is left out
 
 
-def router(
-    engine: Engine, generation: Generation, liveness: Liveness, metrics: ServerMetrics
-) -> APIRouter:
+def router(models: Models) -> APIRouter:
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/health", **answers(503))
     async def health() -> dict[str, str]:
-        """Whether the engine computes: it produced a token lately, or does so now."""
-        await liveness.check()
+        """Whether the engines compute: each produced a token lately, or does so now."""
+        await _check_alive(models)
         return {"status": "ok"}
 
     @routes.get("/ready", **answers(503))
     async def ready() -> dict[str, str]:
         """Whether the server takes calls: it is healthy, and neither stops nor drains."""
-        generation.check_open()
-        await liveness.check()
+        models.doors.check_open()
+        await _check_alive(models)
         return {"status": "ready"}
 
     @routes.get("/metrics", response_model=None, **answers())
     async def scrape() -> Response:
         """Prometheus text."""
-        return Response(metrics.render(await _stats(engine)), media_type=METRICS_TYPE)
+        loaded = models.loaded
+        stats = await asyncio.gather(*(_stats(served.engine) for served in loaded))
+        told = [served.metrics.render(one) for served, one in zip(loaded, stats, strict=True)]
+        return Response(merged([*told, loaded_models(models.states)]), media_type=METRICS_TYPE)
 
     @routes.get("/version", **answers())
     async def version() -> dict[str, str]:
@@ -54,27 +56,49 @@ def router(
     return routes
 
 
-def inside(engine: Engine, generation: Generation, reader: BodyReader) -> APIRouter:
+def inside(reader: BodyReader) -> APIRouter:
     """What is not for everybody."""
     routes = APIRouter(tags=["operations"])
+    models = reader.models
 
     @routes.get("/server_info", **answers())
     async def server_info() -> dict[str, Any]:
-        """What was loaded, with which limits, and how it is doing; `engine` is null where the
-        engine does not answer."""
-        stats = await _stats(engine)
-        model = asdict(engine.info)
-        del model["folder"]
+        """What was loaded, with which limits, and how it is doing: of the first model, and of all
+        that are loaded by name. `model` is null where it is not loaded, `engine` where the engine
+        does not answer."""
+        found = {served.names.model: await _told(served.engine) for served in models.loaded}
         return {
             "version": vivace_version(),
-            "served_model_name": reader.model_name,
+            "served_model_name": models.default,
             "max_body_bytes": reader.max_bytes,
-            "draining": generation.draining,
-            "model": model,
-            "engine": None if stats is None else asdict(stats),
+            "draining": models.doors.draining,
+            **found.get(models.default, {"model": None, "engine": None}),
+            "states": models.states,
+            "models": found,
         }
 
     return routes
+
+
+async def _check_alive(models: Models) -> None:
+    """Raises ApiError (503) where an engine is dead, hung or unable to produce a token."""
+    for served in models.loaded:
+        await _check_one_alive(models, served)
+
+
+async def _check_one_alive(models: Models, served: Served) -> None:
+    try:
+        await served.liveness.check()
+    except ApiError:
+        if served in models.loaded:  # not unloaded meanwhile
+            raise
+
+
+async def _told(engine: Engine) -> dict[str, Any]:
+    stats = await _stats(engine)
+    model = asdict(engine.info)
+    del model["folder"]
+    return {"model": model, "engine": None if stats is None else asdict(stats)}
 
 
 async def _stats(engine: Engine) -> EngineStats | None:

@@ -7,7 +7,6 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from vivace.serve.answers import Answerer
 from vivace.serve.bodies import BodyReader
 from vivace.serve.openapi import takes
 from vivace.serve.prompts import called
@@ -15,15 +14,15 @@ from vivace.serve.response_schemas import ResponsesBody
 from vivace.serve.responses import ID_PREFIX, ResponseFormat, as_chat
 
 
-def router(reader: BodyReader, answerer: Answerer) -> APIRouter:
+def router(reader: BodyReader) -> APIRouter:
     routes = APIRouter(prefix="/v1/responses", tags=["generate"])
 
     @routes.post("", response_model=None, **takes(ResponsesBody, streams=True))
     async def respond(http: Request) -> Response:
         """Answer a text or a conversation."""
-        body = await reader.read(http, ResponsesBody)
+        body, served = await reader.read(http, ResponsesBody)
         make = partial(ResponseFormat, body=body)
         with called(messages="input", max_tokens="max_output_tokens"):
-            return await answerer.chat(http, as_chat(body), make, ID_PREFIX)
+            return await served.answerer.chat(http, as_chat(body), make, ID_PREFIX)
 
     return routes

@@ -1,0 +1,60 @@
+"""One model, with everything that answers for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vivace.serve.answers import Answerer
+from vivace.serve.embeddings import Embedder
+from vivace.serve.generation import Doors, Generation
+from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
+from vivace.serve.liveness import Liveness
+from vivace.serve.metrics import ServerMetrics
+from vivace.serve.names import ServedNames
+from vivace.serve.prefetch import Prefetcher
+from vivace.serve.prompts import Prompts
+from vivace.serve.version import vivace_version
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model whose engine has started."""
+
+    engine: Engine
+    names: ServedNames
+    prompts: Prompts
+    generation: Generation
+    liveness: Liveness
+    metrics: ServerMetrics
+    answerer: Answerer
+    embedder: Embedder
+    prefetcher: Prefetcher
+
+
+def served_model(
+    name: str,
+    engine: Engine,
+    tokenizer: Tokenizer | None,
+    chat_template: ChatTemplate,
+    doors: Doors,
+) -> Served:
+    """Args:
+    name: what clients call it.
+    doors: of the server.
+    """
+    info, names = engine.info, ServedNames(engine, name)
+    metrics = ServerMetrics(name, info)
+    generation, prompts = Generation(engine, metrics, doors), Prompts(tokenizer, chat_template)
+    numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
+    fingerprint = f"vivace-{vivace_version()}-{info.backend}-{numbers}"
+    return Served(
+        engine,
+        names,
+        prompts,
+        generation,
+        Liveness(info, generation),
+        metrics,
+        Answerer(info, prompts, generation, names, fingerprint),
+        Embedder(info, prompts, generation, names),
+        Prefetcher(info, prompts, generation, names),
+    )
