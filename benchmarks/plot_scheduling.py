@@ -64,7 +64,11 @@ def chat(result: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     rates, ttfts = result["tokens_per_second"], result["median_ttfts"]
-    bars = {"if no prompt\ntook any time": "decodes alone", "shared": "shared", "apart": "apart"}
+    bars = {
+        "if no prompt\ntook any time": "decodes alone",
+        "shared": "shared",
+        "not shared": "apart",
+    }
     shown = {label: rates[name] for label, name in bars.items()}
     _bars(left, shown, [LIGHT, BLUE, GREY], "{:.0f}")
     left.set(title="8 conversations of 6 turns", ylabel="tokens of answers per second")

@@ -12,9 +12,7 @@ TOLERANCE = 1e-10
 SWEEPS = 3  # times the unknowns: more exchanges than this are rounding errors going in circles
 
 
-def nonnegative_least_squares(
-    gram: Vector, target: Vector, positive: Mask | None = None
-) -> Vector:
+def nonnegative_least_squares(gram: Vector, target: Vector, positive: Mask | None = None) -> Vector:
     """The x >= 0 that minimises |A x - y|, from gram = A'A [n, n] and target = A'y [n].
 
     An active set that grows by the steepest unknown (Lawson and Hanson, 1974; on the normal
