@@ -237,6 +237,9 @@ class Program:
         context_lens: _Ints,
         block_tables: Sequence[_Ints],
         logit_rows: _Ints,
+        sights: _Ints,
+        observed_rows: _Ints,
+        observed: Sequence[_Floats],
     ) -> None: ...
     def output(self, value: _Value, rows: int) -> _Floats: ...
     @property
