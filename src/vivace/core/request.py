@@ -7,6 +7,7 @@ from typing import Literal
 
 from vivace.core.errors import OverloadedError, RequestError, VivaceError
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import ALL, Sight
 
 IDLE_PRIORITY = 2**62  # behind everything that somebody waits for
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
@@ -31,6 +32,7 @@ class Request:
         pin_id: the prompt's full pages are pinned under it when the request ends; None pins none.
         pooling: no token is drawn: the answer is one vector, the mean of the prompt's final hidden
             states, or the last of them.
+        sight: what its rows see, with its prompt; pages that none will see again are given back.
     """
 
     request_id: str
@@ -45,6 +47,7 @@ class Request:
     drop_if_late: bool = False
     pin_id: str | None = None
     pooling: Pooling | None = None
+    sight: Sight = ALL
 
 
 @dataclass(frozen=True)
