@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.bench.scripts import run
@@ -36,6 +38,29 @@ def test_what_packed_pages_cost_and_save() -> None:
     assert int8["perplexity"] == pytest.approx(1, abs=0.01)
     # 16 blocks of 32 tokens, of which the last is there in bfloat16 too
     assert int8["smaller"] == pytest.approx(16 / (16 * 4288 / 8192 + 1), rel=1e-6)
+
+
+def test_eviction(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "eviction.svg"
+    options = ("--window", "64", "--times", "3", "--streams", "1", "--sinks", "4", "0")
+    result = run("eviction.py", *options, "--plot", str(plot))
+    assert result["length"] == 192
+    assert {len(one["perplexity"]) for one in result["kept"].values()} == {3}
+    assert result["kept"]["4"]["pages"] <= 1 + 64 // 16 + 2 + 512 // 16
+    assert result["kept"]["4"]["perplexity"][0] == result["kept"]["0"]["perplexity"][0]
+    assert plot.stat().st_size > 0
+
+
+@pytest.mark.oracle
+def test_recall() -> None:
+    options = ("--steps", "2", "--pairs", "40", "--questions", "64", "--kept", "40")
+    result = run("recall.py", *options)
+    assert result["tokens"] == 81
+    assert set(result["kept"]["40"]) == {"snap", "snap_unseen", "window"}
+    for one in (result["whole"], *result["kept"]["40"].values()):
+        assert 0 <= one["right"] <= 1
+        assert len(one["by_depth"]) == 4
 
 
 def test_startup() -> None:

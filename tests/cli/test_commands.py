@@ -94,9 +94,9 @@ def test_inspect_cuts_the_context_to_the_memory_as_the_engine_does(
     assert (memory["fits"], memory["context"]) == (True, 48)
 
 
-def test_inspect_shows_what_packed_pages_take(vivace: Vivace, bare_model: Path) -> None:
-    def memory(kept: str) -> dict[str, Any]:
-        flags = ("--context", 256, "--kv-cache-dtype", kept, *REFERENCE, "--json")
+def test_inspect_shows_what_packed_and_evicted_pages_take(vivace: Vivace, bare_model: Path) -> None:
+    def memory(kept: str, *others: str) -> dict[str, Any]:
+        flags = ("--context", 256, "--kv-cache-dtype", kept, *others, *REFERENCE, "--json")
         found: dict[str, Any] = answer(vivace("inspect", bare_model, *flags))["memory"]
         return found
 
@@ -107,6 +107,10 @@ def test_inspect_shows_what_packed_pages_take(vivace: Vivace, bare_model: Path) 
     # 32 tokens of 16 keys and, padded, 32 values; their scales; up to a whole cache line
     assert int8["kv_sequence_bytes"] == heads * (8 * 1664 + near)
     assert int4["kv_sequence_bytes"] == heads * (8 * 896 + near)
+    # the sinks' block, and those that a window of 40 touches
+    sinks = "--kv-eviction", "sinks:40"
+    assert memory("auto", *sinks)["kv_sequence_bytes"] == (1 + 4) * heads * near // 2
+    assert memory("int8", *sinks)["kv_sequence_bytes"] == heads * ((1 + 3) * 1664 + near)
 
 
 def test_inspect_refuses_a_context_past_the_models(vivace: Vivace, bare_model: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vivace.core.request import Pooling
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import ALL, Sight
 
 # Upper ends of the ranges that steps are counted in, in tokens; vLLM's.
 STEP_SIZES = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -21,6 +22,9 @@ class EngineInfo:
         default_params: sampling defaults from generation_config.json.
         quantization: what weights were rounded to, in the words of `EngineConfig.quantize`.
         pooling: how the model's embeddings are made, unless a request says it.
+        sight: what rows of a request see that asks for nothing else.
+        kv_cache_dtype: what KV pages are kept in, in the words of `EngineConfig`.
+        context_len: the most positions that a row may see; None is max_model_len.
     """
 
     model_name: str
@@ -41,6 +45,15 @@ class EngineInfo:
     default_params: SamplingParams = field(default_factory=SamplingParams)
     quantization: str | None = None
     pooling: Pooling = "mean"
+    sight: Sight = ALL
+    kv_cache_dtype: str = "auto"
+    context_len: int | None = None
+
+    def longest(self, sight: Sight) -> int:
+        """Tokens of the longest sequence whose rows see so far."""
+        if self.context_len is None or (sight.reach or self.max_model_len) <= self.context_len:
+            return self.max_model_len
+        return self.context_len
 
     @property
     def precision(self) -> str:

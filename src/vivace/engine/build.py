@@ -112,7 +112,7 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     machine = detect()
     threads = machine.cores if config.threads is None else config.threads
     backend = choose_backend(Wanted(config, checkpoint, threads, notify))
-    spec = model_spec(checkpoint.config, config.max_model_len)
+    spec = model_spec(checkpoint.config, config.max_model_len, config.sight)
     precision = precision_of(spec, checkpoint, policy)
     plan = plan_memory(
         config,
@@ -125,7 +125,8 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     tokenizer = load_tokenizer(checkpoint.folder)
     eos_token_ids = _end_token_ids(checkpoint, tokenizer)
     default_params = sampling_defaults(checkpoint)
-    decoder = load_decoder(checkpoint, backend, plan.max_model_len, _every_second(notify), policy)
+    progress = _every_second(notify)
+    decoder = load_decoder(checkpoint, backend, plan.max_model_len, progress, policy, config.sight)
     served = with_kv_dtype(decoder.spec, config.kv_cache_dtype, backend.dtype)
     return _Loaded(
         config,
@@ -171,6 +172,7 @@ def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner
         config.enable_prefix_caching,
         tiers=make_tiers(config, PagesOf(loaded.checkpoint, decoder, backend, caches), step_time),
         longest=loaded.plan.max_model_len,
+        sight=config.sight,
     )
     limits = BatchLimits(
         max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
@@ -224,6 +226,9 @@ def _info(loaded: _Loaded) -> EngineInfo:
         has_tokenizer=loaded.tokenizer is not None,
         default_params=loaded.default_params,
         pooling=default_pooling(loaded.checkpoint),
+        sight=config.sight,
+        kv_cache_dtype=config.kv_cache_dtype,
+        context_len=spec.context_len,
     )
 
 

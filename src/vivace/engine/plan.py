@@ -19,6 +19,7 @@ from vivace.cache.pool import (
 )
 from vivace.core.config import EngineConfig, KVCacheDType
 from vivace.core.errors import CapacityError, UsageError
+from vivace.core.sight import ALL, Sight
 from vivace.formats.kv_format import KV_FORMATS
 from vivace.formats.qtensor import Scheme
 from vivace.models.build import compress_kv
@@ -80,6 +81,7 @@ def plan_memory(
         config.max_num_seqs,
         config.max_num_batched_tokens,
         shared_page_tokens(spec.kv_groups),
+        config.sight,
     )
     if config.max_model_len is None:
         fits = longest_that_fits(spec.kv_groups, sizes, demand, budget)
@@ -107,10 +109,13 @@ def with_kv_dtype(spec: ModelSpec, choice: KVCacheDType, dtype: DTypeName) -> Mo
     return spec
 
 
-def kv_bytes_per_sequence(spec: ModelSpec, backend: Backend, num_tokens: int) -> int:
-    """KV pages that one sequence of that many tokens holds while it decodes."""
+def kv_bytes_per_sequence(
+    spec: ModelSpec, backend: Backend, num_tokens: int, sight: Sight = ALL
+) -> int:
+    """KV pages that one sequence of that many tokens, whose rows see `sight`, holds while it
+    decodes."""
     groups = spec.kv_groups
-    demand = PageDemand(num_tokens, 1, 1, shared_page_tokens(groups))
+    demand = PageDemand(num_tokens, 1, 1, shared_page_tokens(groups), sight)
     sizes = zip(groups, page_bytes(backend, groups), strict=True)
     return sum(blocks_held(group, demand) * size for group, size in sizes)
 
