@@ -70,6 +70,7 @@ class PromptCuts:
             for layers in of_groups
         )
 
+
 def _in_order(layers: Sequence[AttentionSpec], group: int) -> list[AttentionSpec]:
     return sorted((one for one in layers if one.kv_group == group), key=lambda one: one.kv_layer)
 

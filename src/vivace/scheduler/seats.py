@@ -41,9 +41,7 @@ class Seats:
         if self._refused == attempt:
             return False  # nothing has changed since
         scope = Scope.of(sequence.request)
-        pages = kv.allocate(
-            sequence.tokens, scope, spare=self._taken, reuses=sequence.reuses
-        )
+        pages = kv.allocate(sequence.tokens, scope, spare=self._taken, reuses=sequence.reuses)
         if pages is None:
             self._refused = attempt
             return False
