@@ -119,6 +119,7 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict
         "kv_cache_dtype": config.kv_cache_dtype,
         "kv_sequence_bytes": kv_bytes_per_sequence(spec, backend, plan.max_model_len, config.sight),
         "kv_bytes": plan.pages.total_bytes,
+        "step_bytes": plan.step_bytes,
         "total_bytes": plan.total_bytes,
     }
     if at_once < config.max_num_seqs:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from vivace.backends.protocol import Backend, BatchLimits
+from vivace.backends.protocol import Backend
 from vivace.cache.blocks import KVGroup, KVManager
 from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.config import EngineConfig, parse_weights
@@ -18,8 +18,14 @@ from vivace.decoding.stops import OutputText
 from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.core import EngineCore
 from vivace.engine.notices import Notify
-from vivace.engine.plan import MemoryPlan, plan_memory, with_kv_dtype
-from vivace.engine.runner import LOGIT_ROWS, Runner
+from vivace.engine.plan import (
+    LOGIT_ROWS,
+    MemoryPlan,
+    batch_limits,
+    plan_memory,
+    with_kv_dtype,
+)
+from vivace.engine.runner import Runner
 from vivace.engine.tiers import PagesOf, make_tiers
 from vivace.formats.checkpoint import (
     Checkpoint,
@@ -174,12 +180,7 @@ def _pages(loaded: _Loaded, step_time: StepTimeModel) -> tuple[KVManager, Runner
         longest=loaded.plan.max_model_len,
         sight=config.sight,
     )
-    limits = BatchLimits(
-        max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
-        max_sequences=config.max_num_seqs,
-        max_logit_rows=config.max_num_seqs + LOGIT_ROWS,
-    )
-    return kv, Runner(decoder, backend, caches, limits)
+    return kv, Runner(decoder, backend, caches, batch_limits(config))
 
 
 def scheduling(config: EngineConfig) -> SchedulerConfig:

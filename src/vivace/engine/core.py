@@ -21,7 +21,8 @@ from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sam
 from vivace.decoding.stops import OutputText
 from vivace.engine.pooling import Pooler
 from vivace.engine.requests import check_token_ids
-from vivace.engine.runner import LOGIT_ROWS, Runner
+from vivace.engine.plan import LOGIT_ROWS
+from vivace.engine.runner import Runner
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape
 

@@ -15,15 +15,13 @@ from vivace.backends.protocol import (
     BatchLimits,
     IntArray,
     KVCache,
-    Program,
     Observed,
+    Program,
 )
 from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.step import ScheduledSequence, Step
 from vivace.engine.cuts import PromptCuts
 from vivace.models.decoder import Decoder
-
-LOGIT_ROWS = 64  # rows of logits computed at once when every row is wanted
 
 
 class Runner:

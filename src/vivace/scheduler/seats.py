@@ -46,7 +46,7 @@ class Seats:
             self._refused = attempt
             return False
         sequence.pages = pages
-        if reuses and not sequence.preempted:
+        if sequence.reuses and not sequence.preempted:
             self._counters.prefix_query_tokens += len(sequence.tokens)
         self._count_hit(sequence, pages.computed)
         return True
