@@ -39,7 +39,6 @@ FEWEST, MOST = 4, 192  # pairs of a sequence, at first and at last
 LEARNED, GROWTH = 0.9, 1.25  # from this share of right answers on, sequences get so much longer
 QUESTIONS = 64  # of a sequence, at most
 WARMUP_STEPS, DECAY_SHARE = 50, 0.4
-INITIAL_STD = 0.02
 REPORT_EVERY = 25
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -50,12 +49,12 @@ CONFIG = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 32,
+    "head_dim": 64,
     "hidden_act": "silu",
     "max_position_embeddings": 512,
     "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "attention_bias": False,
+    "rope_theta": 1e6,
+    "attention_bias": True,
     "mlp_bias": False,
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
@@ -89,14 +88,19 @@ def answered(
 
 
 def write_random(folder: Path, seed: int) -> None:
-    """Normal of INITIAL_STD, less for what is added to the residual; gains are one."""
+    """Matrices normal by their inputs, gains one. Biases of queries and keys are as large as the
+    rest, so that heads look at distances from the start; others are zero."""
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, shape in tensor_shapes(model_spec(CONFIG)).items():
-        into_residual = "o_proj" in name or "down_proj" in name
-        random = INITIAL_STD * (0.5 if into_residual else 1) * torch.randn(shape, generator=generator)
-        tensors[name] = random if len(shape) == 2 else torch.ones(shape)
-    write_model(folder, tensors)
+
+    def random(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if len(shape) == 2:
+            return torch.randn(shape, generator=generator) * shape[1] ** -0.5
+        if name.endswith(("q_proj.bias", "k_proj.bias")):
+            return torch.randn(shape, generator=generator)
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+
+    shapes = tensor_shapes(model_spec(CONFIG))
+    write_model(folder, {name: random(name, shape) for name, shape in shapes.items()})
 
 
 def write_model(folder: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -19,7 +19,7 @@ def test_a_step_of_training_writes_a_model(tmp_path: Path) -> None:
 
     (report,) = train(tmp_path, steps=1, seed=0)
     assert report["pairs"] * 4 <= BATCH_TOKENS
-    assert report["loss"] == pytest.approx(np.log(VOCABULARY), abs=0.2)
+    assert 0.9 < report["loss"] / np.log(VOCABULARY) < 1.2
     assert open_checkpoint(tmp_path).config["vocab_size"] == VOCABULARY
 
 

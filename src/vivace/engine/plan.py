@@ -103,11 +103,12 @@ def plan_memory(
 
 
 def batch_limits(config: EngineConfig) -> BatchLimits:
-    """The largest step that a configuration allows."""
+    """The largest step that a configuration allows. It has a token of every running sequence."""
+    sequences = min(config.max_num_seqs, config.max_num_batched_tokens)
     return BatchLimits(
         max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
-        max_sequences=config.max_num_seqs,
-        max_logit_rows=config.max_num_seqs + LOGIT_ROWS,
+        max_sequences=sequences,
+        max_logit_rows=sequences + LOGIT_ROWS,
     )
 
 
