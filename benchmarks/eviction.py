@@ -53,7 +53,9 @@ def losses(llm: LLM, stream: Sequence[int], first: int = 0) -> Losses:
     found, start = [], 0
     for logits in llm.logit_batches(stream[:-1]):
         end = start + len(logits)
-        found.append(negative_log_likelihood(log_probabilities(logits), stream[start + 1 : end + 1]))
+        found.append(
+            negative_log_likelihood(log_probabilities(logits), stream[start + 1 : end + 1])
+        )
         start = end
     return np.concatenate(found)[first:]
 
@@ -82,7 +84,9 @@ def lengthened(model: Path, folder: Path, positions: int) -> str:
         (folder / file.name).symlink_to(file)
     config = json.loads((model / "config.json").read_text())
     (folder / "config.json").unlink()
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": positions}))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "max_position_embeddings": positions})
+    )
     return str(folder)
 
 

@@ -64,9 +64,7 @@ def opened(config: EngineConfig) -> LLM:
     return LLM(**asdict(config))
 
 
-def losses_of(
-    plain: LLM, packed: Mapping[str, LLM], texts: Sequence[TextFile]
-) -> dict[str, Loss]:
+def losses_of(plain: LLM, packed: Mapping[str, LLM], texts: Sequence[TextFile]) -> dict[str, Loss]:
     """By format, what the packed pages of the second models cost."""
     sums, count = {kept: np.zeros(3) for kept in packed}, 0
     for tokens in windows(plain, texts):

@@ -129,10 +129,14 @@ def eviction(result: Mapping[str, Any]) -> Figure:
     }
     for label, (one, colour) in lines.items():
         times = np.asarray(one["perplexity"]) / result["fresh"]
-        axes.plot(np.arange(1, len(times) + 1), times, "o-", color=colour, label=label, markersize=3)
+        axes.plot(
+            np.arange(1, len(times) + 1), times, "o-", color=colour, label=label, markersize=3
+        )
     trained = result["trained_for"] / result["window"]
     axes.axvline(trained, color="black", linestyle="--", linewidth=1)
-    axes.annotate("trained for", (trained, axes.get_ylim()[1]), (4, -10), textcoords="offset points")
+    axes.annotate(
+        "trained for", (trained, axes.get_ylim()[1]), (4, -10), textcoords="offset points"
+    )
     axes.set_yscale("log")
     axes.set_title(f"{result['model']}: {result['length']:,} tokens of held-out text")
     axes.legend(frameon=False, loc="best")

@@ -64,7 +64,9 @@ def test_inspect_counts_parameters_and_memory(vivace: Vivace, bare_model: Path) 
     assert memory["weight_bytes"] == 4 * (parameters + tied)
     # 7 pages of 16 tokens, keys and values of 2 layers, 2 heads of 16 float32 values
     assert memory["kv_bytes"] == 3 * (7 * 16) * 2 * 2 * 2 * 16 * 4
-    assert memory["total_bytes"] == sum(memory[f"{part}_bytes"] for part in ("weight", "step", "kv"))
+    assert memory["total_bytes"] == sum(
+        memory[f"{part}_bytes"] for part in ("weight", "step", "kv")
+    )
     assert memory["fits"] is True
 
 

@@ -14,9 +14,9 @@ from vivace.models.loader import load_decoder
 
 pytest.importorskip("vivace.backends.cpu._native")
 
-from vivace.backends.cpu import CpuBackend  # noqa: E402
-from vivace.backends.cpu.planning import plan_buffers  # noqa: E402
-from vivace.backends.cpu.recording import Recorder, Value  # noqa: E402
+from vivace.backends.cpu import CpuBackend
+from vivace.backends.cpu.planning import plan_buffers
+from vivace.backends.cpu.recording import Recorder, Value
 
 
 @pytest.mark.parametrize("shape", [{}, {"intermediate_size": 400}, {"num_attention_heads": 12}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from claims.benchmark import judged
 from claims.row import Outcome, all_of, attempt
 

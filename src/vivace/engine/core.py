@@ -19,9 +19,9 @@ from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
 from vivace.core.step import Pooled, ScheduledSequence, Step
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
+from vivace.engine.plan import LOGIT_ROWS
 from vivace.engine.pooling import Pooler
 from vivace.engine.requests import check_token_ids
-from vivace.engine.plan import LOGIT_ROWS
 from vivace.engine.runner import Runner
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape
