@@ -18,6 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 ROOT = Path(__file__).parent.parent
 BLUE, LIGHT, ORANGE, GREY = "#3b6fb6", "#9dbbe3", "#d98032", "#b9b9b9"
@@ -110,7 +111,7 @@ def kv_formats(quality: Mapping[str, Any], sequences: Mapping[str, Any]) -> Figu
     costs = {name: one["kl"] for name, one in quality["formats"].items()}
     _bars(right, costs, [BLUE, LIGHT], "{:.5f}")
     right.axhline(KL_BAR, color="black", linestyle="--", linewidth=1)
-    right.set_yscale("log")
+    right.annotate("int8 must stay below", (-0.4, KL_BAR), (0, 3), textcoords="offset points")
     right.set(title="KL divergence from bfloat16 pages", ylabel="nats per token")
     return figure
 
@@ -123,21 +124,18 @@ def eviction(result: Mapping[str, Any]) -> Figure:
     )
     kept = result["kept"]
     lines = {
-        "every position kept": (result["whole"], ORANGE),
-        "the window alone": (kept["0"], LIGHT),
-        "4 sinks and the window": (kept["4"], BLUE),
+        "every position kept": (result["whole"], ORANGE, "-"),
+        "4 sinks and the window": (kept["4"], BLUE, "-"),
+        "the window alone": (kept["0"], "black", ":"),
     }
-    for label, (one, colour) in lines.items():
+    for label, (one, colour, style) in lines.items():
         times = np.asarray(one["perplexity"]) / result["fresh"]
-        axes.plot(
-            np.arange(1, len(times) + 1), times, "o-", color=colour, label=label, markersize=3
-        )
+        axes.plot(np.arange(1, len(times) + 1), times, style, color=colour, label=label)
     trained = result["trained_for"] / result["window"]
     axes.axvline(trained, color="black", linestyle="--", linewidth=1)
-    axes.annotate(
-        "trained for", (trained, axes.get_ylim()[1]), (4, -10), textcoords="offset points"
-    )
-    axes.set_yscale("log")
+    at = trained, axes.get_ylim()[1]
+    axes.annotate("trained for", at, (4, -10), textcoords="offset points")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{result['model']}: {result['length']:,} tokens of held-out text")
     axes.legend(frameon=False, loc="best")
     return figure
