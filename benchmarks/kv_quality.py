@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.plan import kv_bytes_per_sequence, with_kv_dtype
 from vivace.evaluate.corpus import TextFile, held_out_files
 from vivace.evaluate.divergence import (
+    Doubles,
     kl_divergence,
     log_probabilities,
     negative_log_likelihood,
@@ -63,14 +64,26 @@ def opened(config: EngineConfig) -> LLM:
     return LLM(**asdict(config))
 
 
-def loss_of(plain: LLM, packed: LLM, texts: Sequence[TextFile]) -> Loss:
-    sums, count = np.zeros(3), 0
+def losses_of(plain: LLM, packed: Mapping[str, LLM], texts: Sequence[TextFile]) -> dict[str, Loss]:
+    """By format, what the packed pages of the second models cost."""
+    sums, count = {kept: np.zeros(3) for kept in packed}, 0
     for tokens in windows(plain, texts):
-        p, q = (log_probabilities(llm.logits(tokens)[:-1]) for llm in (plain, packed))
-        more = negative_log_likelihood(q, tokens[1:]) - negative_log_likelihood(p, tokens[1:])
-        sums += [kl_divergence(p, q).sum(), same_top1(p, q).sum(), more.sum()]
-        count += len(p)
-    kl, agreement, nats = sums / count
+        p, nats = predictions(plain, tokens)
+        count += len(nats)
+        for kept, llm in packed.items():
+            q, more = predictions(llm, tokens)
+            found = kl_divergence(p, q), same_top1(p, q), more - nats
+            sums[kept] += [each.sum() for each in found]
+    return {kept: loss(*total / count) for kept, total in sums.items()}
+
+
+def predictions(llm: LLM, tokens: list[int]) -> tuple[Doubles, Doubles]:
+    """Log-probabilities of each next token [n - 1, vocab], and what the right ones cost."""
+    log_probs = log_probabilities(llm.logits(tokens)[:-1])
+    return log_probs, negative_log_likelihood(log_probs, tokens[1:])
+
+
+def loss(kl: float, agreement: float, nats: float) -> Loss:
     return Loss(float(kl), float(agreement), float(np.exp(nats)))
 
 
@@ -97,13 +110,12 @@ def main() -> None:
     texts = held_out_files()[: given.files]
     config = EngineConfig(given.model, given.backend, "bfloat16", packed_cache=False)
     plain, plain_bytes = opened(config), sequence_bytes(config, given.context)
-    report = {}
-    for kept in given.formats:
-        packed = replace(config, kv_cache_dtype=kept)
-        loss = loss_of(plain, opened(packed), texts)
-        smaller = plain_bytes / sequence_bytes(packed, given.context)
-        report[kept] = {**asdict(loss), "smaller": smaller}
-        notice(f"{kept}: {smaller:.3f} times smaller, KL {loss.kl:.6f} nats")
+    packed = {kept: replace(config, kv_cache_dtype=kept) for kept in given.formats}
+    losses = losses_of(plain, {kept: opened(one) for kept, one in packed.items()}, texts)
+    report = {
+        kept: {**asdict(loss), "smaller": plain_bytes / sequence_bytes(packed[kept], given.context)}
+        for kept, loss in losses.items()
+    }
     print(json.dumps({"context": given.context, "bytes": plain_bytes, "formats": report}))
 
 

@@ -1,8 +1,8 @@
-"""Draw what rows 2, 3, 5 and 6 of proofs/scheduler-cache.json measured.
+"""Draw what rows 2, 3, 5, 6 and 7 of proofs/scheduler-cache.json measured.
 
     python benchmarks/plot_scheduling.py [--proof FILE] [--folder docs]
 
-Writes priority.svg, targets.svg, chat.svg and kv-memory.svg, for the rows that are in the file.
+Writes the pictures of PLOTS whose rows are in the file.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 ROOT = Path(__file__).parent.parent
 BLUE, LIGHT, ORANGE, GREY = "#3b6fb6", "#9dbbe3", "#d98032", "#b9b9b9"
@@ -24,6 +26,7 @@ RANKS = np.linspace(0, 100, 101)
 MS = 1000.0
 TTFT_BAR = 1.5  # times that of an idle engine, and a step
 WASTE_BAR = 4  # percent
+KL_BAR = 0.002  # nats per token, of int8
 
 
 def priority(result: Mapping[str, Any]) -> Figure:
@@ -102,13 +105,92 @@ def kv_memory(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-# By the number of the row: the key of its figures, the file, and who draws it.
-PLOTS: Mapping[str, tuple[str, str, Callable[[Mapping[str, Any]], Figure]]] = {
-    "2": ("priority", "priority.svg", priority),
-    "3": ("targets", "targets.svg", targets),
-    "5": ("chat", "chat.svg", chat),
-    "6": ("kv_memory", "kv-memory.svg", kv_memory),
-}
+def kv_formats(quality: Mapping[str, Any], sequences: Mapping[str, Any]) -> Figure:
+    """What packed pages save, and what they cost."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    held = {name.replace("auto", "bfloat16"): n for name, n in sequences["sequences"].items()}
+    _bars(left, held, [GREY, BLUE, LIGHT], "{:.0f}")
+    tokens, mib = sequences["context"], sequences["bytes"] >> 20
+    left.set(title=f"sequences of {tokens:,} tokens in {mib} MiB of KV pages")
+    costs = {name: one["kl"] for name, one in quality["formats"].items()}
+    _bars(right, costs, [BLUE, LIGHT], "{:.5f}")
+    right.axhline(KL_BAR, color="black", linestyle="--", linewidth=1)
+    right.annotate("int8 must stay below", (-0.4, KL_BAR), (0, 3), textcoords="offset points")
+    right.set(title="KL divergence from bfloat16 pages", ylabel="nats per token")
+    return figure
+
+
+def eviction(result: Mapping[str, Any]) -> Figure:
+    """Perplexity along streams, over that of a fresh context."""
+    figure, axes = _picture(
+        f"position in the stream, in caches of {result['window']} tokens",
+        "perplexity, times that of a fresh context",
+    )
+    kept = result["kept"]
+    lines = {
+        "every position kept": (result["whole"], ORANGE, "-"),
+        "4 sinks and the window": (kept["4"], BLUE, "-"),
+        "the window alone": (kept["0"], "black", ":"),
+    }
+    for label, (one, colour, style) in lines.items():
+        times = np.asarray(one["perplexity"]) / result["fresh"]
+        axes.plot(np.arange(1, len(times) + 1), times, style, color=colour, label=label)
+    trained = result["trained_for"] / result["window"]
+    axes.axvline(trained, color="black", linestyle="--", linewidth=1)
+    at = trained, axes.get_ylim()[1]
+    axes.annotate("trained for", at, (4, -10), textcoords="offset points")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(f"{result['model']}: {result['length']:,} tokens of held-out text")
+    axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def recall(result: Mapping[str, Any]) -> Figure:
+    """How much is recalled of a prompt of which only some positions are kept."""
+    figure, axes = _picture(
+        f"positions kept of {result['tokens']}", "percent of questions answered rightly"
+    )
+    kept = {int(count): ways for count, ways in result["kept"].items()}
+    lines = {
+        "snap": ("snap: chosen by the question", BLUE),
+        "snap_unseen": ("snap: chosen before the question", LIGHT),
+        "sinks": ("4 sinks and a window", ORANGE),
+    }
+    for name, (label, colour) in lines.items():
+        right = [100 * ways[name]["right"] for ways in kept.values()]
+        axes.plot(list(kept), right, "o-", color=colour, label=label, markersize=4)
+    axes.axhline(100 * result["whole"]["right"], color=GREY, linestyle="--", label="all kept")
+    axes.set_xticks(list(kept))
+    axes.set_ylim(0, 105)
+    axes.set_title("recall of one of {:.0f} pairs".format((result["tokens"] - 1) / 2))
+    axes.legend(frameon=False, loc="center right")
+    return figure
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Attributes:
+    row: its number.
+    keys: those of the row's figures that `draw` is given.
+    name: of the file.
+    """
+
+    row: int
+    keys: tuple[str, ...]
+    name: str
+    draw: Callable[..., Figure]
+
+
+PLOTS = (
+    Plot(2, ("priority",), "priority.svg", priority),
+    Plot(3, ("targets",), "targets.svg", targets),
+    Plot(5, ("chat",), "chat.svg", chat),
+    Plot(6, ("kv_memory",), "kv-memory.svg", kv_memory),
+    Plot(6, ("kv_quality", "kv_sequences"), "kv-formats.svg", kv_formats),
+    Plot(7, ("eviction",), "eviction.svg", eviction),
+    Plot(7, ("recall",), "recall.svg", recall),
+)
 
 
 def _picture(across: str, up: str) -> tuple[Figure, Axes]:
@@ -133,11 +215,12 @@ def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
     """The pictures of those rows that were measured."""
     drawn = []
     with mpl.rc_context({"svg.hashsalt": "vivace", "font.size": 9, "axes.titlesize": 10}):
-        for number, (key, name, plot) in PLOTS.items():
-            figures = results.get(number, {}).get("figures", {})
-            if key in figures:
-                plot(figures[key]).savefig(folder / name, metadata={"Date": None})
-                drawn.append(folder / name)
+        for plot in PLOTS:
+            figures = results.get(str(plot.row), {}).get("figures", {})
+            if set(plot.keys) <= set(figures):
+                figure = plot.draw(*(figures[key] for key in plot.keys))
+                figure.savefig(folder / plot.name, metadata={"Date": None})
+                drawn.append(folder / plot.name)
     return drawn
 
 

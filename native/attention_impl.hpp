@@ -24,8 +24,10 @@ constexpr int kItemQueries = 48;
 template <class Products>
 VIVACE_INLINE void pack_queries(const Work& work, int head) {
   const PackedRows rows = work.packed(head);
+  const bool sinks = work.segment == Segment::sinks;
+  const float* const queries = sinks ? work.item.sink_queries : work.item.queries;
   for (int q = 0; q < work.queries; ++q) {
-    const float* query = work.item.queries + q / work.group * work.item.query_stride +
+    const float* query = queries + q / work.group * work.item.query_stride +
                          std::int64_t(work.query_head(head, q)) * work.kv().head_dim;
     pack_row_as(Products::kQueryLayout, query, rows, q);
   }
@@ -51,8 +53,8 @@ VIVACE_INLINE void copy_tail(const Work& work, int head) {
 
 // The pages of a super-block that any of the queries [begin, end) sees.
 VIVACE_INLINE PageRange seen_pages(const Work& work, int begin, int end, int start) {
-  const int first = visible(work.layer, work.position(begin), start).begin;
-  const int last = visible(work.layer, work.position(end - 1), start).end;
+  const int first = work.visible(work.position(begin), start).begin;
+  const int last = work.visible(work.position(end - 1), start).end;
   return {first / kPageTokens, (last + kPageTokens - 1) / kPageTokens};
 }
 
@@ -89,17 +91,17 @@ VIVACE_INLINE BlockPages find_pages(const Work& work, int head, int start, PageR
   return pages;
 }
 
-// The start of the first super-block that any row of an item sees of its parts.
-VIVACE_INLINE int first_block(const AttentionLayer& layer, const AttentionItem& item) {
-  const int seen = first_visible(layer, item.first_position) / kBlockTokens * kBlockTokens;
+// The start of the first super-block that any row of an item sees of its parts, sinks left out.
+VIVACE_INLINE int first_block(const AttentionItem& item) {
+  const int seen = first_visible(item.sight, item.first_position) / kBlockTokens * kBlockTokens;
   const int start = item.first_part * kPartTokens;
   return start < seen ? seen : start;
 }
 
-// The packed pages that an item sees of the super-block at `start`.
+// The packed pages that an item sees of the super-block at `start`, sinks left out.
 VIVACE_INLINE Ahead far_pages_ahead(const AttentionLayer& layer, const AttentionItem& item,
                                     int start) {
-  const int first = first_visible(layer, item.first_position);
+  const int first = first_visible(item.sight, item.first_position);
   const int last = end_position(item) / kPackedTokens;
   const int own = item.first_position / kPackedTokens, block = start / kPackedTokens;
   const int begin = clamp(first - start, 0, kBlockTokens) / kPackedTokens;
@@ -115,11 +117,12 @@ VIVACE_INLINE Ahead far_pages_ahead(const AttentionLayer& layer, const Attention
   return ahead;
 }
 
-// The pages that an item sees of the super-block at `start`; of a layer with packed pages, those.
+// The pages that an item sees of the super-block at `start`, sinks left out; of a layer with packed
+// pages, those.
 VIVACE_INLINE Ahead pages_ahead(const AttentionLayer& layer, const AttentionItem& item,
                                 int start) {
   if (layer.far.pages != nullptr) return far_pages_ahead(layer, item, start);
-  const int first = first_visible(layer, item.first_position), last = end_position(item) - 1;
+  const int first = first_visible(item.sight, item.first_position), last = end_position(item) - 1;
   const int begin = clamp(first - start, 0, kBlockTokens) / kPageTokens;
   const int end = clamp(last / kPageTokens + 1 - start / kPageTokens, begin, kBlockPages);
   const std::size_t offset = key_offset(layer.kv, item.first_kv_head);
@@ -132,12 +135,13 @@ VIVACE_INLINE Ahead pages_ahead(const AttentionLayer& layer, const AttentionItem
   return ahead;
 }
 
-// What is read after the super-block before `start`.
+// What is read after the super-block before `start`; the sinks' last one comes before all others.
 VIVACE_INLINE Ahead find_ahead(const Work& work, int start) {
   const AttentionItem* const next = work.item.next;
+  if (work.segment == Segment::sinks) start = first_block(work.item);
   if (start < end_position(work.item)) return pages_ahead(work.layer, work.item, start);
   if (next == nullptr) return {};
-  return pages_ahead(work.layer, *next, first_block(work.layer, *next));
+  return pages_ahead(work.layer, *next, first_block(*next));
 }
 
 // --- work ---
@@ -152,7 +156,7 @@ VIVACE_INLINE void attend_block(const Work& work, int head, int begin, int end, 
   Products::score(work.kv(), (const char*)work.packed(head).data, begin, end, pages, range, ahead,
                   scratch.scores);
   Visible seen[kMaxBlockRows];
-  for (int q = begin; q < end; ++q) seen[q - begin] = visible(work.layer, work.position(q), start);
+  for (int q = begin; q < end; ++q) seen[q - begin] = work.visible(work.position(q), start);
   float factors[kMaxBlockRows];
   const SoftmaxBlock block{end - begin, scratch.scores, scratch.probabilities, state.from(begin),
                            factors};
@@ -183,17 +187,31 @@ VIVACE_INLINE void attend_part(const Work& work, float* states, int start, int e
   }
 }
 
+// The sinks, for those of the item's rows that evict.
+template <class Products>
+void attend_sinks(const Work& work, float* states) {
+  Work sinks = work;
+  sinks.segment = Segment::sinks;
+  for (int head = 0; head < work.item.num_kv_heads; ++head) pack_queries<Products>(sinks, head);
+  attend_part<Products>(sinks, states, 0, work.item.sight.sinks);
+}
+
 template <class Products>
 void attend(const Work& work) {
   const AttentionItem& item = work.item;
   const int heads = item.num_kv_heads;
   const bool folds = item.states == nullptr;
-  const int first = first_block(work.layer, item), last = end_position(item);
-  for (int head = 0; head < heads; ++head) pack_queries<Products>(work, head);
+  const int first = first_block(item), last = end_position(item);
   for (int part = 0; part < item.num_parts; ++part) {
     float* const states = part_states(work, part);
     for (int head = 0; head < heads; ++head) clear_state(work, state_of(work, states, head));
-    const int start = (item.first_part + part) * kPartTokens, end = start + kPartTokens;
+    if (part < item.sink_parts) {
+      attend_sinks<Products>(work, states);
+      continue;
+    }
+    const int recent = part - item.sink_parts;
+    for (int head = 0; head < heads && recent == 0; ++head) pack_queries<Products>(work, head);
+    const int start = (item.first_part + recent) * kPartTokens, end = start + kPartTokens;
     attend_part<Products>(work, states, start < first ? first : start, end < last ? end : last);
     for (int head = 0; head < heads && folds && part > 0; ++head) {
       fold_state(work, state_of(work, states, head), state_of(work, work.scratch.folded, head));

@@ -8,10 +8,9 @@ namespace vivace::VIVACE_ISA {
 
 VIVACE_INLINE int clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
 
-VIVACE_INLINE Visible visible(const AttentionLayer& layer, int position, int start) {
-  const int begin = clamp(first_visible(layer, position) - start, 0, kBlockTokens);
-  return {begin, clamp(position + 1 - start, 0, kBlockTokens)};
-}
+// What an item's rows see is summed segment by segment: rows that evict meet the sinks with queries
+// of their own.
+enum class Segment { sinks, recent };
 
 // One thread's memory for one item; each but the last three holds one block per KV head.
 struct AttentionScratch {
@@ -56,9 +55,9 @@ static char* lay_out(const AttentionLayer& layer, int num_rows, char* base,
   return base;
 }
 
-// The end of the positions that an item's rows see of its parts.
+// The end of the positions that an item's rows see of its parts, sinks left out.
 VIVACE_INLINE int end_position(const AttentionItem& item) {
-  const int end = (item.first_part + item.num_parts) * kPartTokens;
+  const int end = (item.first_part + item.num_parts - item.sink_parts) * kPartTokens;
   const int seen = item.first_position + item.num_rows;
   return end < seen ? end : seen;
 }
@@ -70,10 +69,20 @@ struct Work {
   AttentionScratch scratch;
   int group;
   int queries;  // per KV head
+  Segment segment = Segment::recent;
 
   const KVLayout& kv() const { return layer.kv; }
   int position(int query) const { return item.first_position + query / group; }
   int last_position() const { return item.first_position + item.num_rows - 1; }
+  // What a row sees of the segment in the super-block at `start`.
+  Visible visible(int position, int start) const {
+    if (segment == Segment::sinks) {
+      const int sinks = evicts(item.sight, position) ? item.sight.sinks : 0;
+      return {0, clamp(sinks - start, 0, kBlockTokens)};
+    }
+    const int begin = clamp(first_visible(item.sight, position) - start, 0, kBlockTokens);
+    return {begin, clamp(position + 1 - start, 0, kBlockTokens)};
+  }
   // Head index of a query of the item's KV head `head`.
   int query_head(int head, int query) const {
     return (item.first_kv_head + head) * group + query % group;

@@ -11,6 +11,9 @@ void require(bool holds, const char* rule) {
   if (!holds) throw std::invalid_argument(std::string("Invalid batch: ") + rule + ".");
 }
 
+// Windows and sinks: their sum must not overflow.
+constexpr int kMaxSight = 1 << 30;
+
 bool all_below(Ints values, int bound) {
   return std::all_of(values.begin(), values.end(), [bound](std::int32_t value) {
     return static_cast<std::uint32_t>(value) < static_cast<std::uint32_t>(bound);
@@ -33,11 +36,32 @@ void validate_sizes(const Batch& batch, const BatchBounds& bounds) {
           "query_starts must run from 0 to the number of tokens");
 }
 
+void validate_sights(const Batch& batch) {
+  require(batch.sights.empty() || batch.sights.size() == 3 * batch.context_lens.size(),
+          "each sequence needs a window, sinks and a first position, or none does");
+  require(all_below(batch.sights, kMaxSight), "a window or its sinks are negative or too large");
+}
+
+void validate_observed(const Batch& batch, const BatchBounds& bounds) {
+  if (batch.observed_rows.empty()) return;
+  require(all_below(batch.observed_rows, batch.rows()),
+          "an observed row is not a row of the batch");
+  require(batch.observed.size() == bounds.group_queries.size(),
+          "each KV group needs a place for observed queries");
+  for (std::size_t group = 0; group < batch.observed.size(); ++group) {
+    const std::optional<GroupQueries>& written = bounds.group_queries[group];
+    const ObservedQueries& place = batch.observed[group];
+    require(!written || (written->layers == place.layers && written->width == place.width),
+            "a place for observed queries has another shape");
+  }
+}
+
 void validate_sequence(const Batch& batch, int sequence) {
   const int begin = batch.query_starts[sequence], end = batch.query_starts[sequence + 1];
   require(begin < end && end <= batch.rows(), "every sequence must have rows of the batch");
   const int first = batch.context_lens[sequence] - (end - begin);
   require(first >= 0, "a context must be at least as long as its rows");
+  require(batch.sight(sequence).first <= first, "a row must see itself");
   for (int row = begin; row < end; ++row) {
     require(batch.positions[row] == first + (row - begin),
             "a sequence's positions must be consecutive and end its context");
@@ -62,6 +86,8 @@ void validate_pages(const Batch& batch, const BatchBounds& bounds, std::size_t g
 
 void validate(const Batch& batch, const BatchBounds& bounds) {
   validate_sizes(batch, bounds);
+  validate_sights(batch);
+  validate_observed(batch, bounds);
   for (int s = 0; s < batch.sequences(); ++s) validate_sequence(batch, s);
   require(all_below(batch.token_ids, bounds.vocab_size), "a token id is outside the vocabulary");
   require(all_below(batch.positions, bounds.positions),

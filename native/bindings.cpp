@@ -9,6 +9,9 @@ namespace {
 
 using IntArray = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using TableArray = nb::ndarray<const std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using SightArray =
+    nb::ndarray<const std::int32_t, nb::shape<-1, 3>, nb::c_contig, nb::device::cpu>;
+using QueriesArray = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using OutputArray = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 // A value of a program: its buffer and its width.
@@ -19,14 +22,23 @@ Ints ints_of(const IntArray& array) { return {array.data(), array.size()}; }
 void run(Program& program, const IntArray& token_ids, const IntArray& positions,
          const IntArray& query_starts, const IntArray& context_lens,
          const std::vector<TableArray>& block_tables, const IntArray& logit_rows,
-         const std::optional<IntArray>& adapter_ids) {
+         const std::optional<IntArray>& adapter_ids, const SightArray& sights,
+         const IntArray& observed_rows, const std::vector<QueriesArray>& observed) {
   Batch batch{.token_ids = ints_of(token_ids),
               .positions = ints_of(positions),
               .query_starts = ints_of(query_starts),
               .context_lens = ints_of(context_lens),
               .block_tables = {},
               .logit_rows = ints_of(logit_rows),
-              .adapter_ids = adapter_ids ? ints_of(*adapter_ids) : Ints{}};
+              .adapter_ids = adapter_ids ? ints_of(*adapter_ids) : Ints{},
+              .sights = {sights.data(), sights.size()},
+              .observed_rows = ints_of(observed_rows),
+              .observed = {}};
+  for (const QueriesArray& queries : observed) {
+    require_shape(queries.shape(1) == observed_rows.size(), "observed rows and their queries");
+    batch.observed.push_back({queries.data(), static_cast<int>(queries.shape(0)),
+                              static_cast<int>(queries.shape(2))});
+  }
   for (const TableArray& table : block_tables) {
     batch.block_tables.push_back(
         {table.data(), static_cast<int>(table.shape(0)), static_cast<int>(table.shape(1))});
@@ -168,7 +180,7 @@ void bind_attention_ops(nb::class_<Program>& program) {
               const std::optional<Norm>& k_norm) {
              self.add(make_rotary_write(self.context(), self.rows(qkv.first, qkv.second), attention,
                                         {rotary, q_norm, k_norm},
-                                        self.rows(out.first, out.second)));
+                                        self.queries(out.first, out.second)));
            },
            "out"_a, "qkv"_a, "attention"_a, "rotary"_a.none(), "q_norm"_a.none(),
            "k_norm"_a.none())
@@ -181,7 +193,7 @@ void bind_attention_ops(nb::class_<Program>& program) {
            [](Program& self, Value out, Value queries, AttentionOp attention,
               std::shared_ptr<Vector> sinks) {
              attention.sinks = sinks;
-             self.add(make_attention(self.context(), self.rows(queries.first, queries.second),
+             self.add(make_attention(self.context(), self.queries(queries.first, queries.second),
                                      attention, self.rows(out.first, out.second)));
            },
            "out"_a, "queries"_a, "attention"_a, "sinks"_a.none());

@@ -11,6 +11,7 @@
 #include "elementwise.hpp"
 #include "kv_layout.hpp"
 #include "sampling.hpp"
+#include "sight.hpp"
 
 namespace vivace {
 
@@ -144,9 +145,9 @@ struct PackedPages {
   std::int64_t page_stride = 0;
 };
 
-// One layer's attention, the same for all its work items. A row at position p sees positions
-// p - window + 1 to p. Queries and out are float32 [rows][heads][head_dim].
-//   window, softcap: 0 is none.
+// One layer's attention, the same for all its work items; what a row sees is its item's. Queries
+// and out are float32 [rows][heads][head_dim].
+//   softcap: 0 is none.
 //   sinks: one extra logit per head, or null.
 //   pages: page 0 of this layer; page i starts page_stride * i bytes later (kv_layout.hpp).
 //   far: in which a row sees all that is before its own block of kPackedTokens; its `pages` is null
@@ -155,7 +156,6 @@ struct AttentionLayer {
   KVLayout kv;
   int num_heads = 0;
   float scale = 1.0f;
-  int window = 0;
   float softcap = 0.0f;
   const float* sinks = nullptr;
   const void* pages = nullptr;
@@ -167,27 +167,27 @@ static constexpr int group_of(const AttentionLayer& layer) {
   return layer.num_heads / layer.kv.num_kv_heads;
 }
 
-static constexpr int first_visible(const AttentionLayer& layer, int position) {
-  const int first = position - layer.window + 1;
-  return layer.window == 0 || first < 0 ? 0 : first;
-}
-
 // Attention is summed in parts of this many positions, aligned to absolute positions; parts are
-// folded in ascending order. So a row is computed alike whether or not its parts are shared out.
+// folded in ascending order, the sinks first. So a row is computed alike whether or not its parts
+// are shared out.
 constexpr int kPartTokens = 512;
 
 // Consecutive rows of one sequence under some KV heads: the unit of parallel work. All keys and
 // values up to the last row's position stand in the pages.
 //   queries, out: head 0 of the first row; strides count floats from row to row.
-//   block_table: page ids by block of 16 positions; those before the first row's window are unread.
+//   sink_queries: the same queries as they meet the sinks; of rows that evict alone.
+//   block_table: page ids by block of 16 positions; those that no row sees are unread.
 //   far_table: those of the layer's packed pages, by block of 32. With them all rows stand in one
 //     such block, and only its pages are read of the layer's own.
+//   sight: what the rows see.
 //   first_part, num_parts: all parts that any of the rows sees, or some of them.
+//   sink_parts: 1 where the first of them is the sinks, as rows see them that evict; or 0.
 //   states: null where the parts are folded and `out` is written; otherwise the states of the
 //     item's parts, attention_state_floats each, which fold_attention takes and overwrites.
 //   next: what this thread will work on next, as far as one knows, or null: brought into cache.
 struct AttentionItem {
   const float* queries = nullptr;
+  const float* sink_queries = nullptr;
   std::int64_t query_stride = 0;
   float* out = nullptr;
   std::int64_t out_stride = 0;
@@ -197,8 +197,10 @@ struct AttentionItem {
   int num_kv_heads = 0;
   int first_position = 0;
   int num_rows = 0;
+  Sight sight;
   int first_part = 0;
   int num_parts = 0;
+  int sink_parts = 0;
   float* states = nullptr;
   const AttentionItem* next = nullptr;
 };

@@ -52,11 +52,17 @@ struct ExpertsOp {
   bool renormalize;
 };
 
+// Queries as they meet the sinks: behind all those that meet the rest (Program::queries).
+inline Rows sink_plane(const OpContext& context, Rows queries) {
+  return {queries.row(context.max_rows), queries.width};
+}
+
 OpPtr make_embed(const EmbedOp& op, Rows out);
 OpPtr make_norm(Rows x, const Norm& norm, Rows out);
 OpPtr make_norm_linear(const OpContext& context, Rows x, const std::optional<Norm>& norm,
                        const LinearPtr& linear, const std::optional<ActivationTask>& activation,
                        Rows out);
+// `out`, and the queries of attention, are two planes: see sink_plane.
 OpPtr make_rotary_write(const OpContext& context, Rows qkv, const AttentionOp& attention,
                         const RotaryWriteOp& op, Rows out);
 // Packs the blocks that this step has filled, for an attention with far pages.

@@ -1,119 +1,17 @@
-// Queries, keys and values into place, and attention over pages.
+// Attention over pages.
 #include "ops.hpp"
 
 namespace vivace {
 namespace {
 
-class RotaryWrite final : public Op {
- public:
-  RotaryWrite(const OpContext& context, Rows qkv, const AttentionOp& attention,
-              const RotaryWriteOp& op, Rows out)
-      : qkv_(qkv),
-        attention_(attention),
-        op_(op),
-        out_(out),
-        kv_(attention.cache->layout),
-        kv_width_(kv_.num_kv_heads * kv_.head_dim) {
-    require_shape(out.width == attention.num_heads * kv_.head_dim, "queries and their heads");
-    require_shape(qkv.width == out.width + 2 * kv_width_, "queries, keys and values");
-    require_shape(fits(op.q_norm, out.width) && fits(op.k_norm, kv_width_), "a q or k norm");
-    require_shape(!op.rotary || 2 * op.rotary->half <= kv_.head_dim, "a rotary table and a head");
-    starts_ = layout_.take<std::int32_t>(context.max_rows + 1);
-    keys_ = layout_.take<float>(stride() * context.runtime.pool.threads());
-  }
-
-  void run(const Frame& frame) const override {
-    std::int32_t* const starts = starts_.in(frame.scratch);
-    const int count = find_pages(frame, starts);
-    frame.runtime.pool.parallel_for(count, [&](std::size_t page, unsigned thread) {
-      for (int row = starts[page]; row < starts[page + 1]; ++row) write_row(frame, row, thread);
-    });
-  }
-
-  void narrow(BatchBounds& bounds) const override {
-    if (op_.rotary) bounds.positions = std::min(bounds.positions, op_.rotary->positions);
-    bounds.group_pages[attention_.group] = attention_.cache->group_pages();
-  }
-
- private:
-  struct Heads {
-    const float* values;
-    const std::optional<Norm>& norm;
-    int width;
-  };
-
-  // The first rows of runs that each write one page, and the end of the last: threads that wrote
-  // one page together would wait for each other's cache lines. Returns the number of runs.
-  int find_pages(const Frame& frame, std::int32_t* starts) const {
-    const Batch& batch = frame.batch;
-    int count = 0;
-    for (int row = 0; row < batch.rows(); ++row) {
-      const bool same = row > 0 && frame.sequence_of[row] == frame.sequence_of[row - 1] &&
-                        batch.positions[row] % kPageTokens != 0;
-      if (!same) starts[count++] = row;
-    }
-    starts[count] = batch.rows();
-    return count;
-  }
-
-  void write_row(const Frame& frame, int row, unsigned thread) const {
-    float* const keys = keys_.in(frame.scratch) + thread * stride();
-    const float* const q = qkv_.row(row);
-    const float* const k = q + out_.width;
-    const int position = frame.batch.positions[row];
-    place(frame, {q, op_.q_norm, out_.width}, position, out_.row(row));
-    place(frame, {k, op_.k_norm, kv_width_}, position, keys);
-    write(frame, row, keys, k + kv_width_);
-  }
-
-  bool fits(const std::optional<Norm>& norm, int width) const {
-    return !norm || norm->width() == kv_.head_dim || norm->width() == width;
-  }
-
-  std::size_t stride() const { return aligned(kv_width_ * 4) / 4; }
-
-  // Normed and turned heads. A norm as long as a head works per head.
-  void place(const Frame& frame, const Heads& heads, int position, float* out) const {
-    const RowKernels& kernels = frame.runtime.kernels.rows;
-    if (!heads.norm) std::copy_n(heads.values, heads.width, out);
-    const int norm_width = heads.norm ? heads.norm->width() : heads.width;
-    for (int i = 0; heads.norm && i < heads.width; i += norm_width) {
-      kernels.normalize(heads.values + i, heads.norm->task(), out + i);
-    }
-    if (!op_.rotary) return;
-    const int half = op_.rotary->half;
-    const float* const cos = op_.rotary->cos.data() + std::size_t(position) * half;
-    const float* const sin = op_.rotary->sin.data() + std::size_t(position) * half;
-    for (int i = 0; i < heads.width; i += kv_.head_dim) kernels.turn(out + i, cos, sin, half);
-  }
-
-  void write(const Frame& frame, int row, const float* keys, const float* values) const {
-    const RowKernels& kernels = frame.runtime.kernels.rows;
-    const Batch& batch = frame.batch;
-    const int sequence = frame.sequence_of[row], position = batch.positions[row];
-    const int id = batch.block_tables[attention_.group].row(sequence)[position / kPageTokens];
-    char* const page = attention_.cache->layer(attention_.layer) + id * page_bytes(kv_);
-    for (int head = 0; head < kv_.num_kv_heads; ++head) {
-      const PageSlot at{kv_, page, head, position % kPageTokens};
-      kernels.write_key(keys + head * kv_.head_dim, at);
-      kernels.write_value(values + head * kv_.head_dim, at);
-    }
-  }
-
-  Rows qkv_;
-  AttentionOp attention_;
-  RotaryWriteOp op_;
-  Rows out_;
-  KVLayout kv_;
-  int kv_width_;
-  Scratch<std::int32_t> starts_;
-  Scratch<float> keys_;  // a row per thread
-};
-
 class Attention final : public Op {
  public:
   Attention(const OpContext& context, Rows queries, const AttentionOp& op, Rows out)
-      : queries_(queries), op_(op), out_(out), layer_(layer_of(op)) {
+      : queries_(queries),
+        sink_queries_(sink_plane(context, queries)),
+        op_(op),
+        out_(out),
+        layer_(layer_of(op)) {
     const KernelTable& kernels = context.runtime.kernels;
     require_shape(queries.width == op.num_heads * layer_.kv.head_dim, "queries and their heads");
     require_shape(out.width == queries.width, "attention's queries and outputs");
@@ -181,7 +79,6 @@ class Attention final : public Op {
     return {.kv = op.cache->layout,
             .num_heads = op.num_heads,
             .scale = op.scale,
-            .window = op.window,
             .softcap = op.softcap,
             .sinks = op.sinks ? op.sinks->data() : nullptr,
             .pages = op.cache->layer(op.layer),
@@ -200,14 +97,15 @@ class Attention final : public Op {
     return kStates * attention_state_floats(layer_, rows_per_item_);
   }
 
-  // Positions that an item's rows see.
-  int first_position(const AttentionItem& item) const {
-    return std::max(first_visible(layer_, item.first_position), item.first_part * kPartTokens);
-  }
+  // Positions that an item's rows see, times rows, times heads.
   std::int64_t cost_of(const AttentionItem& item) const {
+    const int recent = item.num_parts - item.sink_parts;
+    const int begin = std::max(first_visible(item.sight, item.first_position),
+                               item.first_part * kPartTokens);
     const int end = std::min(item.first_position + item.num_rows,
-                             (item.first_part + item.num_parts) * kPartTokens);
-    return std::int64_t(end - first_position(item)) * item.num_rows * item.num_kv_heads;
+                             (item.first_part + recent) * kPartTokens);
+    const int seen = std::max(end - begin, 0) + item.sink_parts * item.sight.sinks;
+    return std::int64_t(seen) * item.num_rows * item.num_kv_heads;
   }
 
   // Calls body(item) for consecutive rows of each sequence, whole in heads and parts.
@@ -230,9 +128,12 @@ class Attention final : public Op {
   }
 
   AttentionItem item_of(const Frame& frame, int sequence, int begin, int rows) const {
-    const int position = frame.batch.positions[begin];
-    const int first_part = first_visible(layer_, position) / kPartTokens;
+    const int position = frame.batch.positions[begin], last = position + rows - 1;
+    const Sight sight = sight_of(frame.batch.sight(sequence), op_.window);
+    const int first_part = first_visible(sight, position) / kPartTokens;
+    const int sink_parts = sight.sinks > 0 && evicts(sight, last) ? 1 : 0;
     return {.queries = queries_.row(begin),
+            .sink_queries = sink_queries_.row(begin),
             .query_stride = queries_.width,
             .out = out_.row(begin),
             .out_stride = out_.width,
@@ -243,8 +144,10 @@ class Attention final : public Op {
             .num_kv_heads = layer_.kv.num_kv_heads,
             .first_position = position,
             .num_rows = rows,
+            .sight = sight,
             .first_part = first_part,
-            .num_parts = (position + rows - 1) / kPartTokens + 1 - first_part};
+            .num_parts = last / kPartTokens + 1 - first_part + sink_parts,
+            .sink_parts = sink_parts};
   }
 
   Plan share_out(const Frame& frame) const {
@@ -276,12 +179,17 @@ class Attention final : public Op {
     plan.states += item.num_parts * floats;
     plan.free_floats -= item.num_parts * floats;
     plan.free_states -= item.num_parts;
+    for (int i = 0; i < item.num_parts; ++i) add_heads(plan, part_of(item, i, floats));
+  }
+
+  // One part of an item, whose states take so many floats.
+  static AttentionItem part_of(const AttentionItem& item, int index, std::size_t floats) {
     AttentionItem part = item;
     part.num_parts = 1;
-    for (; part.first_part < item.first_part + item.num_parts; ++part.first_part) {
-      add_heads(plan, part);
-      part.states += floats;
-    }
+    part.sink_parts = index < item.sink_parts ? 1 : 0;
+    part.first_part = item.first_part + std::max(index - item.sink_parts, 0);
+    part.states = item.states + index * floats;
+    return part;
   }
 
   // Many heads in one item read whole pages, which is faster.
@@ -298,6 +206,7 @@ class Attention final : public Op {
   }
 
   Rows queries_;
+  Rows sink_queries_;
   AttentionOp op_;
   Rows out_;
   AttentionLayer layer_;
@@ -310,11 +219,6 @@ class Attention final : public Op {
 };
 
 }  // namespace
-
-OpPtr make_rotary_write(const OpContext& context, Rows qkv, const AttentionOp& attention,
-                        const RotaryWriteOp& op, Rows out) {
-  return std::make_unique<RotaryWrite>(context, qkv, attention, op, out);
-}
 
 OpPtr make_attention(const OpContext& context, Rows queries, const AttentionOp& op, Rows out) {
   return std::make_unique<Attention>(context, queries, op, out);

@@ -19,6 +19,7 @@ Program::Program(std::shared_ptr<Runtime> runtime, DType dtype,
   bounds_.max_sequences = limits.max_sequences;
   bounds_.max_logit_rows = limits.max_logit_rows;
   bounds_.group_pages.resize(caches_.size());
+  bounds_.group_queries.resize(caches_.size());
 }
 
 OpContext Program::context() const {

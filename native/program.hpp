@@ -30,6 +30,8 @@ class Program {
   // std::out_of_range for an unknown buffer and for one that is too small.
   Rows rows(int buffer, int width, std::size_t count) const;
   Rows rows(int buffer, int width) const { return rows(buffer, width, limits_.max_tokens); }
+  // Queries: rows as they meet what is recent, and behind them as they meet the sinks.
+  Rows queries(int buffer, int width) const { return rows(buffer, width, 2 * limits_.max_tokens); }
   Rows logit_rows(int buffer, int width) const {
     return rows(buffer, width, limits_.max_logit_rows);
   }

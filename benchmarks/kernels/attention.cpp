@@ -29,8 +29,8 @@ class Layer {
         heads_(heads),
         layout_{DType::bfloat16, heads.pairs, heads.width},
         width_(heads.queries * heads.width),
-        queries_(std::size_t(kMostRows) * width_, 0.3f),
-        out_(queries_.size()),
+        queries_(2 * std::size_t(kMostRows) * width_, 0.3f),
+        out_(queries_.size() / 2),
         pages_(kCacheBytes / page_bytes(layout_)) {
     const auto cache = std::make_shared<KVCache>(layout_, 1, int(pages_.size()));
     fill(*cache);

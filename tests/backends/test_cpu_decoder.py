@@ -106,7 +106,7 @@ def spec() -> ModelSpec:
         LayerSpec(attention(None, 0, 1), ExpertsSpec(4, 2, INNER, SWIGLU, True), 0),
     )
     return ModelSpec(
-        "test", VOCAB, HIDDEN, layers, (), GROUPS, NormSpec("rms", 1e-6), POSITIONS,
+        "test", VOCAB, HIDDEN, layers, (), GROUPS, NormSpec("rms", 1e-6), POSITIONS, POSITIONS,
         embedding_multiplier=3.0, residual_multiplier=0.5, logits_softcap=30.0,
     )  # fmt: skip
 

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attention_cases import LIMITS, PAGES, batch_of
 from cpu_cases import ROWS, Floats, Span, Weights, relative_error
 
-from vivace.backends.protocol import AttentionSpec, Backend, Batch, FarKV, KVSpec
+from vivace.backends.protocol import AttentionSpec, Backend, Batch, FarKV, KVSpec, RotarySpec
 from vivace.backends.reference import ReferenceBackend
+from vivace.core.sight import Sight
 from vivace.formats.kv_format import INT4_KV, INT8_KV, KV_FORMATS, KVFormat
 from vivace.formats.qtensor import QTensor
 
 pytest.importorskip("vivace.backends.cpu._native")
 
-from test_cpu_attention import LIMITS, MIXED, PAGES, TOLERANCE, batch_of
+from test_cpu_attention import MIXED, TOLERANCE
 
 from vivace.backends.cpu import CpuBackend, _native
 from vivace.hardware.isa import levels_up_to
@@ -33,6 +35,9 @@ SPECS = [
     AttentionSpec(4, 4, 33, 0.2, far=FarKV(1, INT8_KV)),
 ]
 
+TURN = RotarySpec((1.0, 0.3, 0.05), 1.3, 2048)
+SIGHTS = [Sight(100, 4), Sight(33, 64), Sight(5, 1), Sight(40), Sight(560, 16)]
+
 
 @pytest.fixture(params=levels_up_to(_native.best_isa()))
 def isa(request: pytest.FixtureRequest) -> str:
@@ -44,9 +49,9 @@ def dtype(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def batch(spans: Sequence[Span]) -> Batch:
+def batch(spans: Sequence[Span], sights: Sequence[Sight] | None = None) -> Batch:
     """With a page for each two of the first group's: of the same number as the first of them."""
-    plain = batch_of(spans)
+    plain = batch_of(spans, sights)
     (near,) = plain.block_tables
     return replace(plain, block_tables=(near, near[:, ::2].copy()))
 
@@ -65,14 +70,19 @@ class Attended:
 
 
 def attend(
-    backend: Backend, spec: AttentionSpec, batches: Sequence[Batch], values: Floats | None = None
+    backend: Backend,
+    spec: AttentionSpec,
+    batches: Sequence[Batch],
+    values: Floats | None = None,
+    turn: RotarySpec | None = None,
 ) -> Attended:
     width = (spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
     source = Weights().tensor(ROWS, width) if values is None else QTensor.from_array("qkv", values)
     table = backend.embedding(source)
+    rotary = None if turn is None else backend.rotary(turn)
 
     def forward(ops: Any) -> Any:
-        return ops.attention(ops.rotary_write(ops.embed(table), spec, None), spec)
+        return ops.attention(ops.rotary_write(ops.embed(table), spec, rotary), spec)
 
     assert spec.far is not None
     near = KVSpec(1, spec.num_kv_heads, spec.head_dim, 1)
@@ -104,6 +114,32 @@ def test_a_row_is_the_same_however_work_is_cut(isa: str, dtype: Any, spec: Atten
         parts = attend(CpuBackend(dtype, threads=threads, isa=isa), spec, chunks)
         np.testing.assert_array_equal(np.concatenate(parts.rows), whole.rows[0])
         np.testing.assert_array_equal(parts.far, whole.far)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_sinks_and_a_window_are_right(isa: str, dtype: Any, spec: AttentionSpec) -> None:
+    batches = before(MIXED)
+    batches += [batch(MIXED, [sight] * len(MIXED)) for sight in SIGHTS]
+    expected = attend(ReferenceBackend(dtype), spec, batches, turn=TURN)
+    actual = attend(CpuBackend(dtype, threads=2, isa=isa), spec, batches, turn=TURN)
+    tolerance = max(TOLERANCE[dtype], 5e-3)  # of a key turned otherwise a code may be off by one
+    count = len(SIGHTS)
+    for one, other in zip(actual.rows[-count:], expected.rows[-count:], strict=True):
+        assert relative_error(one, other) < tolerance
+
+
+@pytest.mark.parametrize("sight", SIGHTS, ids=str)
+def test_a_row_that_evicts_is_the_same_however_work_is_cut(
+    isa: str, dtype: Any, sight: Sight
+) -> None:
+    length = 700
+    one = CpuBackend(dtype, threads=1, isa=isa)
+    whole = attend(one, GROUPED, [batch([Span(0, length)], [sight])], turn=TURN).rows[0]
+    ends = [0, 7, 31, 32, 105, 520, length - 2, length - 1, length]
+    chunks = [batch([Span(a, b - a)], [sight]) for a, b in itertools.pairwise(ends)]
+    for threads in (2, 3):
+        parts = attend(CpuBackend(dtype, threads=threads, isa=isa), GROUPED, chunks, turn=TURN)
+        np.testing.assert_array_equal(np.concatenate(parts.rows), whole)
 
 
 def test_company_changes_nothing(isa: str, dtype: Any) -> None:

@@ -20,6 +20,7 @@ from vivace.backends.protocol import (
     Tensor,
 )
 from vivace.backends.reference import ReferenceBackend, steps
+from vivace.core.sight import ALL, Sight
 from vivace.formats.kv_format import KV_BLOCK_TOKENS, KV_FORMATS, KVFormat
 from vivace.formats.kv_rounding import pack_blocks, unpack_blocks
 from vivace.formats.qtensor import QTensor
@@ -32,13 +33,25 @@ BLOCKS = -(-LENGTH // KV_BLOCK_TOKENS)
 CHUNKS = [(1,) * LENGTH, (150,), (31, 1, 1, 32, 85), (7,) * 21 + (3,), (64, 33, 53)]
 
 EVERY = pytest.mark.parametrize("format", KV_FORMATS.values(), ids=KV_FORMATS)
+SEEN = pytest.mark.parametrize(
+    ("window", "sight"),
+    [(None, ALL), (90, ALL), (None, Sight(50, 4)), (None, Sight(20, 40)), (90, Sight(30, 1))],
+    ids=str,
+)
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Attending:
     """One compressed layer whose rows' q, k and v are rows of a seeded table, by position."""
 
-    def __init__(self, backend: Backend, format: KVFormat, window: int | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        format: KVFormat,
+        window: int | None = None,
+        sight: Sight = ALL,
+    ) -> None:
+        self.sight = sight
         rng = np.random.default_rng(3)
         width = (HEADS + 2 * KV_HEADS) * HEAD_DIM
         self.table = rng.normal(size=(2 * LENGTH, width)).astype(np.float32)
@@ -77,10 +90,11 @@ class Attending:
         rows = np.arange(start, stop, dtype=np.int32)
         ends = np.asarray([0, stop - start], np.int32)
         length = np.asarray([stop], np.int32)
-        return Batch(rows + np.int32(shift), rows, ends, length, tables, rows[:0])
+        sights = np.asarray([(self.sight.window or 0, self.sight.sinks, 0)], np.int32)
+        return Batch(rows + np.int32(shift), rows, ends, length, tables, rows[:0], sights=sights)
 
 
-def by_hand(attending: Attending, window: int | None) -> Floats:
+def by_hand(attending: Attending) -> Floats:
     """Row by row, with every position in the form that this row sees."""
     ends = [HEADS * HEAD_DIM, (HEADS + KV_HEADS) * HEAD_DIM]
     q, k, v = np.split(attending.table[:LENGTH], ends, axis=1)
@@ -91,24 +105,25 @@ def by_hand(attending: Attending, window: int | None) -> Floats:
     shape = -1, KV_BLOCK_TOKENS, KV_HEADS, HEAD_DIM
     packed = pack_blocks(k[:full].reshape(shape), v[:full].reshape(shape), format)
     far_k, far_v = (x.reshape(full, KV_HEADS, HEAD_DIM) for x in unpack_blocks(packed, format, 12))
-    out = []
+    sight, out = attending.sight.within(attending.spec.window), []
     for row in range(LENGTH):
         near = row // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
         seen_k = np.concatenate([far_k[:near], k[near : row + 1]])
         seen_v = np.concatenate([far_v[:near], v[near : row + 1]])
-        first = 0 if window is None else max(0, row + 1 - window)
-        visible = (np.arange(row + 1) >= first)[None]
-        out.append(steps.attend(q[row : row + 1], seen_k, seen_v, visible, None, None))
+        columns = np.arange(row + 1)
+        visible = (columns >= sight.first_recent(row)) | (columns < sight.sinks)
+        seen = steps.Segment(q[row : row + 1], seen_k, seen_v, visible[None])
+        out.append(steps.attend([seen], None, None))
     return np.concatenate(out).reshape(LENGTH, -1)
 
 
 @EVERY
-@pytest.mark.parametrize("window", [None, 90])
+@SEEN
 def test_each_position_is_seen_in_the_form_that_positions_say(
-    format: KVFormat, window: int | None
+    format: KVFormat, window: int | None, sight: Sight
 ) -> None:
-    attending = Attending(ReferenceBackend(), format, window)
-    expected = by_hand(attending, window)
+    attending = Attending(ReferenceBackend(), format, window, sight)
+    expected = by_hand(attending)
     np.testing.assert_allclose(attending.run(0, LENGTH), expected, atol=2e-6)
     np.testing.assert_allclose(attending.run_pageless(), expected, atol=2e-6)
 
@@ -161,12 +176,14 @@ def test_packed_pages_take_the_bytes_that_are_planned(format: KVFormat) -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("window", [None, 90])
+@SEEN
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_torch_sees_the_same(format: KVFormat, window: int | None, dtype: Any) -> None:
+def test_torch_sees_the_same(
+    format: KVFormat, window: int | None, sight: Sight, dtype: Any
+) -> None:
     torch = pytest.importorskip("vivace.backends.torch")
-    expected = Attending(ReferenceBackend(dtype), format, window)
-    actual = Attending(torch.TorchBackend(dtype), format, window)
+    expected = Attending(ReferenceBackend(dtype), format, window, sight)
+    actual = Attending(torch.TorchBackend(dtype), format, window, sight)
     tolerance = 2e-5 if dtype == "float32" else 2e-2
     out = expected.run_chunks((40, 110))
     np.testing.assert_allclose(actual.run_chunks((40, 110)), out, atol=tolerance)

@@ -138,14 +138,17 @@ def test_attention_is_a_weighted_mean_of_what_is_visible(rng: np.random.Generato
     q = rng.normal(size=(3, 2, 4)).astype(np.float32)
     k, v = rng.normal(size=(2, 3, 1, 4)).astype(np.float32)
     visible = np.tri(3, dtype=bool)
-    out = steps.attend(q, k, v, visible, None, None)
+    segments = [steps.Segment(q, k, v, visible)]
+    out = steps.attend(segments, None, None)
     np.testing.assert_allclose(out[0], np.stack([v[0, 0]] * 2), rtol=1e-6)
     scores = np.exp(q[2, 1] @ k[:, 0].T)
     np.testing.assert_allclose(out[2, 1], scores / scores.sum() @ v[:, 0], rtol=1e-5)
-    sunk = steps.attend(q, k, v, visible, None, np.asarray([-np.inf, 2.0], np.float32))
+    sunk = steps.attend(segments, None, np.asarray([-np.inf, 2.0], np.float32))
     np.testing.assert_allclose(sunk[:, 0], out[:, 0], rtol=1e-6)
     share = scores.sum() / (scores.sum() + math.e**2)
     np.testing.assert_allclose(sunk[2, 1], out[2, 1] * share, rtol=1e-5)
+    parts = [steps.Segment(q, k[cut], v[cut], visible[:, cut]) for cut in (slice(1), slice(1, 3))]
+    np.testing.assert_allclose(steps.attend(parts, None, None), out, atol=1e-6)
 
 
 def test_bfloat16_rounds_what_a_machine_would_keep() -> None:

@@ -7,7 +7,7 @@ from page_user import PAGE
 from tiered_user import TieredUser
 
 from vivace.cache.blocks import KVGroup
-from vivace.cache.prefix import PrefixTree
+from vivace.cache.prefix import PrefixTree, Scope
 from vivace.core.errors import RequestError
 
 pytestmark = pytest.mark.tiny
@@ -92,8 +92,8 @@ def test_use_is_counted_where_a_prefix_was_found() -> None:
 def test_the_last_use_is_told_by_the_trees_clock() -> None:
     times = iter([3.0, 5.0])
     tree = PrefixTree(1, lambda: next(times))
-    node = tree.child(tree.root("salt"), (1, 2))
+    node = tree.child(tree.root(Scope("salt")), (1, 2))
     tree.count_hit(node)
     tree.count_hit(node)
     (use,) = tree.most_used(1)
-    assert (use.salt, use.tokens, use.hits, use.last_hit) == ("salt", (1, 2), 2, 5.0)
+    assert (use.scope, use.tokens, use.hits, use.last_hit) == (Scope("salt"), (1, 2), 2, 5.0)

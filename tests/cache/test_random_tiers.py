@@ -14,11 +14,14 @@ from page_user import PAGE
 from tiered_user import TieredUser
 
 from vivace.cache.blocks import KVGroup
+from vivace.cache.prefix import Scope
 from vivace.core.errors import RequestError
+from vivace.core.sight import ALL, Sight
 
 MAX_TOKENS = 40
 OPERATIONS = 300
 SALTS = ("", "", "", "salt", None)
+SIGHTS = (*[ALL] * 5, Sight(3, 2), Sight(PAGE, PAGE + 1), Sight(5), Sight(kept=9))
 
 windows = st.sampled_from([None, None, 1, 3, PAGE, PAGE + 1, 11])
 
@@ -59,12 +62,12 @@ class Storm:
         return [block for block in blocks for _ in range(PAGE)] + [0] * self.rng.randint(1, PAGE)
 
     def open(self) -> None:
-        tokens, salt = self.tokens(), self.rng.choice(SALTS)
+        tokens, salt, sight = self.tokens(), self.rng.choice(SALTS), self.rng.choice(SIGHTS)
         if self.rng.random() < 0.7:
-            self.user.kv.want(tokens, salt)
+            self.user.kv.want(tokens, Scope(salt, sight))
             self.user.executor.work(self.rng.choice((0, 1, 100)))
         if len(self.user.live) < 8:
-            self.user.open(tokens, salt, self.rng.randint(0, 2))
+            self.user.open(tokens, salt, self.rng.randint(0, 2), sight)
 
     def compute(self) -> None:
         if self.user.live:
@@ -92,7 +95,8 @@ class Storm:
         if self.user.kv.pins.remove(pin_id):
             return
         try:
-            self.user.kv.pins.add(pin_id, self.tokens(), self.rng.choice(("", "salt")))
+            scope = Scope(self.rng.choice(("", "salt")), self.rng.choice(SIGHTS))
+            self.user.kv.pins.add(pin_id, self.tokens(), scope)
         except RequestError:
             return
 

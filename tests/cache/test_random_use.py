@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from page_user import PAGE, PageUser
 
 from vivace.cache.blocks import KVGroup
+from vivace.core.sight import ALL, Sight
 
 MAX_TOKENS = 40
 NUM_OPERATIONS = 100_000
@@ -25,6 +26,7 @@ BATCH = 4
 EXAMPLES = 100
 
 windows = st.sampled_from([None, None, 1, 3, PAGE, PAGE + 1, 11])
+SIGHTS = (ALL, ALL, Sight(3, 2), Sight(PAGE, PAGE + 1), Sight(11, 1), Sight(5), Sight(kept=9))
 
 
 @st.composite
@@ -51,10 +53,13 @@ class Machine(RuleBasedStateMachine):
         rest=st.integers(1, PAGE),
         salt=st.sampled_from(["", "", "salt", None]),
         spare=st.integers(0, 2),
+        sight=st.sampled_from(SIGHTS),
     )
-    def open(self, blocks: list[int], rest: int, salt: str | None, spare: int) -> None:
+    def open(
+        self, blocks: list[int], rest: int, salt: str | None, spare: int, sight: Sight
+    ) -> None:
         tokens = [block for block in blocks for _ in range(PAGE)] + [0] * rest
-        self.user.open(tokens, salt, spare)
+        self.user.open(tokens, salt, spare, sight)
 
     @precondition(lambda self: self.user.live)
     @rule(choice=st.integers(0, 99), count=st.integers(1, MAX_TOKENS))
@@ -106,7 +111,8 @@ def operate(user: PageUser, rng: random.Random) -> None:
         blocks = [rng.choice((0, 0, 1)) for _ in range(rng.randint(0, 7))]
         tokens = [block for block in blocks for _ in range(PAGE)]
         tokens += [0] * rng.randint(1, PAGE)
-        user.open(tokens, rng.choice(("", "", "", "salt", None)), rng.randint(0, 2))
+        salt, sight = rng.choice(("", "", "", "salt", None)), rng.choice(SIGHTS)
+        user.open(tokens, salt, rng.randint(0, 2), sight)
         return
     index = rng.randrange(len(user.live))
     pages, tokens, _ = user.live[index]

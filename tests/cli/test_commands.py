@@ -64,7 +64,9 @@ def test_inspect_counts_parameters_and_memory(vivace: Vivace, bare_model: Path) 
     assert memory["weight_bytes"] == 4 * (parameters + tied)
     # 7 pages of 16 tokens, keys and values of 2 layers, 2 heads of 16 float32 values
     assert memory["kv_bytes"] == 3 * (7 * 16) * 2 * 2 * 2 * 16 * 4
-    assert memory["total_bytes"] == memory["weight_bytes"] + memory["kv_bytes"]
+    assert memory["total_bytes"] == sum(
+        memory[f"{part}_bytes"] for part in ("weight", "step", "kv")
+    )
     assert memory["fits"] is True
 
 
@@ -94,9 +96,9 @@ def test_inspect_cuts_the_context_to_the_memory_as_the_engine_does(
     assert (memory["fits"], memory["context"]) == (True, 48)
 
 
-def test_inspect_shows_what_packed_pages_take(vivace: Vivace, bare_model: Path) -> None:
-    def memory(kept: str) -> dict[str, Any]:
-        flags = ("--context", 256, "--kv-cache-dtype", kept, *REFERENCE, "--json")
+def test_inspect_shows_what_packed_and_evicted_pages_take(vivace: Vivace, bare_model: Path) -> None:
+    def memory(kept: str, *others: str) -> dict[str, Any]:
+        flags = ("--context", 256, "--kv-cache-dtype", kept, *others, *REFERENCE, "--json")
         found: dict[str, Any] = answer(vivace("inspect", bare_model, *flags))["memory"]
         return found
 
@@ -107,6 +109,10 @@ def test_inspect_shows_what_packed_pages_take(vivace: Vivace, bare_model: Path) 
     # 32 tokens of 16 keys and, padded, 32 values; their scales; up to a whole cache line
     assert int8["kv_sequence_bytes"] == heads * (8 * 1664 + near)
     assert int4["kv_sequence_bytes"] == heads * (8 * 896 + near)
+    # the sinks' block, and those that a window of 40 touches
+    sinks = "--kv-eviction", "sinks:40"
+    assert memory("auto", *sinks)["kv_sequence_bytes"] == (1 + 4) * heads * near // 2
+    assert memory("int8", *sinks)["kv_sequence_bytes"] == heads * ((1 + 3) * 1664 + near)
 
 
 def test_inspect_refuses_a_context_past_the_models(vivace: Vivace, bare_model: Path) -> None:

@@ -52,7 +52,7 @@ def test_every_engine_field_can_be_set() -> None:
         "--target-itl-ms 40.5 --target-ttft-ms 900 --max-wait-seconds 9.5 --tenant-weights a=2 "
         "--max-queued-requests 5 --max-queued-tokens 900 "
         "--kv-host 1GiB --kv-disk 2GiB --kv-disk-folder kept "
-        "--kv-cache-dtype int8 --num-iters 5 --seed 9 "
+        "--kv-cache-dtype int8 --kv-eviction sinks:64 --num-iters 5 --seed 9 "
         "--memory 9GiB --enable-lora --max-loras 2 --max-lora-rank 8 --lora-modules sql=folder"
     )
     code, _, (config, plan, seed) = invoke(*line.split())

@@ -19,7 +19,7 @@ from vivace.cache.pool import (
 )
 from vivace.core.config import EngineConfig
 from vivace.core.errors import CapacityError
-from vivace.engine.plan import plan_memory, weight_bytes
+from vivace.engine.plan import batch_limits, plan_memory, step_bytes, weight_bytes
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.policy import PrecisionPolicy
 from vivace.formats.qtensor import QTensor, Scheme
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.tiny
 SPEC = model_spec(CONFIG)
 BACKEND = ReferenceBackend("float32")
 WEIGHTS = weight_bytes(SPEC, "float32")
+STEP = step_bytes(SPEC, batch_limits(EngineConfig()))
 
 FULL = KVSpec(num_layers=1, num_kv_heads=1, head_dim=64)
 WINDOW = KVSpec(num_layers=5, num_kv_heads=1, head_dim=64, window=64)
@@ -118,18 +119,18 @@ def test_rounded_weights_are_counted_as_they_are_stored(
 def test_what_was_asked_for_must_fit_what_is_free() -> None:
     pages = plan_memory(EngineConfig(max_num_seqs=4), SPEC, BACKEND, 1 << 40).pages
     asked = EngineConfig(max_num_seqs=4, kv_memory_bytes=pages.total_bytes)
-    plan = plan_memory(asked, SPEC, BACKEND, WEIGHTS + pages.total_bytes)
-    assert plan.total_bytes == WEIGHTS + pages.total_bytes
+    fits = WEIGHTS + step_bytes(SPEC, batch_limits(asked)) + pages.total_bytes
+    assert plan_memory(asked, SPEC, BACKEND, fits).total_bytes == fits
     with pytest.raises(CapacityError, match="kv_memory_bytes"):
-        plan_memory(asked, SPEC, BACKEND, WEIGHTS + pages.total_bytes - 1)
+        plan_memory(asked, SPEC, BACKEND, fits - 1)
 
 
 @pytest.mark.parametrize(
     ("config", "available", "sentence"),
     [
-        (EngineConfig(), WEIGHTS, "smaller model"),
+        (EngineConfig(), WEIGHTS + STEP, "smaller model"),
         (EngineConfig(kv_memory_bytes=1), 1 << 40, "KV memory"),
-        (EngineConfig(max_model_len=256), WEIGHTS + 1000, "max_model_len"),
+        (EngineConfig(max_model_len=256), WEIGHTS + STEP + 1000, "max_model_len"),
     ],
 )
 def test_what_cannot_fit_is_a_sentence(config: EngineConfig, available: int, sentence: str) -> None:

@@ -13,14 +13,18 @@ struct Shape {
   int head_dim;
   int window = 0;
   float softcap = 0.0f;
-  bool sinks = false;
+  bool sink_logits = false;
+  int sinks = 0;
+
+  Sight sight() const { return {window, sinks}; }
 };
 
 // One sequence of `length` tokens in shuffled pages; what was never written is NaN.
 struct Sequence {
   Shape shape;
   int length;
-  std::vector<float> queries, keys, values, sinks;  // [length][heads][head_dim], [heads]
+  // [length][heads][head_dim], [heads]
+  std::vector<float> queries, sink_queries, keys, values, sink_logits;
   std::vector<std::int32_t> block_table;
   Buffer pages;
   AttentionLayer layer;
@@ -68,6 +72,7 @@ Sequence make_sequence(const Shape& shape, int length, std::mt19937& random) {
   Sequence s{shape,
              length,
              random_values(random, width * shape.num_heads, 2.0f),
+             random_values(random, width * shape.num_heads, 2.0f),
              random_values(random, width * shape.num_kv_heads),
              random_values(random, width * shape.num_kv_heads),
              random_values(random, shape.num_heads),
@@ -77,12 +82,15 @@ Sequence make_sequence(const Shape& shape, int length, std::mt19937& random) {
   for (int b = 0; b < blocks; ++b) s.block_table.push_back(b);
   std::shuffle(s.block_table.begin(), s.block_table.end(), random);
   fill_pages(s, kv);
+  // Rows that do not evict have no queries for the sinks.
+  int whole = 0;
+  while (whole < length && !evicts(shape.sight(), whole)) ++whole;
+  std::fill_n(s.sink_queries.begin(), std::size_t(whole) * shape.num_heads * shape.head_dim, NAN);
   s.layer = {kv,
              shape.num_heads,
              1.0f / std::sqrt(float(shape.head_dim)),
-             shape.window,
              shape.softcap,
-             shape.sinks ? s.sinks.data() : nullptr,
+             shape.sink_logits ? s.sink_logits.data() : nullptr,
              s.pages.data(),
              std::int64_t(page_bytes(kv))};
   return s;
@@ -92,8 +100,11 @@ Sequence make_sequence(const Shape& shape, int length, std::mt19937& random) {
 AttentionItem item_of(const Sequence& s, int begin, int end, std::vector<float>& out,
                       const std::vector<std::int32_t>& table) {
   const int width = s.shape.num_heads * s.shape.head_dim;
-  const int first_part = first_visible(s.layer, begin) / kPartTokens;
+  const Sight sight = s.shape.sight();
+  const int first_part = first_visible(sight, begin) / kPartTokens;
+  const int sink_parts = sight.sinks > 0 && evicts(sight, end - 1) ? 1 : 0;
   return {.queries = s.queries.data() + std::size_t(begin) * width,
+          .sink_queries = s.sink_queries.data() + std::size_t(begin) * width,
           .query_stride = width,
           .out = out.data(),
           .out_stride = width + 1,
@@ -102,8 +113,10 @@ AttentionItem item_of(const Sequence& s, int begin, int end, std::vector<float>&
           .num_kv_heads = s.shape.num_kv_heads,
           .first_position = begin,
           .num_rows = end - begin,
+          .sight = sight,
           .first_part = first_part,
-          .num_parts = (end - 1) / kPartTokens + 1 - first_part};
+          .num_parts = (end - 1) / kPartTokens + 1 - first_part + sink_parts,
+          .sink_parts = sink_parts};
 }
 
 void attend_by_heads(const KernelTable& kernels, const Sequence& s, AttentionItem item) {
@@ -121,7 +134,8 @@ void attend_by_parts(const KernelTable& kernels, const Sequence& s, AttentionIte
   std::vector<float> states(floats * item.num_parts, kUnset);
   for (int part = 0; part < item.num_parts; ++part) {
     AttentionItem one = item;
-    one.first_part = item.first_part + part;
+    one.sink_parts = part < item.sink_parts ? 1 : 0;
+    one.first_part = item.first_part + std::max(part - item.sink_parts, 0);
     one.num_parts = 1;
     one.states = states.data() + part * floats;
     kernels.attention(s.layer, one, scratch.data());
@@ -137,8 +151,9 @@ std::vector<float> run(const KernelTable& kernels, const Sequence& s, int begin,
   std::vector<float> out(std::size_t(end - begin) * (width + 1), kUnset);
   // A window's passed blocks are given back: their table entries must not be read.
   std::vector<std::int32_t> table = s.block_table;
-  const int first = first_visible(s.layer, begin);
-  for (int b = 0; b < first / kPageTokens; ++b) table[b] = 1 << 30;
+  const int first = first_visible(s.shape.sight(), begin);
+  const int kept = (s.shape.sinks + kPageTokens - 1) / kPageTokens;
+  for (int b = kept; b < first / kPageTokens; ++b) table[b] = 1 << 30;
   attend(kernels, s, item_of(s, begin, end, out, table));
   std::vector<float> tight;
   for (int r = 0; r < end - begin; ++r) {
@@ -151,10 +166,12 @@ std::vector<float> run(const KernelTable& kernels, const Sequence& s, int begin,
 
 double score(const Sequence& s, int row, int head, int token) {
   const Shape& shape = s.shape;
+  const bool sink = evicts(shape.sight(), row) && token < shape.sinks;
+  const std::vector<float>& queries = sink ? s.sink_queries : s.queries;
   const int kv_head = head / (shape.num_heads / shape.num_kv_heads);
   double sum = 0;
   for (int d = 0; d < shape.head_dim; ++d) {
-    sum += double(stored(shape.dtype, s.at(s.queries, shape.num_heads, row, head, d))) *
+    sum += double(stored(shape.dtype, s.at(queries, shape.num_heads, row, head, d))) *
            stored(shape.dtype, s.at(s.keys, shape.num_kv_heads, token, kv_head, d));
   }
   sum *= s.layer.scale;
@@ -165,10 +182,11 @@ double score(const Sequence& s, int row, int head, int token) {
 double row_error(const Sequence& s, int row, int head, const float* out) {
   const Shape& shape = s.shape;
   const int kv_head = head / (shape.num_heads / shape.num_kv_heads);
-  const int first = shape.window == 0 ? 0 : std::max(0, row - shape.window + 1);
-  double total = shape.sinks ? std::exp(double(s.sinks[head])) : 0;
+  const bool evicted = shape.window != 0 && row >= shape.sinks + shape.window;
+  double total = shape.sink_logits ? std::exp(double(s.sink_logits[head])) : 0;
   std::vector<double> sums(shape.head_dim, 0.0);
-  for (int token = first; token <= row; ++token) {
+  for (int token = 0; token <= row; ++token) {
+    if (evicted && token >= shape.sinks && token <= row - shape.window) continue;
     const double weight = std::exp(score(s, row, head, token));
     total += weight;
     for (int d = 0; d < shape.head_dim; ++d) {
@@ -249,6 +267,8 @@ void test_attention(const KernelTable& kernels, Checks& checks) {
         {dtype, 2, 2, 8},            {dtype, 6, 2, 20},          {dtype, 3, 1, 33},
         {dtype, 4, 2, 80, 0, 50.0f}, {dtype, 4, 2, 96, 37},      {dtype, 4, 2, 128, 128, 30.0f},
         {dtype, 2, 1, 256, 200},     {dtype, 8, 2, 64, 0, 0, true}, {dtype, 40, 1, 16, 5, 0, true},
+        {dtype, 8, 2, 64, 100, 0, false, 4}, {dtype, 3, 1, 40, 3, 20.0f, true, 16},
+        {dtype, 4, 2, 64, 30, 0, false, 140},
     };
     for (const Shape& shape : shapes) {
       for (const int length : {1, 15, 17, 129, 300}) {

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int kBlocks = 11;  // the last one is the rows' own
 constexpr int kTokens = kBlocks * kPackedTokens;
+constexpr int kBegin = kTokens - kPackedTokens;
 constexpr int kGroup = 3;  // query heads of a KV head
 
 struct Shape {
@@ -15,6 +16,9 @@ struct Shape {
   int num_kv_heads;
   int head_dim;
   int window;
+  int sinks = 0;
+
+  Sight sight() const { return {window, sinks}; }
 };
 
 // Keys and values [tokens][heads][head_dim].
@@ -103,7 +107,7 @@ Values unpacked(const Shape& shape, const Values& original, const Buffer& packed
     const float value_error = stored(shape.dtype, all.values[i]) - value.value;
     worst = std::max({worst, std::fabs(double(key_error / key.step)),
                       std::fabs(double(value_error / value.step))});
-    if (token < kTokens - kPackedTokens) {
+    if (token < kBegin) {
       all.keys[i] = key.value;
       all.values[i] = value.value;
     }
@@ -120,33 +124,47 @@ AttentionLayer layer_of(const Shape& shape, const Buffer& pages) {
   return {.kv = kv,
           .num_heads = kGroup * shape.num_kv_heads,
           .scale = 0.3f,
-          .window = shape.window,
           .pages = pages.data(),
           .page_stride = std::int64_t(page_bytes(kv))};
 }
 
+// queries: those that meet what is recent, and behind them those that meet the sinks.
 std::vector<float> attend(const KernelTable& kernels, const AttentionLayer& layer,
-                          const std::vector<float>& queries,
+                          const Sight& sight, const std::vector<float>& queries,
                           const std::vector<std::int32_t>& table,
                           const std::vector<std::int32_t>& far_table) {
-  const int width = layer.num_heads * layer.kv.head_dim, begin = kTokens - kPackedTokens;
-  const int first_part = first_visible(layer, begin) / kPartTokens;
-  std::vector<float> out(queries.size());
+  const int width = layer.num_heads * layer.kv.head_dim;
+  const int first_part = first_visible(sight, kBegin) / kPartTokens;
+  const int sink_parts = sight.sinks > 0 ? 1 : 0;
+  std::vector<float> out(queries.size() / 2);
   const Buffer scratch(kernels.attention_scratch_bytes(layer, kPackedTokens));
   kernels.attention(layer,
                     {.queries = queries.data(),
+                     .sink_queries = queries.data() + out.size(),
                      .query_stride = width,
                      .out = out.data(),
                      .out_stride = width,
                      .block_table = table.data(),
                      .far_table = far_table.data(),
                      .num_kv_heads = layer.kv.num_kv_heads,
-                     .first_position = begin,
+                     .first_position = kBegin,
                      .num_rows = kPackedTokens,
+                     .sight = sight,
                      .first_part = first_part,
-                     .num_parts = (kTokens - 1) / kPartTokens + 1 - first_part},
+                     .num_parts = (kTokens - 1) / kPartTokens + 1 - first_part + sink_parts,
+                     .sink_parts = sink_parts},
                     scratch.data());
   return out;
+}
+
+// The packed pages that the last block's rows see; others are given back.
+std::vector<std::int32_t> far_table_of(const Sight& sight) {
+  std::vector<std::int32_t> table(kBlocks, 1 << 30);
+  for (int token = 0; token < kBegin; ++token) {
+    const int block = token / kPackedTokens;
+    if (token < sight.sinks || token >= first_visible(sight, kBegin)) table[block] = block;
+  }
+  return table;
 }
 
 void check(const KernelTable& kernels, const Shape& shape, std::mt19937& random, Checks& checks) {
@@ -156,21 +174,23 @@ void check(const KernelTable& kernels, const Shape& shape, std::mt19937& random,
   const Buffer packed = packed_pages(kernels, shape, near);
   const Values same = unpacked(shape, original, packed, checks);
   const Buffer plain = plain_pages(kernels, near_layout(shape), same);
-  std::vector<std::int32_t> table, own, far;
+  std::vector<std::int32_t> table, own;
   for (int page = 0; page < kTokens / kPageTokens; ++page) {
     table.push_back(page);
     own.push_back(page < 2 * (kBlocks - 1) ? 1 << 30 : page);  // given back
   }
-  for (int page = 0; page < kBlocks; ++page) far.push_back(page < kBlocks - 1 ? page : 1 << 30);
   const int heads = kGroup * shape.num_kv_heads;
-  const auto queries = random_values(random, std::size_t(kPackedTokens) * heads * shape.head_dim);
+  const auto queries =
+      random_values(random, 2 * std::size_t(kPackedTokens) * heads * shape.head_dim);
   AttentionLayer layer = layer_of(shape, near);
   layer.far = {far_layout(shape), packed.data(), std::int64_t(page_bytes(far_layout(shape)))};
-  const auto actual = attend(kernels, layer, queries, own, far);
-  const auto expected = attend(kernels, layer_of(shape, plain), queries, table, {});
+  const Sight sight = shape.sight();
+  const auto actual = attend(kernels, layer, sight, queries, own, far_table_of(sight));
+  const auto expected = attend(kernels, layer_of(shape, plain), sight, queries, table, {});
   checks.that(std::memcmp(actual.data(), expected.data(), 4 * actual.size()) == 0,
-              "%s attention over %d bits heads=%d dim=%d window=%d differs", name(shape.dtype),
-              shape.bits, shape.num_kv_heads, shape.head_dim, shape.window);
+              "%s attention over %d bits heads=%d dim=%d window=%d sinks=%d differs",
+              name(shape.dtype), shape.bits, shape.num_kv_heads, shape.head_dim, shape.window,
+              shape.sinks);
 }
 
 }  // namespace
@@ -182,6 +202,8 @@ void test_packed_pages(const KernelTable& kernels, Checks& checks) {
       for (const int head_dim : {2, 20, 33, 64, 96, 128}) {
         check(kernels, {dtype, bits, 2, head_dim, 0}, random, checks);
         check(kernels, {dtype, bits, 1, head_dim, 75}, random, checks);
+        check(kernels, {dtype, bits, 2, head_dim, 75, 4}, random, checks);
+        check(kernels, {dtype, bits, 1, head_dim, 20, 150}, random, checks);
       }
     }
   }

@@ -66,7 +66,8 @@ constexpr ProgramLimits kLimits{.max_tokens = 48, .max_sequences = 4, .max_logit
 
 // The last rows[s] positions of each context.
 struct Step {
-  std::vector<std::int32_t> tokens, positions, starts{0}, contexts, pages, logit_rows, adapters;
+  std::vector<std::int32_t> tokens, positions, starts{0}, contexts, pages, logit_rows, adapters,
+      sights;
 
   Step(const std::vector<int>& lengths, const std::vector<int>& rows)
       : contexts(lengths.begin(), lengths.end()) {
@@ -74,6 +75,7 @@ struct Step {
       for (int row = 0; row < rows[s]; ++row) positions.push_back(lengths[s] - rows[s] + row);
       starts.push_back(static_cast<int>(positions.size()));
       logit_rows.push_back(starts.back() - 1);
+      sights.insert(sights.end(), {s % 2 == 0 ? 0 : 90, 20, 0});  // every other one evicts
       for (int block = 0; block < kBlocks; ++block) pages.push_back(int(s) * kBlocks + block);
     }
     for (const std::int32_t position : positions) {
@@ -84,7 +86,7 @@ struct Step {
 
   Batch batch() const {
     const BlockTable table{pages.data(), static_cast<int>(contexts.size()), kBlocks};
-    return {tokens, positions, starts, contexts, {table}, logit_rows, adapters};
+    return {tokens, positions, starts, contexts, {table}, logit_rows, adapters, sights, {}, {}};
   }
 };
 
@@ -113,7 +115,7 @@ class Model {
 
  private:
   static std::vector<std::size_t> sizes() {
-    const int widths[] = {kHidden, kQkv, kQueries, kQueries, kHidden, kVocab, kInner};
+    const int widths[] = {kHidden, kQkv, 2 * kQueries, kQueries, kHidden, kVocab, kInner};
     std::vector<std::size_t> sizes;
     for (const int width : widths) sizes.push_back(std::size_t(kLimits.max_tokens) * width);
     return sizes;
@@ -121,7 +123,7 @@ class Model {
 
   void add_attention(Rows x) {
     const OpContext context = program_.context();
-    const Rows qkv = program_.rows(1, kQkv), queries = program_.rows(2, kQueries);
+    const Rows qkv = program_.rows(1, kQkv), queries = program_.queries(2, kQueries);
     const Rows attended = program_.rows(3, kQueries);
     const AttentionOp op{cache_, 0, 0, kHeads, 0.2f, 0, 0.0f, nullptr};
     program_.add(make_norm_linear(context, x, norm(kHidden), linear(kQkv, kHidden), {}, qkv));

@@ -20,8 +20,11 @@ END = 0
 Windows = Sequence[int | None]
 
 
-def _first_seen(window: int | None, position: int) -> int:
-    return 0 if window is None else max(0, position - window + 1)
+def _seen(request: Request, window: int | None, position: int) -> tuple[int, ...]:
+    """The positions before its own that a row sees."""
+    sight = request.sight.within(window)
+    first = sight.first_recent(position)
+    return (*range(min(sight.sinks, first)), *range(first, position))
 
 
 def pick(state: int) -> int:
@@ -41,7 +44,10 @@ def alone(request: Request, windows: Windows) -> list[int]:
     prompt = len(tokens)
     while True:
         for position in range(len(states), len(tokens)):
-            seen = [tuple(states[_first_seen(window, position) :]) for window in windows]
+            seen = [
+                tuple(states[before] for before in _seen(request, window, position))
+                for window in windows
+            ]
             states.append(hash((tokens[position], *seen)))
         tokens.append(pick(states[-1]))
         if ending(request, len(tokens) - prompt, tokens[-1]):
@@ -86,12 +92,13 @@ class PagedModel:
         ]
 
     def _compute(self, sequence: ScheduledSequence) -> int:
-        state = 0
+        state, end = 0, sequence.start + sequence.count
+        assert sequence.request.sight.step_end(sequence.start, end) == end
         for position in range(sequence.start, sequence.start + sequence.count):
             seen = [
                 tuple(
                     self._slots[group, table[before // PAGE], before % PAGE]
-                    for before in range(_first_seen(window, position), position)
+                    for before in _seen(sequence.request, window, position)
                 )
                 for group, (window, table) in enumerate(
                     zip(self._windows, sequence.block_tables, strict=True)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from paged_model import PAGE, VOCAB, Engine, Windows, alone
 
 from vivace.cache.blocks import KVGroup
+from vivace.core.errors import RequestError
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import ALL, Sight
 from vivace.scheduler.scheduler import SchedulerConfig
 
 pytestmark = pytest.mark.tiny
@@ -20,7 +22,8 @@ MAX_PROMPT = 70
 MAX_OUTPUT = 40
 BLOCKS = -(-(MAX_PROMPT + MAX_OUTPUT) // PAGE)
 
-WINDOWS: list[Windows] = [(None,), (20,), (None, 5), (None, None, 33), (1, 40)]
+WINDOWS: list[Windows] = [(None,), (20,), (None, 5), (None, None, 33), (1, 40), (1, None)]
+SIGHTS = (*[ALL] * 4, Sight(20, 4), Sight(PAGE, PAGE + 1), Sight(9), Sight(kept=21))
 
 
 def some_requests(rng: random.Random, count: int) -> list[Request]:
@@ -41,6 +44,7 @@ def some_requests(rng: random.Random, count: int) -> list[Request]:
                 params,
                 priority=rng.choice((0, 0, 1)),
                 cache_salt=rng.choice(("", "", "salt")),
+                sight=SIGHTS[number % len(SIGHTS)].of_prompt(len(prompt)),
             )
         )
     return requests
@@ -69,7 +73,7 @@ def test_tokens_are_those_of_each_request_alone(
         max_prefill_beside_decodes=40,
     )
     engine = Engine(pools(windows, BLOCKS + 1 if scarce else 30 * BLOCKS), config, sharing)
-    requests = some_requests(random.Random(7), 24)
+    requests = some_requests(random.Random(7), 60)
     engine.add(requests)
     engine.run()
     assert_as_alone(engine, requests, windows)
@@ -154,3 +158,15 @@ def test_window_pages_as_few_as_can_be_still_suffice() -> None:
     engine.add(requests)
     engine.run()
     assert_as_alone(engine, requests, windows)
+
+
+def test_pages_of_sinks_and_window_suffice_for_any_length() -> None:
+    sight = Sight(20, 4)
+    engine = Engine([KVGroup(4)], SchedulerConfig(8, 64))
+    params = SamplingParams(max_tokens=500, ignore_eos=True)
+    prompt = tuple(random.Random(3).choices(range(1, VOCAB), k=300))
+    engine.add([Request("long", prompt, params, sight=sight)])
+    engine.run()
+    assert engine.output["long"] == alone(Request("long", prompt, params, sight=sight), (None,))
+    with pytest.raises(RequestError, match="need more than all KV pages"):
+        engine.add([Request("whole", prompt, params)])

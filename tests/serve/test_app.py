@@ -20,6 +20,7 @@ from tests.serve.scripted import (
 )
 from vivace.core.request import Delta, Request
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import ALL, Sight
 from vivace.core.stats import EngineStats
 from vivace.serve.app import create_app
 from vivace.serve.options import ServeOptions
@@ -196,6 +197,15 @@ def test_priority_and_cache_salt_reach_the_engine(
 ) -> None:
     complete(client, priority=-3, cache_salt="me")
     assert (engine.seen[0].priority, engine.seen[0].cache_salt) == (-3, "me")
+
+
+def test_a_request_chooses_what_it_keeps(client: httpx.Client, engine: ScriptedEngine) -> None:
+    complete(client, kv_eviction="sinks:100:8")
+    complete(client)
+    assert [request.sight for request in engine.seen] == [Sight(100, 8), ALL]
+    answer = client.post("/v1/completions", json={"prompt": "x", "kv_eviction": "h2o"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "kv_eviction"
 
 
 def test_models(client: httpx.Client) -> None:

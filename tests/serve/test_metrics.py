@@ -9,6 +9,7 @@ from tests.serve.scripted import info
 from vivace.core.errors import OverloadedError
 from vivace.core.request import Delta, Request
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import Sight
 from vivace.core.stats import EngineStats, TierStats
 from vivace.decoding.sampler import InvalidLogitsError
 from vivace.serve.metrics import ServerMetrics
@@ -164,6 +165,15 @@ def test_facts_of_the_cache() -> None:
     (line,) = (line for line in text.splitlines() if line.startswith("vllm:cache_config_info{"))
     assert 'block_size="16"' in line
     assert 'num_gpu_blocks="64"' in line
+    assert 'cache_dtype="float32"' in line
+    assert 'kv_eviction="none"' in line
+
+
+def test_facts_of_pages_that_are_packed_and_given_back() -> None:
+    facts = info(kv_cache_dtype="int8", sight=Sight(1024, 4))
+    text = ServerMetrics("m", facts).render(None).decode()
+    assert 'cache_dtype="int8"' in text
+    assert 'kv_eviction="sinks:1024:4"' in text
 
 
 def test_a_request_that_is_left_counts_as_aborted() -> None:

@@ -131,10 +131,79 @@ def test_pages_waste_little_at_the_lengths_of_chats(share: float, holds: bool) -
     assert judge(waste(share)).holds is holds
 
 
-def test_what_is_not_built_is_absent() -> None:
-    from claims.kv_cache import eviction
+def quality(int8: float = 1.88, int4: float = 3.37, kl: float = 0.0001) -> dict[str, Any]:
+    formats = {
+        "int8": {"smaller": int8, "kl": kl, "agreement": 0.99, "perplexity": 1.0},
+        "int4": {"smaller": int4, "kl": 0.003, "agreement": 0.97, "perplexity": 1.01},
+    }
+    return {"context": 4096, "bytes": 1 << 23, "formats": formats}
 
-    assert eviction().absent == "eviction for long contexts (not built yet)"
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [({}, True), ({"int8": 1.84}, False), ({"int4": 3.19}, False), ({"kl": 0.002}, False)],
+)
+def test_packed_pages_are_small_and_int8_costs_little(
+    changes: dict[str, float], holds: bool
+) -> None:
+    from claims.kv_cache import quality as judge
+
+    assert judge(quality(**changes)).holds is holds
+
+
+def sequences(int8: int = 36, int4: int = 56) -> dict[str, Any]:
+    held = {"auto": 20, "int8": int8, "int4": int4}
+    return {"bytes": 32 << 20, "context": 4096, "sequences": held}
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"), [({}, True), ({"int8": 35}, False), ({"int4": 55}, False)]
+)
+def test_as_much_memory_holds_more_sequences(changes: dict[str, int], holds: bool) -> None:
+    from claims.kv_cache import sequences as judge
+
+    assert judge(sequences(**changes)).holds is holds
+
+
+def streams(end: float = 1.05, without: float = 2.0) -> dict[str, Any]:
+    """8 windows; with sinks 1.02 times a fresh context, and at last `end` times."""
+    fresh = [30.0, 10.0, 12.0, 9.0, 10.0, 11.0, 10.0, 10.0]
+    sinks = [x * times for x, times in zip(fresh, [1.0] + 5 * [1.02] + 2 * [end], strict=True)]
+    kept = {"4": {"perplexity": sinks}, "0": {"perplexity": [without * x for x in sinks]}}
+    facts = {"model": "m", "window": 512, "length": 4096, "trained_for": 2048}
+    return {**facts, "fresh": fresh, "whole": {"perplexity": fresh}, "kept": kept}
+
+
+@pytest.mark.parametrize(("end", "holds"), [(1.07, True), (1.08, False)])
+def test_a_stream_must_stay_as_near_to_a_fresh_context(end: float, holds: bool) -> None:
+    from claims.kv_cache import streams as judge
+
+    assert judge(streams(end)).holds is holds
+
+
+def test_a_model_without_sinks_is_called_one() -> None:
+    from claims.kv_cache import streams as judge
+
+    assert "2.000 times that with them (breaks)" in judge(streams()).measured
+    assert "this model has no sinks" in judge(streams(without=1.01)).measured
+
+
+def recall(whole: float = 1.0, snap: float = 0.95, passed: float = 0.02) -> dict[str, Any]:
+    def way(right: float, oldest: float) -> dict[str, Any]:
+        return {"right": right, "by_depth": [oldest, right], "pages": 4}
+
+    ways = {"snap": way(snap, snap), "snap_unseen": way(0.3, 0.3), "sinks": way(0.3, passed)}
+    return {"tokens": 385, "whole": way(whole, whole), "kept": {"40": ways, "64": ways}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [({}, True), ({"whole": 0.94}, False), ({"snap": 0.89}, False), ({"passed": 0.11}, False)],
+)
+def test_recall_needs_the_choice(changes: dict[str, float], holds: bool) -> None:
+    from claims.kv_cache import recall as judge
+
+    assert judge(recall(**changes)).holds is holds
 
 
 @pytest.mark.parametrize(
@@ -185,17 +254,27 @@ def test_the_pictures_of_what_was_measured(tmp_path: Path, monkeypatch: pytest.M
 
     quantiles = [0.01 * n for n in range(1, 102)]
     shown = priority() | {"ttfts": {"idle": quantiles, "loaded": quantiles}}
-    streams = targets()
-    for engine in streams["engines"].values():
+    beside = targets()
+    for engine in beside["engines"].values():
         engine["gaps"] = quantiles
-    measured = {"2": {"priority": shown}, "3": {"targets": streams}, "5": {"chat": chat()}}
+    packed = {"kv_quality": quality(), "kv_sequences": sequences()}
+    measured = {
+        "2": {"priority": shown},
+        "3": {"targets": beside},
+        "5": {"chat": chat()},
+        "6": {"kv_memory": waste(0.03), **packed},
+        "7": {"eviction": streams(), "recall": recall()},
+    }
     results = {number: {"figures": figures} for number, figures in measured.items()}
-    drawn = draw({**results, "6": {"figures": {"kv_memory": waste(0.03)}}}, tmp_path)
+    drawn = draw(results, tmp_path)
     assert [path.name for path in drawn] == [
         "priority.svg",
         "targets.svg",
         "chat.svg",
         "kv-memory.svg",
+        "kv-formats.svg",
+        "eviction.svg",
+        "recall.svg",
     ]
     assert all("<svg" in path.read_text() for path in drawn)
     assert draw({"6": {"figures": {}}}, tmp_path) == []

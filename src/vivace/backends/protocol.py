@@ -14,6 +14,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vivace.backends.batch import Batch as Batch
+from vivace.backends.batch import BatchLimits as BatchLimits
+from vivace.backends.batch import IntArray as IntArray
+from vivace.backends.batch import Observed as Observed
 from vivace.backends.low_rank import AdapterRoom, LowRank
 from vivace.backends.page_bytes import PageBytes
 from vivace.core.collective import Collective
@@ -27,58 +31,9 @@ Embedding: TypeAlias = Any  # a token or position table of the backend
 Linear: TypeAlias = Any  # a packed weight (and bias) of the backend
 RotaryTable: TypeAlias = Any  # cosines and sines of the backend
 KVCache: TypeAlias = Any  # the pages of one KV group
-IntArray: TypeAlias = NDArray[np.int32]
 
 PAGE_TOKENS = 16
 DTypeName = Literal["float32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One ragged step, flattened. All arrays are C-contiguous int32.
-
-    Sequence s owns rows query_starts[s] to query_starts[s + 1]; its rows are consecutive
-    positions and the last one is context_lens[s] - 1. A row sees its own sequence's positions up
-    to itself. Position p of sequence s stands in page block_tables[g][s, p // 16] at p % 16.
-
-    Attributes:
-        token_ids: [T].
-        positions: [T].
-        query_starts: [S + 1].
-        context_lens: [S], at least the sequence's rows.
-        block_tables: per KV group [S, max_blocks]; empty means no pages: every sequence stands
-            whole in this batch, from position 0.
-        logit_rows: [R], rows of the batch.
-        adapter_ids: [T]: the slot of each row's adapter, from 1, or 0 for none; None where no row
-            has one. A slot that is empty at a linear adds nothing there.
-    """
-
-    token_ids: IntArray
-    positions: IntArray
-    query_starts: IntArray
-    context_lens: IntArray
-    block_tables: tuple[IntArray, ...]
-    logit_rows: IntArray
-    adapter_ids: IntArray | None = None
-
-    def row_sequences(self) -> NDArray[np.intp]:
-        """The sequence of each row: [T]."""
-        return np.repeat(np.arange(len(self.context_lens)), np.diff(self.query_starts))
-
-    def filled_blocks(self) -> tuple[NDArray[np.intp], IntArray]:
-        """The blocks of KV_BLOCK_TOKENS positions whose last one is in this batch: their sequences
-        and their numbers."""
-        last = (self.positions + 1) % KV_BLOCK_TOKENS == 0
-        return self.row_sequences()[last], self.positions[last] // KV_BLOCK_TOKENS
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """The largest batch that a program must take."""
-
-    max_tokens: int
-    max_sequences: int
-    max_logit_rows: int
 
 
 @dataclass(frozen=True)
@@ -168,7 +123,8 @@ class AttentionSpec:
 
     Attributes:
         scale: factor of q . k.
-        window: how many last positions a row sees, itself included; None sees all.
+        window: how many last positions a row sees, itself included; None sees all. Where a
+            sequence's own sight is narrower, that counts.
         softcap: scores become softcap * tanh(score / softcap), before the mask.
         kv_group: which KV group holds its pages.
         kv_layer: its place within the group.
@@ -277,7 +233,9 @@ class Ops(Protocol):
     ) -> Tensor:
         """Split [q | k | v], norm and turn q and k, write k and v to pages; the result is for
         `attention` alone. A norm as long as a head works per head, a longer one on the whole.
-        With `far`, each block that is now full is packed into its far page, once it is written."""
+        With `far`, each block that is now full is packed into its far page, once it is written.
+        Keys keep the turn of their position; queries that meet sinks are turned once more, by the
+        position that the cache gives them (`Sight`)."""
         ...
 
     def attention(
@@ -387,6 +345,24 @@ class Backend(Protocol):
         Raises:
             BackendError: there is no such page, or the data are of another size.
         """
+        ...
+
+    def read_tokens(
+        self, cache: KVCache, spec: KVSpec, layer: int, pages: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A copy of one layer's keys and values in these pages, which are not packed: twice
+        [16 * pages, kv_heads, head_dim]."""
+        ...
+
+    def write_tokens(
+        self,
+        cache: KVCache,
+        spec: KVSpec,
+        layer: int,
+        pages: Sequence[int],
+        tokens: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> None:
+        """Fill these pages with what `read_tokens` would give then."""
         ...
 
     def compile(self, forward: Forward, caches: Sequence[KVCache], limits: BatchLimits) -> Program:

@@ -11,13 +11,15 @@ SGLang, NeurIPS 2024.)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vivace.cache.books import KVGroup, PageBooks, SequencePages
 from vivace.cache.fetch import PrefixFetcher
 from vivace.cache.integrity import check_books
 from vivace.cache.pins import Pins
-from vivace.cache.prefix import PrefixUse
+from vivace.cache.prefix import PLAIN, PrefixUse, Scope
 from vivace.cache.tiers import PageTiers
+from vivace.core.sight import ALL, Sight
 from vivace.core.stats import TierStats
 
 __all__ = ["KVGroup", "KVManager", "SequencePages"]
@@ -30,6 +32,7 @@ class KVManager:
         sharing: whether full pages are shared among equal prefixes.
         tiers: where pages go that the device has no room for.
         longest: tokens of the longest sequence; pins always leave room for one.
+        sight: what its rows see.
 
     Attributes:
         groups: as given.
@@ -44,6 +47,7 @@ class KVManager:
         *,
         tiers: PageTiers | None = None,
         longest: int = 0,
+        sight: Sight = ALL,
     ) -> None:
         self.groups = tuple(groups)
         self._sharing = sharing
@@ -52,7 +56,7 @@ class KVManager:
         self._tiers = tiers
         self._books = PageBooks(groups, page_tokens, self._tiers)
         self._fetcher = None if tiers is None else PrefixFetcher(self._books, tiers)
-        self.pins = Pins(self._books, longest)
+        self.pins = Pins(self._books, longest, Scope(sight=sight))
         self._live: set[SequencePages] = set()
 
     @property
@@ -77,22 +81,20 @@ class KVManager:
         """The prefixes on the device that saved most tokens."""
         return self._books.tree.most_used(count)
 
-    def can_hold(self, num_tokens: int) -> bool:
+    def can_hold(self, num_tokens: int, scope: Scope = PLAIN) -> bool:
         """Whether a sequence of that many positions fits when it is alone with the pins."""
-        return self.pins.leave_room_for(num_tokens)
+        return self.pins.leave_room_for(num_tokens, scope)
 
-    def want(self, tokens: Sequence[int], salt: str | None = "") -> None:
+    def want(self, tokens: Sequence[int], scope: Scope = PLAIN) -> None:
         """A sequence of these tokens will be opened soon: bring up what disk has of it."""
-        if self._fetcher is not None and salt is not None:
-            self._fetcher.want(tokens, salt)
+        if self._fetcher is not None and scope.salt is not None:
+            self._fetcher.want(tokens, scope)
 
-    def known_tokens(self, tokens: Sequence[int], salt: str = "") -> int:
+    def known_tokens(self, tokens: Sequence[int], scope: Scope = PLAIN) -> int:
         """How many of these tokens a sequence opened now would find computed."""
-        if not self._sharing:
-            return 0
-        books = self._books
-        root = books.tree.root(salt)
-        blocks = (len(tokens) - 1) // self._page_tokens  # one token is left to compute
+        books, scope = self._books, self._scope(scope)
+        root = books.tree.root(scope)
+        blocks = books.sharable_blocks(scope, len(tokens) - 1)  # one token is left to compute
         known = len(books.known(tokens, root, 0, blocks)) * self._page_tokens
         books.tree.prune(root)
         return known
@@ -100,33 +102,30 @@ class KVManager:
     def allocate(
         self,
         tokens: Sequence[int],
-        salt: str | None = "",
+        scope: Scope = PLAIN,
         spare: int = 0,
         *,
         reuses: bool = True,
     ) -> SequencePages | None:
-        """Open a sequence, sharing the pages of its longest known prefix.
+        """Open a sequence, sharing the pages of its longest known prefix in its scope; a sequence
+        that is to be computed whole (not `reuses`) gives without taking.
 
-        Only equal salts share; None shares with nobody, neither way; and a sequence that is to be
-        computed whole (not `reuses`) gives without taking. What lower tiers know of the
-        prefix is copied to new pages; where no other sequence is open, what is on its way from
-        disk is waited for. Takes no other page; but there is room for all tokens given, with
-        `spare` pages left over of each group that sees all. None, and nothing changed, where there
-        is not.
+        What lower tiers know of the prefix is copied to new pages; where no other sequence is open,
+        what is on its way from disk is waited for. Takes no other page; but there is room for all
+        tokens given, with `spare` pages left over of each group without a window. None, and nothing
+        changed, where there is not.
         """
-        books = self._books
-        shares = self._sharing and salt is not None
-        root = books.tree.root(salt or "")
-        blocks = (len(tokens) - 1) // self._page_tokens  # one token is left to compute
-        path = books.known(tokens, root, 0, blocks) if shares and reuses else []
-        if not books.has_room(len(tokens), path, spare):
+        books, scope = self._books, self._scope(scope)
+        root = books.tree.root(scope)
+        blocks = books.sharable_blocks(scope, len(tokens) - 1)  # one token is left to compute
+        path = books.known(tokens, root, 0, blocks) if reuses else []
+        if not books.has_room(len(tokens), root, path, spare):
             books.tree.prune(root)
             return None
-        pages = SequencePages(tokens, root, len(books.pools), shares)
-        root.num_tails += 1
+        pages = books.open(tokens, scope)
         books.share(pages, path)
-        if shares and reuses and self._fetcher is not None:
-            self._fetcher.want(tokens, salt or "")
+        if scope.salt is not None and reuses and self._fetcher is not None:
+            self._fetcher.want(tokens, scope)
             self._fetcher.bring_up(pages, may_wait=not self._live)
         if pages.computed:
             books.tree.count_hit(pages.tail)
@@ -140,11 +139,11 @@ class KVManager:
         Raises `computed`, replaces table entries from the first block that is not full on.
         Returns by how many tokens `computed` rose.
         """
-        block, end = pages.computed // self._page_tokens, len(pages.tokens) - 1
-        if not pages.shares or end // self._page_tokens <= block:
+        before, block = pages.computed, pages.computed // self._page_tokens
+        end = self._books.sharable_blocks(pages.scope, len(pages.tokens) - 1)
+        if end <= block:
             return 0
-        before = pages.computed
-        known = self._books.known(pages.tokens, pages.tail, block, end // self._page_tokens)
+        known = self._books.known(pages.tokens, pages.tail, block, end)
         self._books.share(pages, known)
         if self._fetcher is not None:
             self._fetcher.bring_up(pages, may_wait=False)
@@ -170,16 +169,17 @@ class KVManager:
         return min(end, blocks * self._page_tokens)
 
     def commit(self, pages: SequencePages, end: int) -> None:
-        """Positions up to `end` are computed now; share the blocks that this made full, and give
-        back pages that a window has passed.
+        """Positions up to `end` are computed now, which is nowhere behind a cut that begins before
+        it; share the blocks that this made full, and give back pages that no later row sees.
 
         A block that another sequence shared first is replaced by that one's page.
         """
-        if pages.shares and pages.computed // self._page_tokens < end // self._page_tokens:
-            self._books.merge(pages, end)
+        self._books.merge(pages, end)
         pages.computed = end
         for group in range(len(pages.tables)):
             self._books.slide(pages, group, end)
+        if end == pages.scope.sight.cut:
+            self._books.part(pages)
 
     def release(self, pages: SequencePages) -> None:
         """Give back all pages. The tables keep their entries: a step under way may read them.
@@ -224,3 +224,6 @@ class KVManager:
             IntegrityError: they do not.
         """
         check_books(self._books, [*self._live, *self.pins.holders()])
+
+    def _scope(self, scope: Scope) -> Scope:
+        return scope if self._sharing else replace(scope, salt=None)

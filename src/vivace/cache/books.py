@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vivace.cache.pages import PagePool, max_held
-from vivace.cache.prefix import PrefixNode, PrefixTree
+from vivace.cache.pages import PagePool
+from vivace.cache.prefix import PrefixNode, PrefixTree, Scope
+from vivace.cache.seen import SeenBlocks
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
 
@@ -30,22 +31,38 @@ class SequencePages:
 
     Attributes:
         tokens: the sequence's known tokens: the caller's own list, which may grow.
-        tables: per group the page of each block; 0 where a window group has passed it.
+        scope: where its full pages are shared with equal prefixes.
+        sights: per group what its rows see.
+        tables: per group the page of each block; 0 where no later row sees it.
         computed: positions [0, computed) are in the pages.
-        shares: whether its full pages are shared with equal prefixes.
     """
 
-    __slots__ = ("computed", "firsts", "shares", "tables", "tail", "tokens")
+    __slots__ = ("computed", "firsts", "scope", "sights", "tables", "tail", "tokens")
 
     def __init__(
-        self, tokens: Sequence[int], tail: PrefixNode, num_groups: int, shares: bool
+        self,
+        tokens: Sequence[int],
+        tail: PrefixNode,
+        scope: Scope,
+        sights: tuple[SeenBlocks, ...],
     ) -> None:
         self.tokens = tokens
-        self.tables: tuple[list[int], ...] = tuple([] for _ in range(num_groups))
+        self.scope = scope
+        self.sights = sights
+        self.tables: tuple[list[int], ...] = tuple([] for _ in sights)
         self.computed = 0
-        self.firsts = [0] * num_groups  # per group the first block not passed
-        self.shares = shares
+        self.firsts = [0] * len(sights)  # per group the first block not passed, sinks left out
         self.tail = tail  # the node of the last full computed block
+
+    def holds(self, group: int, block: int) -> bool:
+        """Whether the block, if it is there at all, has a page."""
+        return block >= self.firsts[group] or block < self.sights[group].sinks
+
+    def held(self, group: int) -> list[int]:
+        """The blocks that have pages."""
+        end, first = len(self.tables[group]), self.firsts[group]
+        sinks = min(self.sights[group].sinks, first, end)
+        return [*range(sinks), *range(first, end)]
 
 
 class LowerBlock(NamedTuple):
@@ -76,22 +93,30 @@ class PageBooks:
         self.tree = PrefixTree(len(groups))
         self.tiers = tiers
 
-    def first_seen(self, window: int | None, position: int) -> int:
-        """The first block that a row at `position` or later sees."""
-        return 0 if window is None else max(0, position - window + 1) // self.page_tokens
+    def sights(self, scope: Scope) -> tuple[SeenBlocks, ...]:
+        """Per group what rows of a scope's sequences see."""
+        return tuple(
+            SeenBlocks(scope.sight.within(window), self.page_tokens) for window in self.windows
+        )
 
-    def max_held(self, window: int | None, num_tokens: int) -> int:
-        """Blocks needed at once to compute that many positions, one at a time in a window."""
-        return max_held(window, num_tokens, self.page_tokens)
+    def open(self, tokens: Sequence[int], scope: Scope) -> SequencePages:
+        """A sequence that holds nothing yet, and keeps its root in the tree."""
+        root = self.tree.root(scope)
+        root.num_tails += 1
+        return SequencePages(tokens, root, scope, self.sights(scope))
+
+    def sharable_blocks(self, scope: Scope, end: int) -> int:
+        """How many of a sequence's first blocks, full before position `end`, may be shared."""
+        return scope.sharable(end) // self.page_tokens
 
     def known(
         self, tokens: Sequence[int], node: PrefixNode, block: int, end: int
     ) -> list[PrefixNode]:
         """Nodes behind `node`, for blocks [block, end), that can all be shared at once.
 
-        A window group needs only the pages that it still sees at the end of them.
+        A group needs only the pages that it still sees at the end of them.
         """
-        size = self.page_tokens
+        size, sights = self.page_tokens, self.sights(node.scope)
         path: list[PrefixNode] = []
         usable = 0
         missing = [-1] * len(self.pools)  # per group the last block without a page
@@ -101,30 +126,27 @@ class PageBooks:
                 break
             node = child
             path.append(node)
-            for group, page in enumerate(node.pages):
-                if page is None:
-                    missing[group] = index
-            if self.sees_all(missing, (index + 1) * size):
+            lacking = [group for group, page in enumerate(node.pages) if page is None]
+            if any(sights[group].always(index) for group in lacking):
+                break
+            for group in lacking:
+                missing[group] = index
+            if none_seen(sights, missing, (index + 1) * size):
                 usable = len(path)
         return path[:usable]
 
-    def sees_all(self, missing: Sequence[int], position: int) -> bool:
-        """Whether a row at `position` sees none of the missing blocks, the last of each group."""
-        return all(
-            last < self.first_seen(window, position)
-            for window, last in zip(self.windows, missing, strict=True)
-        )
-
-    def has_room(self, num_tokens: int, path: Sequence[PrefixNode], spare: int) -> bool:
+    def has_room(
+        self, num_tokens: int, root: PrefixNode, path: Sequence[PrefixNode], spare: int
+    ) -> bool:
         """Whether a sequence of so many tokens that shares `path` fits beside all others.
 
         Spare pages are for what sees all: in a window, who goes on gives back what it takes.
         """
-        for group, (window, pool) in enumerate(zip(self.windows, self.pools, strict=True)):
-            first = self.first_seen(window, len(path) * self.page_tokens)
-            shared = [node.pages[group] for node in path[first:]]
+        end = len(path) * self.page_tokens
+        for group, (seen, pool) in enumerate(zip(self.sights(root.scope), self.pools, strict=True)):
+            shared = [node.pages[group] for node in path if seen.sees(node.block, end)]
             in_use = sum(page is not None and pool.refs(page) > 0 for page in shared)
-            wanted = self.max_held(window, num_tokens) + (spare if window is None else 0)
+            wanted = seen.max_held(num_tokens) + (spare if self.windows[group] is None else 0)
             if wanted - in_use > pool.num_available:
                 return False
         return True
@@ -146,14 +168,15 @@ class PageBooks:
             for place, (node, block) in enumerate(zip(nodes, blocks, strict=True)):
                 stored = block.pages[group]
                 index = start + place
-                if stored is not None and index >= pages.firsts[group]:
+                if stored is not None and pages.holds(group, index):
                     table[index] = self._bring_up(group, node, stored)
 
     def slide(self, pages: SequencePages, group: int, position: int) -> None:
-        """Give back what the group's window has passed once `position` is next."""
-        table, first = pages.tables[group], pages.firsts[group]
-        new_first = self.first_seen(self.windows[group], position)
-        for block in range(first, min(new_first, len(table))):
+        """Give back what no row sees once `position` is next."""
+        table, first, seen = pages.tables[group], pages.firsts[group], pages.sights[group]
+        new_first = seen.first_recent(position)
+        # last block first, as in `cut`
+        for block in reversed(range(max(first, seen.sinks), min(new_first, len(table)))):
             self.pools[group].drop(table[block])
             table[block] = 0
         pages.firsts[group] = max(first, new_first)
@@ -178,23 +201,29 @@ class PageBooks:
 
     def cut(self, pages: SequencePages, blocks: int) -> None:
         """Give back the pages of a sequence from that block on."""
-        for pool, table, first in zip(self.pools, pages.tables, pages.firsts, strict=True):
+        for group, (pool, table) in enumerate(zip(self.pools, pages.tables, strict=True)):
             # last block first: so a child is always idle before, and evicted before, its parent
-            for block in range(len(table) - 1, max(first, blocks) - 1, -1):
-                pool.drop(table[block])
+            for block in reversed(pages.held(group)):
+                if block >= blocks:
+                    pool.drop(table[block])
 
     def merge(self, pages: SequencePages, end: int) -> None:
-        """Offer the full blocks before position `end` that are behind the sequence's tail.
+        """Offer the full blocks before position `end` that are behind the sequence's tail, as far
+        as it shares them.
 
-        A block that another sequence shared first is replaced by that one's page. In a window of
-        one token nobody behind a block sees any of it: its page stays the sequence's own.
+        A block that another sequence shared first is replaced by that one's page. What no row
+        behind a block sees, as in a window of one token, stays the sequence's own.
         """
         size = self.page_tokens
         node = pages.tail
-        for block in range(pages.computed // size, end // size):
+        begin, stop = (self.sharable_blocks(pages.scope, at) for at in (pages.computed, end))
+        if begin == stop:
+            return
+        for block in range(begin, stop):
             node = self.tree.child(node, tuple(pages.tokens[block * size : (block + 1) * size]))
             for group, table in enumerate(pages.tables):
-                if block >= pages.firsts[group] and self.windows[group] != 1:
+                seen = pages.sights[group].sees(block, (block + 1) * size)
+                if seen and pages.holds(group, block):
                     self._merge(group, table, block, node)
             if self.tiers is not None:
                 self.tiers.remember(node)
@@ -204,6 +233,13 @@ class PageBooks:
         """The sequence keeps its place in the tree no more."""
         pages.tail.num_tails -= 1
         self.tree.prune(pages.tail)
+
+    def part(self, pages: SequencePages) -> None:
+        """The sequence's prompt is cut: all that it holds is its own, and the prefix may go."""
+        root = self.tree.root(pages.scope)
+        root.num_tails += 1
+        self.leave(pages)
+        pages.tail = root
 
     def _grow(self, node: PrefixNode, blocks: Sequence[LowerBlock]) -> list[PrefixNode]:
         nodes = []
@@ -223,7 +259,7 @@ class PageBooks:
             self.slide(pages, group, pages.computed)
             for node in nodes:
                 page = node.pages[group]
-                if page is None or len(table) < pages.firsts[group]:
+                if page is None or not pages.holds(group, len(table)):
                     table.append(0)
                 else:
                     self.pools[group].hold(page)
@@ -238,18 +274,30 @@ class PageBooks:
         return page
 
     def _evict(self, group: int) -> None:
-        """Free the longest idle page. A prefix without a page that all later rows see is of no
-        use, so its node goes whole; a window group loses that page alone."""
+        """Free the longest idle page. Where a window passes it goes alone. A prefix without a page
+        that all later rows see is of no use: its node goes whole, with what is behind it, which
+        nobody holds then."""
         node = self.pools[group].longest_idle()
-        whole = self.windows[group] is None
-        for other, page in enumerate(node.pages):
-            if page is None or not (whole or other == group):
-                continue
-            if self.tiers is not None:
-                self.tiers.save(node, other, page)
-            self.pools[other].forget(page)
-            node.pages[other] = None
-        self.tree.prune(node)
+        if not self.sights(node.scope)[group].always(node.block):
+            self._forget(node, group)
+            self.tree.prune(node)
+            return
+        nodes = [node, *self.tree.behind(node)]
+        for each in nodes:
+            for other in range(len(self.pools)):
+                self._forget(each, other)
+        for leaf in [each for each in nodes if not each.children]:
+            self.tree.prune(leaf)
+
+    def _forget(self, node: PrefixNode, group: int) -> None:
+        """The tree has the node's page no more, if it had one; a lower tier may."""
+        page = node.pages[group]
+        if page is None:
+            return
+        if self.tiers is not None:
+            self.tiers.save(node, group, page)
+        self.pools[group].forget(page)
+        node.pages[group] = None
 
     def _merge(self, group: int, table: list[int], block: int, node: PrefixNode) -> None:
         pool, mine, known = self.pools[group], table[block], node.pages[group]
@@ -266,3 +314,11 @@ class PageBooks:
         pages.tail.num_tails -= 1
         pages.tail = node
         node.num_tails += 1
+
+
+def none_seen(sights: Sequence[SeenBlocks], missing: Sequence[int], position: int) -> bool:
+    """Whether a row at `position` sees none of the missing blocks, the last of each group; sinks
+    are not among them."""
+    return all(
+        last < seen.first_recent(position) for seen, last in zip(sights, missing, strict=True)
+    )

@@ -6,13 +6,13 @@ import hashlib
 import struct
 from collections.abc import Sequence
 
-from vivace.cache.prefix import PrefixNode
+from vivace.cache.prefix import PrefixNode, Scope
 
 DIGEST_BYTES = 32
 
 
 class BlockChain:
-    """Digests of prefixes: each covers the fingerprint, the salt and every token before it.
+    """Digests of prefixes: each covers the fingerprint, the scope and every token before it.
 
     Args:
         fingerprint: says what the bytes of pages depend on besides: the model, its numbers, the
@@ -22,9 +22,11 @@ class BlockChain:
     def __init__(self, fingerprint: bytes) -> None:
         self.fingerprint = _digest(fingerprint)
 
-    def root(self, salt: str) -> bytes:
-        """The empty prefix under a salt."""
-        return _digest(self.fingerprint, salt.encode("utf-8", "surrogatepass"))
+    def root(self, scope: Scope) -> bytes:
+        """The empty prefix of a scope that is shared."""
+        assert scope.salt is not None
+        salt = scope.salt.encode("utf-8", "surrogatepass")
+        return _digest(self.fingerprint, f"{scope.sight} ".encode(), salt)
 
     def after(self, parent: bytes, tokens: Sequence[int]) -> bytes:
         """One more block."""
@@ -37,8 +39,7 @@ class BlockChain:
             path.append(node)
             node = node.parent
         if node.digest is None:
-            assert isinstance(node.key, str)
-            node.digest = self.root(node.key)
+            node.digest = self.root(node.scope)
         digest = node.digest
         for child in reversed(path):
             assert isinstance(child.key, tuple)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vivace.cache.books import LowerBlock, PageBooks, SequencePages
-from vivace.cache.prefix import PrefixNode
+from vivace.cache.books import LowerBlock, PageBooks, SequencePages, none_seen
+from vivace.cache.prefix import PrefixNode, Scope
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
 
@@ -18,17 +18,17 @@ class PrefixFetcher:
         self._books = books
         self._tiers = tiers
 
-    def want(self, tokens: Sequence[int], salt: str) -> None:
+    def want(self, tokens: Sequence[int], scope: Scope) -> None:
         """A request with these tokens waits: have what it will find on disk read meanwhile.
 
-        Of a window group that is what a row sees behind the last block that any tier has.
+        That is what a row sees behind the last block that any tier has.
         """
         if self._tiers.disk is None:
             return
         books, chain = self._books, self._tiers.chain
         size = books.page_tokens
-        root = books.tree.root(salt)
-        blocks = (len(tokens) - 1) // size
+        root = books.tree.root(scope)
+        blocks = books.sharable_blocks(scope, len(tokens) - 1)
         path = books.known(tokens, root, 0, blocks)
         digests = [chain.of(path[-1] if path else root)]
         books.tree.prune(root)
@@ -38,10 +38,10 @@ class PrefixFetcher:
             [PageKey(digest, group) for digest in digests[1:]] for group in range(len(books.pools))
         ]
         end = max(self._num_known(of_group) for of_group in keys)
-        for group, window in enumerate(books.windows):
-            seen = books.first_seen(window, (len(path) + end) * size)
-            for key in keys[group][max(0, seen - len(path)) : end]:
-                self._tiers.want(key)
+        for group, seen in enumerate(books.sights(scope)):
+            for block, key in enumerate(keys[group][:end], len(path)):
+                if seen.sees(block, (len(path) + end) * size):
+                    self._tiers.want(key)
 
     def _num_known(self, keys: Sequence[PageKey]) -> int:
         """Up to which of them a lower tier has some."""
@@ -56,10 +56,11 @@ class PrefixFetcher:
             may_wait: for pages that are on their way from disk.
         """
         books, blocks = self._books, self._found(pages, may_wait)
-        end = pages.computed // books.page_tokens + len(blocks)
-        for window, pool in zip(books.windows, books.pools, strict=True):
-            seen = end - books.first_seen(window, end * books.page_tokens)
-            if min(seen, len(blocks)) > pool.num_available:
+        start = pages.computed // books.page_tokens
+        end = start + len(blocks)
+        for seen, pool in zip(pages.sights, books.pools, strict=True):
+            kept = sum(seen.sees(block, end * books.page_tokens) for block in range(start, end))
+            if kept > pool.num_available:
                 return
         if blocks:
             books.adopt(pages, blocks)
@@ -72,8 +73,9 @@ class PrefixFetcher:
         node: PrefixNode | None = pages.tail
         found: list[LowerBlock] = []
         usable = 0
-        missing = [-1] * len(books.pools)
-        for index in range(pages.computed // size, (len(pages.tokens) - 1) // size):
+        missing, sights = [-1] * len(books.pools), pages.sights
+        blocks = books.sharable_blocks(pages.scope, len(pages.tokens) - 1)
+        for index in range(pages.computed // size, blocks):
             tokens = tuple(pages.tokens[index * size : (index + 1) * size])
             parent, digest = digest, chain.after(digest, tokens)
             node = None if node is None else node.children.get(tokens)
@@ -85,16 +87,10 @@ class PrefixFetcher:
                 stored.append(page)
                 if not there and page is None:
                     missing[group] = index
-            if self._is_at_end(missing):
+            lacking = (group for group, last in enumerate(missing) if last == index)
+            if any(sights[group].always(index) for group in lacking):
                 break
             found.append(LowerBlock(tokens, tuple(stored)))
-            if books.sees_all(missing, (index + 1) * size):
+            if none_seen(sights, missing, (index + 1) * size):
                 usable = len(found)
         return found[:usable]
-
-    def _is_at_end(self, missing: Sequence[int]) -> bool:
-        """Whether a group that all later rows see lacks a page."""
-        windows = self._books.windows
-        return any(
-            window is None and last >= 0 for window, last in zip(windows, missing, strict=True)
-        )

@@ -24,8 +24,8 @@ def check_books(books: PageBooks, holders: Collection[SequencePages]) -> None:
     for group, pool in enumerate(books.pools):
         counts = [0] * pool.num_pages
         for pages in holders:
-            for page in pages.tables[group][pages.firsts[group] :]:
-                counts[page] += 1
+            for block in pages.held(group):
+                counts[pages.tables[group][block]] += 1
         pool.check_integrity(counts)
         _check_tree(books, group)
     if sum(node.num_tails for node in books.tree.nodes()) != len(holders):
@@ -36,16 +36,19 @@ def _check_holder(books: PageBooks, pages: SequencePages) -> None:
     """Full computed blocks are the tree's, later ones are the sequence's own."""
     if len({len(table) for table in pages.tables}) != 1:
         raise IntegrityError("The block tables of a sequence differ in length.")
-    node, block = pages.tail, pages.computed // books.page_tokens if pages.shares else 0
+    node, block = pages.tail, books.sharable_blocks(pages.scope, pages.computed)
     for group, table in enumerate(pages.tables):
-        first, pool = pages.firsts[group], books.pools[group]
-        if any(table[:first]) or pages.computed > len(table) * books.page_tokens:
+        held, pool = pages.held(group), books.pools[group]
+        passed = [page for index, page in enumerate(table) if not pages.holds(group, index)]
+        if any(passed) or pages.computed > len(table) * books.page_tokens:
             raise IntegrityError("A block table keeps passed pages or misses computed ones.")
-        if any(pool.refs(page) != 1 or pool.node(page) for page in table[max(first, block) :]):
+        own = [table[index] for index in held if index >= block]
+        if any(pool.refs(page) != 1 or pool.node(page) for page in own):
             raise IntegrityError("A page that is not full is shared.")
-    for index in range(block - 1, -1, -1):
+    cut = pages.scope.sight.cut
+    for index in range(block - 1, -1, -1) if cut is None or pages.computed < cut else ():
         for group, table in enumerate(pages.tables):
-            if index >= pages.firsts[group] and node.pages[group] != table[index]:
+            if pages.holds(group, index) and node.pages[group] != table[index]:
                 raise IntegrityError("A sequence's full block is not the tree's page.")
         node = node.parent or node
     if not books.tree.is_root(node):
@@ -53,15 +56,18 @@ def _check_holder(books: PageBooks, pages: SequencePages) -> None:
 
 
 def _check_tree(books: PageBooks, group: int) -> None:
-    """The tree and the pool name each other; in a full group no page outlives its parent's."""
-    pool, whole = books.pools[group], books.windows[group] is None
+    """The tree and the pool name each other; no page outlives one before it that all later rows
+    see."""
+    pool = books.pools[group]
     known = 0
     for node in books.tree.nodes():
         page, parent = node.pages[group], node.parent
         known += page is not None
         if page is not None and pool.node(page) is not node:
             raise IntegrityError(f"Page {page} and the prefix tree disagree.")
-        if not whole or parent is None or books.tree.is_root(node):
+        if parent is None or books.tree.is_root(node):
+            continue
+        if not books.sights(node.scope)[group].always(node.block):
             continue
         before = parent.pages[group]
         if page is None or (before is not None and pool.refs(page) > pool.refs(before)):

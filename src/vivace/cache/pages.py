@@ -8,12 +8,6 @@ from collections.abc import Sequence
 from vivace.cache.prefix import IntegrityError, PrefixNode
 
 
-def max_held(window: int | None, num_tokens: int, page_tokens: int) -> int:
-    """Blocks needed at once to compute that many positions, one at a time in a window."""
-    blocks = -(-num_tokens // page_tokens)
-    return blocks if window is None else min(blocks, (window + page_tokens - 2) // page_tokens + 1)
-
-
 class PagePool:
     """Reference-counted pages. Every page is in exactly one of three states.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from vivace.cache.books import PageBooks, SequencePages
+from vivace.cache.prefix import PLAIN, Scope
 from vivace.core.errors import RequestError
 
 
@@ -13,11 +14,13 @@ class Pins:
 
     Args:
         longest: tokens of the longest sequence; there is always room for one beside the pins.
+        longest_scope: its scope.
     """
 
-    def __init__(self, books: PageBooks, longest: int) -> None:
+    def __init__(self, books: PageBooks, longest: int, longest_scope: Scope = PLAIN) -> None:
         self._books = books
         self._longest = longest
+        self._longest_scope = longest_scope
         self._pins: dict[str, SequencePages] = {}
 
     @property
@@ -31,11 +34,11 @@ class Pins:
     def holders(self) -> Collection[SequencePages]:
         return self._pins.values()
 
-    def leave_room_for(self, num_tokens: int) -> bool:
+    def leave_room_for(self, num_tokens: int, scope: Scope) -> bool:
         """Whether a sequence of that many positions fits when it is alone with the pins."""
-        return self._fits(num_tokens, self._pinned(()))
+        return self._fits(num_tokens, scope, self._pinned(()))
 
-    def check(self, pin_id: str, tokens: Sequence[int], salt: str = "") -> None:
+    def check(self, pin_id: str, tokens: Sequence[int], scope: Scope = PLAIN) -> None:
         """Before a prefix is computed.
 
         Raises:
@@ -43,18 +46,19 @@ class Pins:
         """
         self._check_id(pin_id)
         books, pinned = self._books, self._pinned(())
-        root = books.tree.root(salt)
+        root = books.tree.root(scope)
         blocks = len(tokens) // books.page_tokens
         path = books.known(tokens, root, 0, blocks)
         books.tree.prune(root)
-        for group, (window, pool) in enumerate(zip(books.windows, books.pools, strict=True)):
+        sights = zip(books.sights(scope), books.sights(self._longest_scope), strict=True)
+        for group, (seen, seen_by_longest) in enumerate(sights):
             again = sum(node.pages[group] in pinned[group] for node in path)
-            more = min(blocks - again, books.max_held(window, len(tokens)))
-            longest = books.max_held(window, self._longest)
-            if len(pinned[group]) + more + longest > pool.num_pages:
+            more = min(blocks - again, seen.max_held(len(tokens)))
+            longest = seen_by_longest.max_held(self._longest)
+            if len(pinned[group]) + more + longest > books.pools[group].num_pages:
                 raise _no_room(len(tokens))
 
-    def add(self, pin_id: str, tokens: Sequence[int], salt: str = "") -> int:
+    def add(self, pin_id: str, tokens: Sequence[int], scope: Scope = PLAIN) -> int:
         """Keep the full blocks that are known of a prefix; returns their tokens.
 
         Raises:
@@ -62,12 +66,11 @@ class Pins:
         """
         self._check_id(pin_id)
         books = self._books
-        root = books.tree.root(salt)
+        root = books.tree.root(scope)
         path = books.known(tokens, root, 0, len(tokens) // books.page_tokens)
-        pages = SequencePages(tuple(tokens), root, len(books.pools), shares=True)
-        root.num_tails += 1
+        pages = books.open(tuple(tokens), scope)
         books.share(pages, path)
-        if not self._fits(self._longest, self._pinned((pages,))):
+        if not self._fits(self._longest, self._longest_scope, self._pinned((pages,))):
             self._release(pages)
             raise _no_room(len(tokens))
         self._pins[pin_id] = pages
@@ -93,15 +96,15 @@ class Pins:
         """Per group the pages that pins hold, with those of `more`."""
         holders = [*self._pins.values(), *more]
         return [
-            {page for pages in holders for page in pages.tables[group][pages.firsts[group] :]}
+            {pages.tables[group][block] for pages in holders for block in pages.held(group)}
             for group in range(len(self._books.pools))
         ]
 
-    def _fits(self, num_tokens: int, pinned: Sequence[Collection[int]]) -> bool:
+    def _fits(self, num_tokens: int, scope: Scope, pinned: Sequence[Collection[int]]) -> bool:
         books = self._books
         return all(
-            books.max_held(window, num_tokens) + len(pages) <= pool.num_pages
-            for window, pool, pages in zip(books.windows, books.pools, pinned, strict=True)
+            seen.max_held(num_tokens) + len(pages) <= pool.num_pages
+            for seen, pool, pages in zip(books.sights(scope), books.pools, pinned, strict=True)
         )
 
 

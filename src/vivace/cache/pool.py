@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vivace.backends.protocol import PAGE_TOKENS, Backend, KVSpec
-from vivace.cache.pages import max_held
+from vivace.cache.seen import SeenBlocks
 from vivace.core.errors import CapacityError
+from vivace.core.sight import ALL, Sight
 
 # Of a budget windows get this much at least: it lets more sequences run than could all be long.
 _WINDOW_SHARE = 1 / 32
@@ -29,25 +30,29 @@ class PagePlan:
 @dataclass(frozen=True)
 class PageDemand:
     """What serving would like to hold: `max_num_seqs` sequences of `max_model_len` tokens, of
-    which a step computes at most `max_step_tokens`, in pages of `page_tokens`."""
+    which a step computes at most `max_step_tokens`, in pages of `page_tokens`, and whose rows see
+    `sight`."""
 
     max_model_len: int
     max_num_seqs: int
     max_step_tokens: int
     page_tokens: int = PAGE_TOKENS
+    sight: Sight = ALL
+
+    def seen(self, spec: KVSpec) -> SeenBlocks:
+        """What rows see of a group."""
+        return SeenBlocks(self.sight.within(spec.window), self.page_tokens)
 
 
 def blocks_held(spec: KVSpec, demand: PageDemand) -> int:
     """The most pages that a sequence of `max_model_len` tokens of the group holds when it is
-    computed token by token: those that a window touches."""
-    return max_held(spec.window, demand.max_model_len, demand.page_tokens)
+    computed token by token."""
+    return demand.seen(spec).max_held(demand.max_model_len)
 
 
 def blocks_of_step(spec: KVSpec, demand: PageDemand) -> int:
-    """The pages of a window group that a step's sequences together hold beside those: until the
-    step is done, also what its own tokens do not see any more."""
-    if spec.window is None:
-        return 0
+    """The pages of a group that a step's sequences together hold beside those: until the step is
+    done, also what its own tokens do not see any more."""
     size = demand.page_tokens
     passed = -(-demand.max_model_len // size) - blocks_held(spec, demand)
     return min(demand.max_num_seqs * passed, -(-demand.max_step_tokens // size))

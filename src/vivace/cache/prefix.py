@@ -1,6 +1,6 @@
 """Which pages hold which prefix: a tree of full blocks, one edge per block of tokens.
 
-A block is found by (parent, its tokens), under a root per salt. The dictionary of children is the
+A block is found by (parent, its tokens), under a root per scope. The dictionary of children is the
 hash chain; it compares the tokens themselves, so equal hashes never mix two prefixes.
 """
 
@@ -9,11 +9,48 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from vivace.core.request import Request
+from vivace.core.sight import ALL, Sight
 
 
 class IntegrityError(RuntimeError):
     """The books on KV pages do not agree: a defect of this program."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Prefixes are shared within one: what is in their pages depends on more than their tokens.
+
+    Attributes:
+        salt: whatever keeps users apart; None shares with nobody.
+        sight: what rows of the sequence see.
+    """
+
+    salt: str | None = ""
+    sight: Sight = ALL
+
+    @staticmethod
+    def of(request: Request) -> Scope:
+        """Where a request's prefix is shared."""
+        return Scope(request.cache_scope, request.sight)
+
+    @property
+    def of_prefix(self) -> Scope:
+        """The same for all who share a prefix: what is chosen of a prompt changes nothing in it."""
+        return self if self.sight.kept is None else replace(self, sight=self.sight.uncut)
+
+    def sharable(self, end: int) -> int:
+        """How many positions before `end` are shared with equal prefixes. Where what is kept of a
+        prompt takes the places of others, pages are the sequence's own."""
+        if self.salt is None:
+            return 0
+        return end if self.sight.cut is None else min(end, self.sight.first_kept)
+
+
+PLAIN = Scope()
 
 
 class PrefixNode:
@@ -21,7 +58,9 @@ class PrefixNode:
 
     Attributes:
         parent: the block before it; None for a root, which stands for no block.
-        key: the block's tokens; a root's is its salt.
+        key: the block's tokens; a root's is its scope.
+        scope: its root's.
+        block: how many blocks stand before it; -1 of a root.
         pages: per KV group the page that holds the block, or None.
         num_tails: sequences whose computed prefix ends here; they keep the node in the tree.
         digest: names the prefix outside the device (chain.py), once somebody asked.
@@ -30,6 +69,7 @@ class PrefixNode:
     """
 
     __slots__ = (
+        "block",
         "children",
         "digest",
         "hits",
@@ -38,14 +78,20 @@ class PrefixNode:
         "num_tails",
         "pages",
         "parent",
+        "scope",
     )
 
     def __init__(
-        self, parent: PrefixNode | None, key: tuple[int, ...] | str, num_groups: int
+        self, parent: PrefixNode | None, key: tuple[int, ...] | Scope, num_groups: int
     ) -> None:
         self.parent = parent
         self.key = key
-        self.children: dict[tuple[int, ...] | str, PrefixNode] = {}
+        if isinstance(key, Scope):
+            self.scope, self.block = key, -1
+        else:
+            assert parent is not None
+            self.scope, self.block = parent.scope, parent.block + 1
+        self.children: dict[tuple[int, ...] | Scope, PrefixNode] = {}
         self.pages: list[int | None] = [None] * num_groups
         self.num_tails = 0
         self.digest: bytes | None = None
@@ -67,7 +113,7 @@ class PrefixUse(NamedTuple):
         last_hit: seconds on the tree's clock.
     """
 
-    salt: str
+    scope: Scope
     tokens: tuple[int, ...]
     hits: int
     tokens_saved: int
@@ -80,13 +126,13 @@ class PrefixTree:
     def __init__(self, num_groups: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._num_groups = num_groups
         self._clock = clock
-        self._top = PrefixNode(None, "", num_groups)  # its children are the roots, one per salt
+        self._top = PrefixNode(None, PLAIN, num_groups)  # its children are the roots, one per scope
 
-    def root(self, salt: str) -> PrefixNode:
-        """The empty prefix under a salt. Adds it to the tree where it is new."""
-        return self.child(self._top, salt)
+    def root(self, scope: Scope) -> PrefixNode:
+        """The empty prefix of a scope. Adds it to the tree where it is new."""
+        return self.child(self._top, scope.of_prefix)
 
-    def child(self, parent: PrefixNode, key: tuple[int, ...] | str) -> PrefixNode:
+    def child(self, parent: PrefixNode, key: tuple[int, ...] | Scope) -> PrefixNode:
         """The node for one more block. Adds it to the tree where it is new."""
         node = parent.children.get(key)
         if node is None:
@@ -119,11 +165,15 @@ class PrefixTree:
             at = at.parent
         prefix = tuple(token for block in reversed(tokens) for token in block)
         saved = node.hits * len(prefix)
-        return PrefixUse(str(at.key), prefix, node.hits, saved, node.last_hit)
+        return PrefixUse(node.scope, prefix, node.hits, saved, node.last_hit)
 
     def nodes(self) -> Iterator[PrefixNode]:
         """Every node but the top one, parents first."""
-        stack = list(self._top.children.values())
+        return self.behind(self._top)
+
+    def behind(self, node: PrefixNode) -> Iterator[PrefixNode]:
+        """Every node that has this one before it, parents first."""
+        stack = list(node.children.values())
         while stack:
             node = stack.pop()
             yield node

@@ -56,7 +56,8 @@ def inspect(
     config = replace(config, max_model_len=max_model_len, max_num_seqs=max_num_seqs)
     checkpoint = open_checkpoint(resolve_model(config.model, notice))
     facts = _facts(checkpoint, model_spec(checkpoint.config))
-    plan = _plan(config, checkpoint, model_spec(checkpoint.config, max_model_len))
+    spec = model_spec(checkpoint.config, max_model_len, config.sight)
+    plan = _plan(config, checkpoint, spec)
     if json:
         print_json({**facts, "memory": plan})
         return
@@ -116,8 +117,9 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> dict
     facts |= {
         "context": plan.max_model_len,
         "kv_cache_dtype": config.kv_cache_dtype,
-        "kv_sequence_bytes": kv_bytes_per_sequence(spec, backend, plan.max_model_len),
+        "kv_sequence_bytes": kv_bytes_per_sequence(spec, backend, plan.max_model_len, config.sight),
         "kv_bytes": plan.pages.total_bytes,
+        "step_bytes": plan.step_bytes,
         "total_bytes": plan.total_bytes,
     }
     if at_once < config.max_num_seqs:

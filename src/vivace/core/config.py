@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from vivace.core.errors import UsageError
 from vivace.core.kinds import is_integer, is_number
+from vivace.core.sight import Sight
 
 BackendChoice = Literal["auto", "cpu", "reference", "torch"]
 DTypeChoice = Literal["auto", "float32", "bfloat16"]
@@ -60,6 +61,10 @@ class EngineConfig:
         one bound it together only roughly.
     kv_cache_dtype: what KV pages are kept in; "auto" is the backend's dtype. int8 and int4 keep
         the last block, of at most 32 tokens, in that.
+    kv_eviction: what long contexts keep in KV pages: none keeps all, sinks:WINDOW the first 4
+        tokens and the last WINDOW, sinks:WINDOW:SINKS another number of first ones; max_model_len
+        may then be longer than the model was trained for. snap:TOKENS keeps so many of a prompt,
+        those that its end looks at. Requests may ask for their own.
     max_num_seqs: requests running at once.
     max_num_batched_tokens: token budget of one step.
     max_prefill_chunk: tokens of one prompt computed in one step; None is bounded by the step.
@@ -87,7 +92,8 @@ class EngineConfig:
 
     Raises:
         UsageError: a choice is unknown, a count is no integer of at least 1, a time or a weight is
-            no number above 0, or kv_disk_bytes or lora_modules is given alone.
+            no number above 0, kv_eviction is of another form or does not go with kv_cache_dtype,
+            or kv_disk_bytes or lora_modules is given alone.
     """
 
     model: str | None = None
@@ -103,6 +109,7 @@ class EngineConfig:
     kv_disk_bytes: int | None = None
     kv_disk_folder: str | None = None
     kv_cache_dtype: KVCacheDType = "auto"
+    kv_eviction: str = "none"
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_prefill_chunk: int | None = None
@@ -139,6 +146,16 @@ class EngineConfig:
         if parse_modules(self.lora_modules) and not self.enable_lora:
             raise UsageError("lora_modules needs enable_lora too.")
         parse_weights(self.tenant_weights)
+        if self.sight.kept is not None and self.kv_cache_dtype in ("int8", "int4"):
+            raise UsageError(
+                f"kv_eviction {self.kv_eviction} needs KV pages that are not packed: leave "
+                "kv_cache_dtype at auto."
+            )
+
+    @property
+    def sight(self) -> Sight:
+        """What rows of a request see that asks for nothing else."""
+        return Sight.parse(self.kv_eviction)
 
 
 def modules_text(paths: Mapping[str, str]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vivace.core.errors import OverloadedError, RequestError, VivaceError
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import ALL, Sight
 
 IDLE_PRIORITY = 2**62  # behind everything that somebody waits for
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
@@ -63,6 +64,7 @@ class Request:
             states, or the last of them.
         adapter: the LoRA adapter to answer with, by name.
         adapter_place: where that is; the engine fills it in.
+        sight: what its rows see, with its prompt; pages that none will see again are given back.
     """
 
     request_id: str
@@ -77,6 +79,7 @@ class Request:
     drop_if_late: bool = False
     pin_id: str | None = None
     pooling: Pooling | None = None
+    sight: Sight = ALL
     adapter: str | None = None
     adapter_place: AdapterPlace | None = None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vivace.core.request import Pooling
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import ALL, Sight
 
 # Upper ends of the ranges that steps are counted in, in tokens; vLLM's.
 STEP_SIZES = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -38,6 +39,9 @@ class EngineInfo:
         max_loras: adapters that there is room for.
         adapters: those loaded at the start.
         memory_bytes: what weights, adapters and KV pages may take together, in all tiers of memory.
+        sight: what rows of a request see that asks for nothing else.
+        kv_cache_dtype: what KV pages are kept in, in the words of `EngineConfig`.
+        context_len: the most positions that a row may see; None is max_model_len.
     """
 
     model_name: str
@@ -61,6 +65,15 @@ class EngineInfo:
     max_loras: int = 0
     adapters: tuple[AdapterInfo, ...] = ()
     memory_bytes: int = 0
+    sight: Sight = ALL
+    kv_cache_dtype: str = "auto"
+    context_len: int | None = None
+
+    def longest(self, sight: Sight) -> int:
+        """Tokens of the longest sequence whose rows see so far."""
+        if self.context_len is None or (sight.reach or self.max_model_len) <= self.context_len:
+            return self.max_model_len
+        return self.context_len
 
     @property
     def precision(self) -> str:

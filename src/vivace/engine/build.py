@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from vivace.backends.low_rank import AdapterRoom
-from vivace.backends.protocol import Backend, BatchLimits
+from vivace.backends.protocol import Backend
 from vivace.cache.blocks import KVGroup, KVManager
 from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.config import EngineConfig, parse_modules, parse_weights
@@ -20,8 +20,14 @@ from vivace.engine.adapters import Adapters
 from vivace.engine.backends import Wanted, choose_backend
 from vivace.engine.core import EngineCore
 from vivace.engine.notices import Notify
-from vivace.engine.plan import MemoryPlan, plan_memory, with_kv_dtype
-from vivace.engine.runner import LOGIT_ROWS, Runner
+from vivace.engine.plan import (
+    LOGIT_ROWS,
+    MemoryPlan,
+    batch_limits,
+    plan_memory,
+    with_kv_dtype,
+)
+from vivace.engine.runner import Runner
 from vivace.engine.tiers import PagesOf, make_tiers
 from vivace.formats.checkpoint import (
     Checkpoint,
@@ -117,7 +123,7 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     machine = detect()
     threads = machine.cores if config.threads is None else config.threads
     backend = choose_backend(Wanted(config, checkpoint, threads, notify))
-    spec = model_spec(checkpoint.config, config.max_model_len)
+    spec = model_spec(checkpoint.config, config.max_model_len, config.sight)
     precision = precision_of(spec, checkpoint, policy)
     plan = plan_memory(
         config,
@@ -137,6 +143,7 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
         _every_second(notify),
         policy,
         adapter_room(config),
+        config.sight,
     )
     served = with_kv_dtype(decoder.spec, config.kv_cache_dtype, backend.dtype)
     return _Loaded(
@@ -185,13 +192,9 @@ def _pages(
         config.enable_prefix_caching,
         tiers=make_tiers(config, PagesOf(loaded.checkpoint, decoder, backend, caches), step_time),
         longest=loaded.plan.max_model_len,
+        sight=config.sight,
     )
-    limits = BatchLimits(
-        max_tokens=max(config.max_num_batched_tokens, LOGIT_ROWS),
-        max_sequences=config.max_num_seqs,
-        max_logit_rows=config.max_num_seqs + LOGIT_ROWS,
-    )
-    return kv, Runner(decoder, backend, caches, limits, adapters)
+    return kv, Runner(decoder, backend, caches, batch_limits(config), adapters)
 
 
 def adapter_room(config: EngineConfig) -> AdapterRoom | None:
@@ -259,6 +262,9 @@ def _info(loaded: _Loaded) -> EngineInfo:
         pooling=default_pooling(loaded.checkpoint),
         max_loras=config.max_loras if config.enable_lora else 0,
         memory_bytes=plan.total_bytes + (config.kv_host_bytes or 0),
+        sight=config.sight,
+        kv_cache_dtype=config.kv_cache_dtype,
+        context_len=spec.context_len,
     )
 
 

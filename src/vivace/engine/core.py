@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.cache.blocks import KVGroup, KVManager, SequencePages
+from vivace.cache.prefix import Scope
 from vivace.core.errors import CapacityError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
 from vivace.core.step import Pooled, ScheduledSequence, Step
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
+from vivace.engine.plan import LOGIT_ROWS
 from vivace.engine.pooling import Pooler
 from vivace.engine.requests import check_token_ids
-from vivace.engine.runner import LOGIT_ROWS, Runner
+from vivace.engine.runner import Runner
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape
 
@@ -72,7 +74,7 @@ class EngineCore:
         """
         request = self.adapters.bind(request)
         if request.pin_id is not None:
-            self._kv.pins.check(request.pin_id, request.prompt_token_ids, request.cache_scope)
+            self._kv.pins.check(request.pin_id, request.prompt_token_ids, Scope.of(request))
         self.scheduler.add(request)
         self._text.add(request)
         self.adapters.enter(request)
@@ -82,6 +84,7 @@ class EngineCore:
     def abort(self, request_id: str) -> None:
         """Forget a request and free its pages; unknown ids are ignored."""
         self.scheduler.abort(request_id)
+        self._runner.forget(request_id)
         self._text.remove(request_id)
         self._pooler.forget(request_id)
         self._pinning.pop(request_id, None)
@@ -142,6 +145,7 @@ class EngineCore:
         scored = self._sampler.score(logits, step)
         pooled = self._pool(step.pooling)
         advances = self._text.advance(step, picked)
+        self._runner.cut_prompts(step)  # nothing may fail between this and the update
         deltas = self.scheduler.update(step, picked, advances, scored, pooled)
         return [self._settled(d) if d.finish_reason is not None else d for d in deltas]
 
@@ -160,7 +164,7 @@ class EngineCore:
         if request is None or request.pin_id is None:
             return delta
         try:
-            self._kv.pins.add(request.pin_id, request.prompt_token_ids, request.cache_scope)
+            self._kv.pins.add(request.pin_id, request.prompt_token_ids, Scope.of(request))
         except RequestError as error:  # others were pinned meanwhile
             return Delta.failed(delta.request_id, error)
         return delta
@@ -169,6 +173,7 @@ class EngineCore:
         """Ends of requests that are late, with the text that waited for more."""
         late = self.scheduler.drop_late()
         for delta in late:
+            self._runner.forget(delta.request_id)
             self._pinning.pop(delta.request_id, None)
             self._pooler.forget(delta.request_id)
             self.adapters.leave(delta.request_id)
@@ -197,7 +202,7 @@ class EngineCore:
         """
         check_token_ids(self.info, token_ids)
         tokens = list(token_ids)
-        pages = self._kv.allocate(tokens, salt=None)
+        pages = self._kv.allocate(tokens, Scope(None, self.info.sight.uncut))
         if pages is None:
             raise CapacityError("Running requests hold the KV pages that this needs; wait.")
         try:
@@ -208,7 +213,7 @@ class EngineCore:
     def _logit_batches(
         self, tokens: list[int], pages: SequencePages
     ) -> Iterator[NDArray[np.float32]]:
-        request = Request("logits", tuple(tokens))
+        request = Request("logits", tuple(tokens), sight=self.info.sight.uncut)
         while pages.computed < len(tokens):
             start = pages.computed
             end = self._kv.extend(pages, min(start + LOGIT_ROWS, len(tokens)))

@@ -9,7 +9,9 @@ from dataclasses import replace
 from vivace.core.errors import RequestError
 from vivace.core.request import Pooling, Request
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import Sight
 from vivace.core.stats import EngineInfo
+from vivace.formats.kv_format import KV_FORMATS
 
 
 def fan_out(
@@ -17,9 +19,13 @@ def fan_out(
     request_id: str,
     prompt_token_ids: Sequence[int],
     params: SamplingParams,
+    sight: Sight | None = None,
 ) -> list[Request]:
     """The `params.n` requests for one prompt, each with a definite max_tokens. The prompt's own
     log-probabilities are asked of the first alone.
+
+    Args:
+        sight: what their rows see; None is the engine's own choice.
 
     Raises:
         RequestError: the prompt is empty, too long or holds unknown token ids, or the sampling
@@ -28,14 +34,17 @@ def fan_out(
     prompt = tuple(prompt_token_ids)
     check_token_ids(info, prompt)
     _check_params(info, params)
-    room = info.max_model_len - len(prompt)
-    if room == 0:
+    sight = (info.sight if sight is None else sight).of_prompt(len(prompt))
+    _check_sight(info, sight)
+    longest = info.longest(sight)
+    if longest <= len(prompt):
         raise RequestError(
-            f"The prompt fills the model's context of {info.max_model_len} tokens; shorten it by "
-            "at least one.",
+            f"The prompt fills the model's context of {longest} tokens; shorten it by at least "
+            f"{len(prompt) - longest + 1}.",
             "prompt",
             "context_length_exceeded",
         )
+    room = longest - len(prompt)
     max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
     settled = replace(
         params, n=1, max_tokens=max_tokens, min_tokens=min(params.min_tokens, max_tokens)
@@ -48,6 +57,7 @@ def fan_out(
             params=settled if index == 0 else replace(settled, prompt_logprobs=None),
             arrival=arrival,
             index=index,
+            sight=sight,
         )
         for index in range(params.n)
     ]
@@ -64,7 +74,7 @@ def to_pool(
     Raises:
         RequestError: the prompt is empty, too long or holds unknown token ids.
     """
-    prompt = tuple(prompt_token_ids)
+    prompt, sight = tuple(prompt_token_ids), info.sight.uncut
     check_token_ids(info, prompt)
     return Request(
         request_id,
@@ -72,6 +82,7 @@ def to_pool(
         SamplingParams(max_tokens=1),
         arrival=time.monotonic(),
         pooling=pooling or info.pooling,
+        sight=sight,
     )
 
 
@@ -89,6 +100,14 @@ def check_token_ids(info: EngineInfo, token_ids: Sequence[int]) -> None:
     if min(token_ids) < 0 or max(token_ids) >= info.vocab_size:
         raise RequestError(
             f"The prompt has a token id outside 0 to {info.vocab_size - 1}.", "prompt"
+        )
+
+
+def _check_sight(info: EngineInfo, sight: Sight) -> None:
+    if sight.kept is not None and info.kv_cache_dtype in KV_FORMATS:
+        raise RequestError(
+            f"kv_eviction {sight} needs KV pages that are not packed, as with kv_cache_dtype auto.",
+            "kv_eviction",
         )
 
 

@@ -15,14 +15,14 @@ from vivace.backends.protocol import (
     BatchLimits,
     IntArray,
     KVCache,
+    Observed,
     Program,
 )
 from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.step import ScheduledSequence, Step
 from vivace.engine.adapters import Adapters
+from vivace.engine.cuts import PromptCuts
 from vivace.models.decoder import Decoder
-
-LOGIT_ROWS = 64  # rows of logits computed at once when every row is wanted
 
 
 class Runner:
@@ -57,6 +57,8 @@ class Runner:
         self._context_lens = np.zeros(limits.max_sequences, np.int32)
         self._logit_rows = np.zeros(limits.max_logit_rows, np.int32)
         self._adapter_ids = np.zeros(limits.max_tokens, np.int32)
+        self._sights = np.zeros((limits.max_sequences, 3), np.int32)
+        self._cuts = PromptCuts(decoder.spec, backend, caches)
         self._tables = tuple(
             np.zeros((limits.max_sequences, blocks * count), np.int32)
             for count in self._pages_per_shared
@@ -79,7 +81,20 @@ class Runner:
                 reading.extend(first + position for position in sequence.reads)
         end = rows + len(reading)
         self._logit_rows[rows:end] = reading
-        return self._run(self._program, len(sequences), self._logit_rows[:end])
+        observed = self._cuts.observed(sequences)
+        logits = self._run(self._program, len(sequences), self._logit_rows[:end], observed)
+        if observed is not None:
+            self._cuts.take(sequences, observed)
+        return logits
+
+    def cut_prompts(self, step: Step) -> None:
+        """Keep of the prompts that this step completed what their requests ask for. Then the step
+        cannot be run again."""
+        self._cuts.cut(step.generating)
+
+    def forget(self, request_id: str) -> None:
+        """The request ended; unknown ids are ignored."""
+        self._cuts.forget(request_id)
 
     def run_hidden(self, sequences: Sequence[ScheduledSequence]) -> NDArray[np.float32]:
         """The final hidden states [T, hidden_size] of all their rows; valid until the next run."""
@@ -107,16 +122,24 @@ class Runner:
         self._positions[rows] = range(start, end) if sequence.count > 1 else start
         self._query_starts[s + 1] = row + sequence.count
         self._context_lens[s] = end
+        sight = sequence.request.sight
+        first = sight.first_recent(start) if sight.window is None else 0
+        self._sights[s] = sight.window or 0, sight.sinks, first
         blocks = -(-end // self._page_tokens)
         tables = zip(self._tables, sequence.block_tables, self._pages_per_shared, strict=True)
         for table, pages, count in tables:
             _fill_table(table[s, : blocks * count], pages[:blocks], count)
 
     def _run(
-        self, program: Program, num_sequences: int, logit_rows: IntArray
+        self,
+        program: Program,
+        num_sequences: int,
+        logit_rows: IntArray,
+        observed: Observed | None = None,
     ) -> NDArray[np.float32]:
         tokens = int(self._query_starts[num_sequences])
         adapter_ids = self._adapter_ids[:tokens]
+        sights = self._sights[:num_sequences]
         batch = Batch(
             self._token_ids[:tokens],
             self._positions[:tokens],
@@ -124,7 +147,9 @@ class Runner:
             self._context_lens[:num_sequences],
             tuple(table[:num_sequences] for table in self._tables),
             logit_rows,
-            adapter_ids if adapter_ids.any() else None,
+            adapter_ids=adapter_ids if adapter_ids.any() else None,
+            sights=sights if sights.any() else None,
+            observed=observed,
         )
         started = time.perf_counter()
         result = program.run(batch)

@@ -72,7 +72,7 @@ def _timeless(spec: ModelSpec) -> ModelSpec:
     """Without the length it was loaded for, which may follow free memory: what depends on it stands
     in the rotary frequencies."""
     rotaries = tuple(replace(rotary, max_positions=0) for rotary in spec.rotaries)
-    return replace(spec, max_model_len=0, rotaries=rotaries)
+    return replace(spec, max_model_len=0, context_len=0, rotaries=rotaries)
 
 
 def _disk(config: EngineConfig, chain: BlockChain) -> DiskQueue | None:

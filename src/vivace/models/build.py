@@ -37,6 +37,7 @@ def decoder_spec(
         kv_groups=kv_groups,
         norm=NormSpec("rms", config.number("rms_norm_eps")),
         max_model_len=config.max_model_len,
+        context_len=config.seen_len,
         tied_embeddings=config.flag("tie_word_embeddings"),
     )
 

@@ -16,10 +16,17 @@ class Config:
     Attributes:
         values: an explicit null counts as given; an absent key takes the default.
         max_model_len: the longest sequence to load for.
+        context_len: the most positions that a row sees; None is max_model_len.
     """
 
     values: Mapping[str, Any]
     max_model_len: int
+    context_len: int | None = None
+
+    @property
+    def seen_len(self) -> int:
+        """The longest distance between positions that meet, in positions."""
+        return self.max_model_len if self.context_len is None else self.context_len
 
     def integer(self, key: str) -> int:
         """A size or a count: at least 1."""
@@ -80,12 +87,12 @@ class Config:
             raise _wrong(key, "an object", value)
         return value or {}
 
-    def check_length(self, positions: int) -> None:
-        """Raises UsageError if `max_model_len` is past the positions that the model knows."""
-        if self.max_model_len > positions:
+    def check_length(self, length: int, positions: int) -> None:
+        """Raises UsageError if a length asked for is past the positions that the model knows."""
+        if length > positions:
             raise UsageError(
-                f"max_model_len {self.max_model_len} is past the {positions} positions that the "
-                "model was trained for; lower it."
+                f"max_model_len {length} is past the {positions} positions that the model was "
+                "trained for; lower it."
             )
 
 

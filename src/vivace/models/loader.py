@@ -17,6 +17,7 @@ from vivace.backends.protocol import (
     Vector,
 )
 from vivace.core.errors import CheckpointError, UsageError
+from vivace.core.sight import ALL, Sight
 from vivace.formats.checkpoint import READABLE, Checkpoint, Tensors
 from vivace.formats.policy import UNQUANTIZED, PrecisionPolicy
 from vivace.formats.qtensor import QTensor, Scheme
@@ -37,12 +38,19 @@ from vivace.models.weights import Plan, Root, is_adaptable, weight_plan
 Progress = Callable[[int, int], None]
 
 
-def model_spec(config: Mapping[str, Any], max_model_len: int | None = None) -> ModelSpec:
+def model_spec(
+    config: Mapping[str, Any], max_model_len: int | None = None, sight: Sight = ALL
+) -> ModelSpec:
     """What a config.json describes. Without `max_model_len`, the model's own limit.
+
+    Args:
+        sight: what rows of a request see that asks for nothing else. If that is not all,
+            `max_model_len` may be longer than the model was trained for.
 
     Raises:
         CheckpointError: the model is unknown, or its config lacks or mistakes something.
-        UsageError: `max_model_len` is not positive, or past the trained positions.
+        UsageError: `max_model_len` is not positive, or it or the sight is past the trained
+            positions.
     """
     family = _family(config)
     values = {**family.defaults, **family.normalize(config)}
@@ -54,11 +62,17 @@ def model_spec(config: Mapping[str, Any], max_model_len: int | None = None) -> M
                 f"The checkpoint is quantized ({method}), which is not supported; "
                 "use the original weights."
             )
-    if max_model_len is None:
-        max_model_len = Config(values, 0).integer("max_position_embeddings")
+    own = Config(values, 0).integer("max_position_embeddings")
+    max_model_len = own if max_model_len is None else max_model_len
     if max_model_len < 1:
         raise UsageError(f"max_model_len must be at least 1, got {max_model_len}.")
-    return family.spec(Config(values, max_model_len))
+    context_len = None if sight.reach is None else min(max_model_len, own)
+    if sight.reach is not None and own < sight.reach and own < max_model_len:
+        raise UsageError(
+            f"kv_eviction {sight} keeps {sight.reach} tokens, but the model was trained for {own} "
+            "positions; give a smaller window."
+        )
+    return family.spec(Config(values, max_model_len, context_len))
 
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -100,17 +114,18 @@ def load_decoder(
     progress: Progress | None = None,
     policy: PrecisionPolicy = UNQUANTIZED,
     adapters: AdapterRoom | None = None,
+    sight: Sight = ALL,
 ) -> Decoder:
     """Check every name, shape and dtype, then hand the weights to the backend one by one.
 
     `progress` is told how many of the tensors are done; `adapters` is room for them beside every
-    linear that can have them.
+    linear that can have them; `sight` is as for `model_spec`.
 
     Raises:
         CheckpointError: as `model_spec`, or a tensor is missing, misshapen or of a wrong dtype.
         UsageError: the policy names what the model does not have.
     """
-    spec = model_spec(checkpoint.config, max_model_len)
+    spec = model_spec(checkpoint.config, max_model_len, sight)
     schemes = role_schemes(spec, policy)
     plan = checked_plan(spec, checkpoint)
     keeping = _Keeping(schemes, adapters)

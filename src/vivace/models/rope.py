@@ -1,6 +1,7 @@
 """Rotary frequencies: each scaling kind is a choice of numbers, fixed at load.
 
-Numbers are those of Transformers run at a length equal to `max_model_len`, in float32.
+Numbers are those of Transformers run at a length equal to what a row sees (`max_model_len`, but
+where long contexts evict), in float32.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Rope:
         theta: base of the wavelengths.
         dim: how many first values of a head turn.
         trained_len: max_position_embeddings.
-        max_model_len: the length that length-dependent factors are fixed for.
+        seen_len: the length that length-dependent factors are fixed for.
         parameters: of the scaling kind.
     """
 
@@ -39,7 +40,7 @@ class Rope:
     theta: float
     dim: int
     trained_len: int
-    max_model_len: int
+    seen_len: int
     parameters: Mapping[str, Any]
 
     def number(self, key: str) -> float:
@@ -89,7 +90,7 @@ def rotary_spec(config: Config, parameters: Mapping[str, Any], head_dim: int) ->
         theta=_number(parameters, "rope_theta"),
         dim=int(head_dim * _number({_PART: 1.0, **parameters}, _PART)),
         trained_len=config.integer("max_position_embeddings"),
-        max_model_len=config.max_model_len,
+        seen_len=config.seen_len,
         parameters=parameters,
     )
     if rope.kind not in _KINDS:
@@ -97,7 +98,7 @@ def rotary_spec(config: Config, parameters: Mapping[str, Any], head_dim: int) ->
             f"Rotary scaling {rope.kind!r} is unknown; known are {', '.join(_KINDS)}."
         )
     if rope.kind not in _LENGTH_DEPENDENT:
-        config.check_length(rope.extended_len)
+        config.check_length(rope.seen_len, rope.extended_len)
     frequencies, scale = _scaled(rope)
     return RotarySpec(tuple(frequencies.tolist()), scale, config.max_model_len)
 
@@ -143,7 +144,7 @@ def _linear(rope: Rope) -> _Scaled:
 def _dynamic(rope: Rope) -> _Scaled:
     """NTK scaling: the base grows with the length."""
     factor = rope.number("factor")
-    ratio = max(rope.max_model_len, rope.trained_len) / rope.trained_len
+    ratio = max(rope.seen_len, rope.trained_len) / rope.trained_len
     growth = (factor * ratio - (factor - 1)) ** (rope.dim / (rope.dim - 2))
     return np.reciprocal(_wavelength_bases(rope.theta * growth, rope.dim)), 1.0
 
@@ -198,7 +199,7 @@ def _log_scale(factor: float, mscale: float) -> float:
 def _longrope(rope: Rope) -> _Scaled:
     """LongRoPE, https://arxiv.org/abs/2402.13753: a searched factor per pair, one list for
     lengths up to the original one and one for longer."""
-    key = "long_factor" if rope.max_model_len > rope.original_len else "short_factor"
+    key = "long_factor" if rope.seen_len > rope.original_len else "short_factor"
     bases = _wavelength_bases(rope.theta, rope.dim)
     factors = rope.parameters.get(key)
     if not isinstance(factors, list) or len(factors) != len(bases):
@@ -225,4 +226,4 @@ _KINDS: dict[str, Callable[[Rope], _Scaled]] = {
     "longrope": _longrope,
 }
 
-_LENGTH_DEPENDENT = ("dynamic", "longrope")  # the numbers follow max_model_len
+_LENGTH_DEPENDENT = ("dynamic", "longrope")  # the numbers follow the length

@@ -75,6 +75,7 @@ class ModelSpec:
         residual_multiplier: factor of each block's output.
         logits_multiplier: factor of the logits, before `logits_softcap`.
         max_model_len: the longest sequence it is loaded for.
+        context_len: the most positions that a row may see.
     """
 
     family: str
@@ -85,6 +86,7 @@ class ModelSpec:
     kv_groups: tuple[KVSpec, ...]
     norm: NormSpec
     max_model_len: int
+    context_len: int
     pre_norms: bool = True
     post_norms: bool = False
     qk_norm: QKNorm = "none"

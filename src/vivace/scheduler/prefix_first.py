@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from math import inf
 
 from vivace.cache.blocks import KVManager
+from vivace.cache.prefix import Scope
 from vivace.scheduler.sequence import Sequence
 
 PATIENCE_SECONDS = 5.0
@@ -42,4 +43,5 @@ class PrefixFirst:
     def _look_up(self, sequence: Sequence) -> int:
         if not sequence.reuses:
             return 0
-        return self._kv.known_tokens(sequence.tokens[:PROBED_TOKENS], sequence.request.cache_scope)
+        scope = Scope.of(sequence.request)
+        return self._kv.known_tokens(sequence.tokens[:PROBED_TOKENS], scope)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from math import ceil, inf
 
 from vivace.cache.blocks import KVManager
+from vivace.cache.prefix import Scope
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, Pooled, ScheduledSequence, Scored, Step
@@ -123,7 +124,7 @@ class Scheduler:
         self._num_added += 1
         self._shares.join(request.tenant)
         if sequence.reuses:
-            self._kv.want(request.prompt_token_ids, request.cache_scope)
+            self._kv.want(request.prompt_token_ids, Scope.of(request))
 
     def abort(self, request_id: str) -> bool:
         """Forget a request and give back its pages now. False where the id is unknown."""
@@ -212,7 +213,8 @@ class Scheduler:
         if max_tokens is None:
             raise RequestError("max_tokens must be a number here.", "max_tokens")
         # the last token is drawn and never computed
-        if not self._kv.can_hold(len(request.prompt_token_ids) + max_tokens - 1):
+        num_tokens = len(request.prompt_token_ids) + max_tokens - 1
+        if not self._kv.can_hold(num_tokens, Scope.of(request)):
             raise RequestError(
                 f"A prompt of {len(request.prompt_token_ids)} tokens and max_tokens of "
                 f"{max_tokens} need more than all KV pages; lower them or raise the KV memory.",
@@ -270,7 +272,8 @@ class Scheduler:
         unread, pools = sequence.unread, sequence.request.pooling is not None
         if unread and not pools:
             count = min(count, max(1, scoring_rows))
-        end = self._kv.extend(pages, start + count)
+        end = sequence.request.sight.step_end(start, start + count)
+        end = self._kv.extend(pages, end)
         if end <= start:
             return None
         return ScheduledSequence(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vivace.cache.blocks import KVManager
-from vivace.cache.prefix import IntegrityError
+from vivace.cache.prefix import IntegrityError, Scope
 from vivace.scheduler.config import SchedulerCounters
 from vivace.scheduler.sequence import Sequence
 
@@ -34,13 +34,13 @@ class Seats:
         attempt = (sequence, kv.pages_returned, self._taken)
         if self._refused == attempt:
             return False  # nothing has changed since
-        salt, reuses = sequence.request.cache_scope, sequence.reuses
-        pages = kv.allocate(sequence.tokens, salt, spare=self._taken, reuses=reuses)
+        scope = Scope.of(sequence.request)
+        pages = kv.allocate(sequence.tokens, scope, spare=self._taken, reuses=sequence.reuses)
         if pages is None:
             self._refused = attempt
             return False
         sequence.pages = pages
-        if reuses and not sequence.preempted:
+        if sequence.reuses and not sequence.preempted:
             self._counters.prefix_query_tokens += len(sequence.tokens)
         self._count_hit(sequence, pages.computed)
         return True

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.core.step import Step
+from vivace.core.step import ScheduledSequence, Step
 from vivace.scheduler.nonnegative import nonnegative_least_squares
 
 Vector = NDArray[np.float64]
@@ -65,10 +65,8 @@ class StepShape:
             tokens=step.num_tokens,
             sequences=len(step.sequences),
             decodes=len(decodes),
-            decode_context=sum(one.start + 1 for one in decodes),
-            prefill_context=sum(
-                attended(one.start, one.count) for one in step.sequences if one.count > 1
-            ),
+            decode_context=sum(_seen(one) for one in decodes),
+            prefill_context=sum(_seen(one) for one in step.sequences if one.count > 1),
             logit_rows=step.num_logit_rows,
         )
 
@@ -77,9 +75,18 @@ class StepShape:
         return self.tokens - self.decodes
 
 
-def attended(start: int, count: int) -> int:
-    """Positions that rows [start, start + count) of a sequence see, summed over the rows."""
-    return count * start + count * (count + 1) // 2
+def attended(start: int, count: int, reach: int | None = None) -> int:
+    """Positions that rows [start, start + count) of a sequence see, summed over the rows; `reach`
+    of them at most for each row."""
+    whole = count if reach is None else min(max(reach - start, 0), count)
+    return whole * start + whole * (whole + 1) // 2 + (count - whole) * (reach or 0)
+
+
+def _seen(sequence: ScheduledSequence) -> int:
+    sight, start = sequence.request.sight, sequence.start
+    if sight.reach is not None:
+        return attended(start, sequence.count, sight.reach)
+    return attended(start - sight.first_recent(start), sequence.count)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from vivace.core.errors import RequestError
 from vivace.core.request import Delta
 from vivace.core.request import Request as EngineRequest
 from vivace.core.sampling import SamplingParams
+from vivace.core.sight import Sight
 from vivace.core.stats import EngineInfo
 from vivace.engine.outputs import Collector
 from vivace.engine.requests import fan_out
@@ -33,7 +34,7 @@ from vivace.serve.sampling import (
     echoes_alone,
 )
 from vivace.serve.schemas import ChatBody, CompletionBody, StreamOptions
-from vivace.serve.standing import tenant_of, with_standing
+from vivace.serve.standing import sight_of, tenant_of, with_standing
 from vivace.serve.streaming import EventStream, while_connected
 
 MAX_CHOICES_PER_CALL = 1024
@@ -87,8 +88,11 @@ class Answerer:
         return await self._respond(http, bool(body.stream), make(call))
 
     def _truncated(self, prompt: list[int], body: Body) -> list[int]:
-        room = self._info.max_model_len - (asked_max_tokens(body) or 1)
+        room = self._info.longest(self._sight(body)) - (asked_max_tokens(body) or 1)
         return last_tokens(prompt, body.truncate_prompt_tokens, room)
+
+    def _sight(self, body: Body) -> Sight:
+        return sight_of(body.kv_eviction) or self._info.sight
 
     def _call(
         self,
@@ -101,7 +105,7 @@ class Answerer:
         call_id = f"{prefix}{call_name(http, body.request_id)}"
         wants = body.stream_options or StreamOptions()
         with called(prompt="messages" if isinstance(body, ChatBody) else "prompt"):
-            requests = self._requests(call_id, prompts, params, asked_max_tokens(body))
+            requests = self._requests(call_id, body, prompts, params)
         tenant, adapter = tenant_of(http, body), self._names.adapter(body.model)
         return Call(
             call_id=call_id,
@@ -122,9 +126,9 @@ class Answerer:
     def _requests(
         self,
         call_id: str,
+        body: Body,
         prompts: Sequence[Sequence[int]],
         params: SamplingParams,
-        asked: int | None,
     ) -> list[EngineRequest]:
         """Raises RequestError where they are too many, or do not fit the model."""
         if len(prompts) * params.n > MAX_CHOICES_PER_CALL:
@@ -133,12 +137,13 @@ class Answerer:
                 f"{len(prompts)} prompts times n = {params.n}.",
                 "prompt",
             )
+        sight, asked = self._sight(body), asked_max_tokens(body)
         for prompt in prompts:
-            _check_room(self._info, prompt, asked)
+            _check_room(self._info.longest(sight), prompt, asked)
         return [
             request
             for place, prompt in enumerate(prompts)
-            for request in fan_out(self._info, f"{call_id}/{place}", prompt, params)
+            for request in fan_out(self._info, f"{call_id}/{place}", prompt, params, sight)
         ]
 
     async def _respond(self, http: Request, streams: bool, form: AnswerFormat) -> Response:
@@ -176,15 +181,14 @@ def _collector(request: EngineRequest) -> Collector:
     return Collector(request.request_id, None, [request])
 
 
-def _check_room(info: EngineInfo, prompt: Sequence[int], asked: int | None) -> None:
+def _check_room(longest: int, prompt: Sequence[int], asked: int | None) -> None:
     """Raises RequestError where the context cannot hold what was asked for by name."""
-    if asked is None or len(prompt) >= info.max_model_len:  # the latter has its own sentence
+    if asked is None or len(prompt) >= longest:  # the latter has its own sentence
         return
-    if len(prompt) + asked > info.max_model_len:
+    if len(prompt) + asked > longest:
         raise RequestError(
             f"A prompt of {len(prompt)} tokens and max_tokens of {asked} exceed the model's "
-            f"context of {info.max_model_len}; lower max_tokens to "
-            f"{info.max_model_len - len(prompt)} or less.",
+            f"context of {longest}; lower max_tokens to {longest - len(prompt)} or less.",
             "max_tokens",
             "context_length_exceeded",
         )

@@ -52,7 +52,8 @@ class EngineMetrics(Collector):
         facts = {
             "block_size": str(info.page_tokens),
             "num_gpu_blocks": str(info.num_pages),  # whatever the device is
-            "cache_dtype": info.dtype,
+            "cache_dtype": info.dtype if info.kv_cache_dtype == "auto" else info.kv_cache_dtype,
+            "kv_eviction": str(info.sight),
         }
         family = GaugeMetricFamily(
             "vllm:cache_config_info", "Facts of the KV pages.", labels=(*LABELS, *facts)

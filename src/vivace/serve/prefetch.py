@@ -19,6 +19,7 @@ from vivace.serve.generation import Generation
 from vivace.serve.names import ServedNames
 from vivace.serve.prompts import Prompts
 from vivace.serve.schemas import PrefetchBody
+from vivace.serve.standing import sight_of
 from vivace.serve.streaming import while_connected
 
 # A prompt's last token is always computed, and one drawn from it, which is left out here.
@@ -44,7 +45,8 @@ class Prefetcher:
         """Answers when the prefix is computed; a client that leaves ends it."""
         prompt = await self._prompts.either(body, opens=False)
         call_id = f"prefetch-{uuid4().hex}"
-        (request,) = fan_out(self._info, call_id, prompt, _NOTHING_MORE)
+        sight = sight_of(body.kv_eviction) or self._info.sight
+        (request,) = fan_out(self._info, call_id, prompt, _NOTHING_MORE, sight.uncut)
         request = replace(
             request,
             priority=IDLE_PRIORITY,

@@ -190,6 +190,7 @@ class GenerationBody(StandingBody):
     min_tokens: Int64 | None = None
 
     prompt_logprobs: int | None = None
+    kv_eviction: Annotated[str | None, Field(max_length=64)] = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     add_special_tokens: bool | None = None
@@ -259,6 +260,7 @@ class PrefetchBody(PromptBody):
     """POST /v1/prefetch: a prompt as far as it is known."""
 
     cache_salt: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
+    kv_eviction: Annotated[str | None, Field(max_length=64)] = None
     pin: bool | None = None
 
 

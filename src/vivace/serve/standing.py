@@ -1,4 +1,4 @@
-"""Where a call stands among others: its priority, its tenant and its deadline."""
+"""Where a call stands among others: its priority, its tenant, its deadline, and what it keeps."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from starlette.requests import Request
 
-from vivace.core.errors import RequestError
+from vivace.core.errors import RequestError, UsageError
 from vivace.core.request import Request as EngineRequest
+from vivace.core.sight import Sight
 from vivace.serve.keys import Caller
 from vivace.serve.schemas import StandingBody
 
@@ -20,6 +21,18 @@ def tenant_of(http: Request, body: StandingBody) -> str:
         return named
     caller: Caller = http.state.caller
     return caller.name
+
+
+def sight_of(kv_eviction: str | None) -> Sight | None:
+    """What a call asks to keep of a long context; None leaves it to the server.
+
+    Raises:
+        RequestError: it is none of the known forms.
+    """
+    try:
+        return None if kv_eviction is None else Sight.parse(kv_eviction)
+    except UsageError as error:
+        raise RequestError(str(error), "kv_eviction") from None
 
 
 def with_standing(

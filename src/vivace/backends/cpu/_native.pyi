@@ -247,6 +247,9 @@ class Program:
         block_tables: Sequence[_Ints],
         logit_rows: _Ints,
         adapter_ids: _Ints | None,
+        sights: _Ints,
+        observed_rows: _Ints,
+        observed: Sequence[_Floats],
     ) -> None: ...
     def output(self, value: _Value, rows: int) -> _Floats: ...
     @property

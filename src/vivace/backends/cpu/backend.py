@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vivace.backends.cpu import _native
 from vivace.backends.cpu.kv_memory import spread_pages
 from vivace.backends.cpu.packed import Packed, PackedStore
+from vivace.backends.cpu.page_tokens import PageTokens
 from vivace.backends.cpu.program import CpuProgram, Result, compile_program
 from vivace.backends.cpu.weights import part_of, table_type, weight_format
 from vivace.backends.low_rank import LowRank
@@ -151,6 +152,23 @@ class NativeBackend:
         check_page_bytes(data, len(pages), layers * size)
         for page, content in zip(pages, data, strict=True):
             memory[:, page] = content.reshape(layers, size)
+
+    def read_tokens(
+        self, cache: _native.KVCache, spec: KVSpec, layer: int, pages: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return PageTokens(cache.pages[layer, list(pages)], spec, self.dtype).read()
+
+    def write_tokens(
+        self,
+        cache: _native.KVCache,
+        spec: KVSpec,
+        layer: int,
+        pages: Sequence[int],
+        tokens: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> None:
+        content = cache.pages[layer, list(pages)]
+        PageTokens(content, spec, self.dtype).write(*tokens)
+        cache.pages[layer, list(pages)] = content
 
     def compile(
         self, forward: Forward, caches: Sequence[_native.KVCache], limits: BatchLimits

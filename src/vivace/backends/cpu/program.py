@@ -11,8 +11,11 @@ from vivace.backends.cpu import _native
 from vivace.backends.cpu.lowering import lower, place_of
 from vivace.backends.cpu.planning import plan_buffers
 from vivace.backends.cpu.recording import Recorder, Value, inputs
-from vivace.backends.protocol import Batch, BatchLimits, Forward
+from vivace.backends.protocol import Batch, BatchLimits, Forward, Observed
 from vivace.core.errors import BackendError
+
+_SEES_ALL = np.zeros((0, 3), np.int32)
+_UNOBSERVED = Observed(np.zeros(0, np.int32), ())
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class CpuProgram:
         Raises:
             BackendError: the batch is not one that this program can take; nothing ran.
         """
+        observed = batch.observed or _UNOBSERVED
         try:
             self.native.run(
                 batch.token_ids,
@@ -51,6 +55,9 @@ class CpuProgram:
                 batch.block_tables,
                 batch.logit_rows,
                 batch.adapter_ids,
+                _SEES_ALL if batch.sights is None else batch.sights,
+                observed.rows,
+                observed.queries,
             )
         except ValueError as error:
             raise BackendError(str(error)) from None
@@ -82,7 +89,7 @@ def compile_program(
 
     def size_of(value: Value) -> int:
         rows = limits.max_logit_rows if value.per_logit_row else limits.max_tokens
-        return rows * value.width
+        return rows * value.width * value.planes
 
     plan = plan_buffers(recorder.records, result, size_of)
     bounds = (limits.max_tokens, limits.max_sequences, limits.max_logit_rows)

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Value:
-    """The result of a record: float32 [rows, width], a row per token or per logit row."""
+    """The result of a record: float32 [planes, rows, width], a row per token or per logit row.
+    Queries have two planes: as they meet what is recent, and as they meet the sinks."""
 
     id: int
     width: int
     per_logit_row: bool = False
+    planes: int = 1
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Recorder:
         q_norm: Norm | None = None,
         k_norm: Norm | None = None,
     ) -> Value:
-        out = self._value(spec.num_heads * spec.head_dim)
+        out = Value(len(self.records), spec.num_heads * spec.head_dim, planes=2)
         return self._add(RotaryWrite(out, qkv, spec, rotary, q_norm, k_norm))
 
     def attention(

@@ -146,6 +146,24 @@ class ReferenceBackend:
             values = np.ascontiguousarray(part).view(stored.dtype)
             stored[:, list(pages)] = values.reshape(len(pages), layers, *rest).swapaxes(0, 1)
 
+    def read_tokens(
+        self, cache: AnyPages, spec: KVSpec, layer: int, pages: Sequence[int]
+    ) -> tuple[Floats, Floats]:
+        shape = -1, spec.num_kv_heads, spec.head_dim
+        keys, values = (stored[layer, list(pages)].reshape(shape) for stored in cache.arrays)
+        return keys, values
+
+    def write_tokens(
+        self,
+        cache: AnyPages,
+        spec: KVSpec,
+        layer: int,
+        pages: Sequence[int],
+        tokens: tuple[Floats, Floats],
+    ) -> None:
+        for stored, values in zip(cache.arrays, tokens, strict=True):
+            stored[layer, list(pages)] = values.reshape(len(pages), *stored.shape[2:])
+
     def compile(
         self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits
     ) -> ReferenceProgram:

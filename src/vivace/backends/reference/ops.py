@@ -17,6 +17,7 @@ from vivace.backends.protocol import (
     Batch,
     Experts,
     FarKV,
+    IntArray,
     Norm,
     Residual,
 )
@@ -29,16 +30,24 @@ from vivace.backends.reference.handles import (
     ReferenceRotary,
 )
 from vivace.backends.reference.steps import Floats
+from vivace.backends.sights import (
+    Mask,
+    cached_positions,
+    in_own_block,
+    recent_and_sinks,
+    sight_of,
+)
 from vivace.formats.kv_format import KV_BLOCK_TOKENS
 from vivace.formats.kv_rounding import pack_blocks, unpack_blocks
 
 
 @dataclass(frozen=True)
 class Queries:
-    """What `rotary_write` hands to `attention`: turned queries and this batch's keys and values,
-    [T, heads, head_dim] and twice [T, kv_heads, head_dim]."""
+    """What `rotary_write` hands to `attention`: turned queries, the same as they meet sinks, and
+    this batch's keys and values; twice [T, heads, head_dim] and twice [T, kv_heads, head_dim]."""
 
     q: Floats
+    q_at_sinks: Floats
     k: Floats
     v: Floats
 
@@ -83,10 +92,16 @@ class ReferenceOps:
         q = _heads_norm(q, q_norm, spec.head_dim)
         k = _heads_norm(k, k_norm, spec.head_dim)
         v = v.reshape(len(v), -1, spec.head_dim)
-        if rotary is not None:
-            cos, sin = rotary.cos[self.batch.positions], rotary.sin[self.batch.positions]
-            q, k = steps.turn(q, cos, sin), steps.turn(k, cos, sin)
-        queries = Queries(q * np.float32(spec.scale), self.round(k), self.round(v))
+        scale, positions = np.float32(spec.scale), self.batch.positions
+        turned = _turned(q, rotary, positions)
+        if self.batch.observed is not None:
+            self.batch.observed.take(spec.kv_group, spec.kv_layer, turned[self.batch.observed.rows])
+        queries = Queries(
+            scale * turned,
+            scale * _turned(q, rotary, cached_positions(self.batch, spec.window)),
+            self.round(_turned(k, rotary, positions)),
+            self.round(v),
+        )
         if self.batch.block_tables:
             self._write(queries, spec)
         return queries
@@ -96,9 +111,8 @@ class ReferenceOps:
     ) -> Floats:
         out = np.empty_like(queries.q)
         for s, (start, end) in enumerate(self._row_ranges()):
-            rows = self.batch.positions[start:end, None]
-            k, v, visible = self._seen(s, rows, queries, spec)
-            out[start:end] = steps.attend(queries.q[start:end], k, v, visible, spec.softcap, sinks)
+            segments = self._segments(s, slice(start, end), queries, spec)
+            out[start:end] = steps.attend(segments, spec.softcap, sinks)
         return out.reshape(len(out), -1)
 
     def linear_residual(self, x: Floats, linear: ReferenceLinear, residual: Residual) -> Floats:
@@ -168,22 +182,32 @@ class ReferenceOps:
         packed = _packed(self.caches[far.group])
         packed.data[spec.kv_layer, targets] = pack_blocks(k, v, far.format)
 
-    def _seen(
-        self, s: int, rows: NDArray[np.int32], queries: Queries, spec: AttentionSpec
-    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """Keys and values that rows [n, 1] of sequence s may see, and which of them each one does:
-        position by position from 0, and where the layer is compressed once more, packed."""
+    def _segments(
+        self, s: int, rows: slice, queries: Queries, spec: AttentionSpec
+    ) -> list[steps.Segment]:
+        """What rows of sequence s see: what is recent, and the sinks of those that evict."""
+        sight, positions = sight_of(self.batch, s, spec.window), self.batch.positions[rows]
+        q, q_at_sinks = queries.q[rows], queries.q_at_sinks[rows]
+        kept = slice(sight.sinks)
+        segments = []
+        for k, v, read in self._stored(s, positions, queries, spec):
+            recent, at_sinks = (read & seen for seen in recent_and_sinks(sight, positions, len(k)))
+            segments.append(steps.Segment(q, k, v, recent))
+            if sight.sinks:
+                segments.append(steps.Segment(q_at_sinks, k[kept], v[kept], at_sinks[:, kept]))
+        return segments
+
+    def _stored(
+        self, s: int, positions: IntArray, queries: Queries, spec: AttentionSpec
+    ) -> list[tuple[Floats, Floats, Mask]]:
+        """Keys and values of sequence s from position 0, as they were computed and, where the layer
+        is compressed, packed; and which of them rows at positions [n] read in that form."""
         k, v = self._context(s, queries, spec)
-        columns = np.arange(len(k))
-        visible = columns <= rows
-        if spec.window is not None:
-            visible &= columns > rows - spec.window
         if spec.far is None:
-            return k, v, visible
-        near = rows // KV_BLOCK_TOKENS == columns // KV_BLOCK_TOKENS
+            return [(k, v, np.ones((len(positions), len(k)), np.bool_))]
+        own = in_own_block(positions, len(k))
         far_k, far_v = self._far_context(s, k, v, spec, spec.far)
-        both = np.concatenate([visible & near, (visible & ~near)[:, : len(far_k)]], axis=1)
-        return np.concatenate([k, far_k]), np.concatenate([v, far_v]), both
+        return [(k, v, own), (far_k, far_v, ~own[:, : len(far_k)])]
 
     def _context(self, s: int, queries: Queries, spec: AttentionSpec) -> tuple[Floats, Floats]:
         """Keys and values of sequence s from position 0; what a window passed is not meant."""
@@ -226,6 +250,12 @@ def _packed(pages: AnyPages) -> PackedPages:
 def _gather(stored: Floats, spec: AttentionSpec, pages: NDArray[np.int32], length: int) -> Floats:
     found: Floats = stored[spec.kv_layer, pages]
     return found.reshape(-1, spec.num_kv_heads, spec.head_dim)[:length]
+
+
+def _turned(x: Floats, rotary: ReferenceRotary | None, positions: NDArray[np.int32]) -> Floats:
+    if rotary is None:
+        return x
+    return steps.turn(x, rotary.cos[positions], rotary.sin[positions])
 
 
 def _heads_norm(x: Floats, norm: Norm | None, head_dim: int) -> Floats:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -126,29 +127,41 @@ def turn(x: Floats, cos: Floats, sin: Floats) -> Floats:
     return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
-def attend(
-    q: Floats,
-    k: Floats,
-    v: Floats,
-    visible: NDArray[np.bool_],
-    softcap: float | None,
-    sinks: Floats | None,
-) -> Floats:
-    """Attention of one sequence.
+@dataclass(frozen=True)
+class Segment:
+    """Some of what n rows of a sequence see.
 
-    Args:
-        q: scaled queries [n, heads, head_dim].
+    Attributes:
+        q: scaled queries [n, heads, head_dim], turned as they meet these keys.
         k, v: [m, kv_heads, head_dim]; heads / kv_heads queries share one.
         visible: [n, m].
+    """
+
+    q: Floats
+    k: Floats
+    v: Floats
+    visible: NDArray[np.bool_]
+
+    def scores(self, softcap: float | None) -> Floats:
+        """[heads, n, m]"""
+        k = np.repeat(self.k, self.q.shape[1] // self.k.shape[1], axis=1)
+        scores = cap(np.einsum("nhd,mhd->hnm", self.q, k, optimize=True), softcap)
+        masked: Floats = np.where(self.visible, scores, -np.inf)
+        return masked
+
+
+def attend(segments: Sequence[Segment], softcap: float | None, sinks: Floats | None) -> Floats:
+    """Attention of one sequence's rows over all of the segments together.
+
+    Args:
         sinks: [heads], or None.
 
     Returns:
         [n, heads, head_dim]
     """
-    group = q.shape[1] // k.shape[1]
-    k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
-    scores = cap(np.einsum("nhd,mhd->hnm", q, k, optimize=True), softcap)
-    scores = np.where(visible, scores, -np.inf)
+    scores = np.concatenate([segment.scores(softcap) for segment in segments], axis=-1)
+    v = np.concatenate([segment.v for segment in segments])
+    v = np.repeat(v, scores.shape[0] // v.shape[1], axis=1)
     top = scores.max(axis=-1, keepdims=True)
     if sinks is not None:
         top = np.maximum(top, sinks[:, None, None])

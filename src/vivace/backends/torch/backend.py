@@ -190,6 +190,26 @@ class TorchBackend:
             values = torch.tensor(part).view(stored.dtype).to(self.device)
             stored[:, list(pages)] = values.reshape(len(pages), layers, *rest).transpose(0, 1)
 
+    def read_tokens(
+        self, cache: AnyPages, spec: KVSpec, layer: int, pages: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        shape = -1, spec.num_kv_heads, spec.head_dim
+        found = (stored[layer, list(pages)].float().cpu().numpy() for stored in cache.arrays)
+        keys, values = (part.reshape(shape) for part in found)
+        return keys, values
+
+    def write_tokens(
+        self,
+        cache: AnyPages,
+        spec: KVSpec,
+        layer: int,
+        pages: Sequence[int],
+        tokens: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> None:
+        for stored, values in zip(cache.arrays, tokens, strict=True):
+            shaped = values.reshape(len(pages), *stored.shape[2:])
+            stored[layer, list(pages)] = torch.tensor(shaped).to(stored.device, stored.dtype)
+
     def compile(
         self, forward: Forward, caches: Sequence[AnyPages], limits: BatchLimits
     ) -> TorchProgram:

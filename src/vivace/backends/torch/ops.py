@@ -22,6 +22,13 @@ from vivace.backends.protocol import (
     Norm,
     Residual,
 )
+from vivace.backends.sights import (
+    Mask,
+    cached_positions,
+    in_own_block,
+    recent_and_sinks,
+    sight_of,
+)
 from vivace.backends.torch import steps
 from vivace.backends.torch.handles import (
     AnyLinear,
@@ -38,10 +45,11 @@ from vivace.formats.kv_rounding import pack_blocks, unpack_blocks
 
 @dataclass(frozen=True)
 class Queries:
-    """What `rotary_write` hands to `attention`: turned queries and this batch's keys and values,
-    [T, heads, head_dim] and twice [T, kv_heads, head_dim]."""
+    """What `rotary_write` hands to `attention`: turned queries, the same as they meet sinks, and
+    this batch's keys and values; twice [T, heads, head_dim] and twice [T, kv_heads, head_dim]."""
 
     q: Tensor
+    q_at_sinks: Tensor
     k: Tensor
     v: Tensor
 
@@ -102,10 +110,13 @@ class TorchOps:
         q = _heads_norm(q, q_norm, spec.head_dim)
         k = _heads_norm(k, k_norm, spec.head_dim)
         v = v.reshape(len(v), -1, spec.head_dim)
-        if rotary is not None:
-            cos, sin = rotary.cos[self.positions, None], rotary.sin[self.positions, None]
-            q, k = steps.turn(q, cos, sin), steps.turn(k, cos, sin)
-        queries = Queries(q, k.to(self.dtype), v.to(self.dtype))
+        q_at_sinks = self._turned_at_sinks(q, rotary, spec.window)
+        q, k = (_turned(x, rotary, self.positions) for x in (q, k))
+        observed = self.batch.observed
+        if observed is not None:
+            rows = _indices(observed.rows, self.device)
+            observed.take(spec.kv_group, spec.kv_layer, q[rows].detach().float().cpu().numpy())
+        queries = Queries(q, q_at_sinks, k.to(self.dtype), v.to(self.dtype))
         if self.batch.block_tables:
             self._write(queries, spec)
         return queries
@@ -186,9 +197,15 @@ class TorchOps:
         packed = _packed(self.caches[far.group]).data
         packed[spec.kv_layer, _indices(targets, self.device)] = _pack_blocks(k, v, far.format)
 
+    def _turned_at_sinks(self, q: Tensor, rotary: TorchRotary | None, window: int | None) -> Tensor:
+        if self.batch.sights is None:
+            return q
+        return _turned(q, rotary, _indices(cached_positions(self.batch, window), self.device))
+
     def _whole_equal_sequences(self) -> bool:
-        lengths = self.batch.context_lens
-        return not self.batch.block_tables and bool((lengths == lengths[0]).all())
+        batch, lengths = self.batch, self.batch.context_lens
+        alike = batch.sights is None and bool((lengths == lengths[0]).all())
+        return alike and not batch.block_tables
 
     def _attend_batched(
         self, queries: Queries, spec: AttentionSpec, sinks: Tensor | None
@@ -202,7 +219,8 @@ class TorchOps:
         windowed = spec.window is not None and spec.window < length
         if windowed or spec.softcap is not None or sinks is not None:
             positions = torch.arange(length, device=self.device)
-            out = steps.attend(q, k, v, _visible(positions, length, spec), spec, sinks)
+            segment = steps.Segment(q, k, v, _visible(positions, length, spec))
+            out = steps.attend([segment], spec, sinks)
         else:
             out = steps.attend_causal(q.to(self.dtype), k, v, spec.scale)
         return out.transpose(1, 2).flatten(0, 1).flatten(1)
@@ -211,25 +229,38 @@ class TorchOps:
         self, s: int, queries: Queries, spec: AttentionSpec, sinks: Tensor | None
     ) -> Tensor:
         """Sequence s: [rows, heads, head_dim]."""
-        start, end = (int(row) for row in self.batch.query_starts[s : s + 2])
-        k, v, visible = self._seen(s, self.positions[start:end, None], queries, spec)
-        q, k, v = (x.transpose(0, 1) for x in (queries.q[start:end], k, v))
-        return steps.attend(q, k, v, visible, spec, sinks).transpose(0, 1)
+        rows = slice(*self.batch.query_starts[s : s + 2].tolist())
+        return steps.attend(self._segments(s, rows, queries, spec), spec, sinks).transpose(0, 1)
 
-    def _seen(
-        self, s: int, rows: Tensor, queries: Queries, spec: AttentionSpec
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values that rows [n, 1] of sequence s may see, and which of them each one does:
-        position by position from 0, and where the layer is compressed once more, packed."""
+    def _segments(
+        self, s: int, rows: slice, queries: Queries, spec: AttentionSpec
+    ) -> list[steps.Segment]:
+        """What rows of sequence s see: what is recent, and the sinks of those that evict."""
+        sight, positions = sight_of(self.batch, s, spec.window), self.batch.positions[rows]
+        q, q_at_sinks = (x[rows].transpose(0, 1) for x in (queries.q, queries.q_at_sinks))
+        kept = slice(sight.sinks)
+        segments = []
+        for keys, values, read in self._stored(s, positions, queries, spec):
+            k, v = keys.transpose(0, 1), values.transpose(0, 1)
+            masks = (read & seen for seen in recent_and_sinks(sight, positions, len(keys)))
+            recent, at_sinks = (torch.tensor(mask, device=self.device) for mask in masks)
+            segments.append(steps.Segment(q, k, v, recent))
+            if sight.sinks:
+                at_sinks = at_sinks[:, kept]
+                segments.append(steps.Segment(q_at_sinks, k[:, kept], v[:, kept], at_sinks))
+        return segments
+
+    def _stored(
+        self, s: int, positions: IntArray, queries: Queries, spec: AttentionSpec
+    ) -> list[tuple[Tensor, Tensor, Mask]]:
+        """Keys and values of sequence s from position 0, as they were computed and, where the layer
+        is compressed, packed; and which of them rows at positions [n] read in that form."""
         k, v = self._context(s, queries, spec)
-        visible = _visible(rows[:, 0], len(k), spec)
         if spec.far is None:
-            return k, v, visible
-        columns = torch.arange(len(k), device=self.device)
-        near = rows // KV_BLOCK_TOKENS == columns // KV_BLOCK_TOKENS
+            return [(k, v, np.ones((len(positions), len(k)), np.bool_))]
+        own = in_own_block(positions, len(k))
         far_k, far_v = self._far_context(s, k, v, spec, spec.far)
-        both = torch.cat([visible & near, (visible & ~near)[:, : len(far_k)]], dim=1)
-        return torch.cat([k.float(), far_k]), torch.cat([v.float(), far_v]), both
+        return [(k, v, own), (far_k, far_v, ~own[:, : len(far_k)])]
 
     def _far_context(
         self, s: int, k: Tensor, v: Tensor, spec: AttentionSpec, far: FarKV
@@ -280,6 +311,12 @@ def _pack_blocks(k: Tensor, v: Tensor, format: KVFormat) -> Tensor:
 
 def _indices(array: IntArray, device: torch.device) -> Tensor:
     return torch.tensor(array, dtype=torch.int64, device=device)
+
+
+def _turned(x: Tensor, rotary: TorchRotary | None, positions: Tensor) -> Tensor:
+    if rotary is None:
+        return x
+    return steps.turn(x, rotary.cos[positions, None], rotary.sin[positions, None])
 
 
 def _visible(positions: Tensor, length: int, spec: AttentionSpec) -> Tensor:

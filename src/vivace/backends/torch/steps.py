@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -80,29 +81,41 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
 
 
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    visible: Tensor,
-    spec: AttentionSpec,
-    sinks: Tensor | None,
-) -> Tensor:
-    """Attention with everything a layer may ask for, in float32.
+@dataclass(frozen=True)
+class Segment:
+    """Some of what n rows see.
 
-    Args:
-        q: [..., heads, n, head_dim].
+    Attributes:
+        q: [..., heads, n, head_dim], turned as they meet these keys.
         k, v: [..., kv_heads, m, head_dim]; heads / kv_heads queries share one.
         visible: [n, m].
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    visible: Tensor
+
+    def scores(self, spec: AttentionSpec) -> Tensor:
+        """[..., heads, n, m]"""
+        group = spec.num_heads // spec.num_kv_heads
+        k = self.k.float().repeat_interleave(group, dim=-3)
+        scores = cap(self.q.float() @ k.transpose(-1, -2) * spec.scale, spec.softcap)
+        return scores.masked_fill(~self.visible, -torch.inf)
+
+
+def attend(segments: Sequence[Segment], spec: AttentionSpec, sinks: Tensor | None) -> Tensor:
+    """Attention over all of the segments together, with everything a layer may ask for, in float32.
+
+    Args:
         sinks: [heads], or None.
 
     Returns:
         [..., heads, n, head_dim]
     """
-    group = spec.num_heads // spec.num_kv_heads
-    k, v = (x.float().repeat_interleave(group, dim=-3) for x in (k, v))
-    scores = cap(q.float() @ k.transpose(-1, -2) * spec.scale, spec.softcap)
-    scores = scores.masked_fill(~visible, -torch.inf)
+    scores = torch.cat([segment.scores(spec) for segment in segments], dim=-1)
+    v = torch.cat([segment.v.float() for segment in segments], dim=-2)
+    v = v.repeat_interleave(spec.num_heads // spec.num_kv_heads, dim=-3)
     if sinks is None:
         return scores.softmax(dim=-1) @ v
     column = sinks[:, None, None].expand(*scores.shape[:-1], 1)

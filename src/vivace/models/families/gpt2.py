@@ -31,7 +31,7 @@ def spec(config: Config) -> ModelSpec:
     if config.flag("add_cross_attention"):
         raise CheckpointError("add_cross_attention in config.json is not supported.")
     positions = config.integer("max_position_embeddings")
-    config.check_length(positions)
+    config.check_length(config.max_model_len, positions)
     inner = config.optional_size("n_inner") or 4 * config.integer("hidden_size")
     mlp = MLPSpec(inner, replace(activation(config), gated=False), bias=True)
     attends = attention(config)
