@@ -112,11 +112,11 @@ def kv_formats(quality: Mapping[str, Any], sequences: Mapping[str, Any]) -> Figu
     held = {name.replace("auto", "bfloat16"): n for name, n in sequences["sequences"].items()}
     _bars(left, held, [GREY, BLUE, LIGHT], "{:.0f}")
     tokens, mib = sequences["context"], sequences["bytes"] >> 20
-    left.set(title=f"sequences of {tokens:,} tokens in {mib} MiB of KV pages")
+    left.set(title=f"sequences of {tokens:,} tokens in {mib} MiB")
     costs = {name: one["kl"] for name, one in quality["formats"].items()}
     _bars(right, costs, [BLUE, LIGHT], "{:.5f}")
     right.axhline(KL_BAR, color="black", linestyle="--", linewidth=1)
-    right.annotate("int8 must stay below", (-0.4, KL_BAR), (0, 3), textcoords="offset points")
+    right.annotate("int8's bar", (0, KL_BAR), (0, 3), textcoords="offset points", ha="center")
     right.set(title="KL divergence from bfloat16 pages", ylabel="nats per token")
     return figure
 
