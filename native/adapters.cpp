@@ -1,5 +1,7 @@
 #include "adapters.hpp"
 
+#include <algorithm>
+
 namespace vivace {
 
 LowRank::LowRank(Runtime& runtime, DType dtype, int inputs,
@@ -35,68 +37,97 @@ LowRank::LowRank(Runtime& runtime, DType dtype, int inputs,
 
 AdapterSum::AdapterSum(const OpContext& context, ScratchLayout& layout, const LinearPtr& linear,
                        const std::optional<Norm>& norm)
-    : linear_(linear), format_(float_format(context.dtype)) {
+    : linear_(linear), norm_(norm), format_(float_format(context.dtype)) {
   if (!has_room()) return;
-  const int rows = context.max_rows, rank = linear->adapter_rank;
-  packer_ = RowPacker(context, layout, {format_, linear->k()}, norm, rows);
-  inner_ = layout.take<float>(std::size_t(rows) * rank);
-  product_ = layout.take<float>(std::size_t(rows) * linear->n());
-  packed_ = layout.take<char>(
-      context.runtime.kernels.rows_bytes(packed_rows(format_, rows, rank, nullptr)));
+  const std::size_t threads = context.runtime.pool.threads(), rows = threads * kAdapterRows;
+  const auto bytes = [&](int k) {
+    return aligned(context.runtime.kernels.rows_bytes(
+        {.kind = format_.rows, .m = kAdapterRows, .k = k}));
+  };
+  row_bytes_ = bytes(linear->k());
+  inner_bytes_ = bytes(linear->adapter_rank);
+  stride_ = aligned(linear->k() * sizeof(float)) / sizeof(float);
+  packed_rows_ = layout.take<char>(threads * row_bytes_);
+  packed_inner_ = layout.take<char>(threads * inner_bytes_);
+  if (norm_) normed_ = layout.take<float>(threads * stride_);
+  inner_ = layout.take<float>(rows * linear->adapter_rank);
+  product_ = layout.take<float>(rows * linear->n());
 }
 
 bool AdapterSum::applies(const Frame& frame) const {
   if (!has_room()) return false;
   return std::any_of(frame.adapters.begin(), frame.adapters.end(),
-                     [&](const AdapterRows& one) { return linear_->adapter(one.slot) != nullptr; });
+                     [&](const AdapterRows& some) { return linear_->adapter(some.slot) != nullptr; });
 }
 
-void AdapterSum::add(const Frame& frame, Rows x, Rows sums, float multiplier) const {
-  if (!has_room()) return;
-  for (const AdapterRows& one : frame.adapters) {
-    const LowRank* const adapter = linear_->adapter(one.slot);
-    if (adapter != nullptr) add_one(frame, *adapter, one.rows, x, sums, multiplier);
-  }
+bool AdapterSum::applies(const Frame& frame, int row) const {
+  const int slot = frame.batch.adapter_ids[row];
+  return slot > 0 && linear_->adapter(slot) != nullptr;
 }
 
 void AdapterSum::narrow(BatchBounds& bounds) const {
   bounds.adapter_slots = std::max(bounds.adapter_slots, int(linear_->adapters.size()));
 }
 
-void AdapterSum::add_one(const Frame& frame, const LowRank& adapter, Ints rows, Rows x, Rows sums,
-                         float multiplier) const {
-  const int count = static_cast<int>(rows.size());
-  const Rows inner{inner_.in(frame.scratch), adapter.a->n()};
-  const PackedRows packed = packer_.pack(frame, count, [&](int i) { return x.row(rows[i]); });
-  multiply(frame.runtime,
-           {.weights = adapter.a->matrix,
-            .rows = packed,
-            .out = inner.data,
-            .out_stride = inner.width});
-  for (const LowRankPart& part : adapter.parts) {
-    const Rows product = product_of(frame, part, inner, count);
-    for_rows(frame.runtime, count, product.width, [&](int i, unsigned) {
-      frame.runtime.kernels.rows.accumulate(sums.row(rows[i]) + part.first, product.row(i),
-                                            part.scale * multiplier, product.width);
-    });
+PackedRows AdapterSum::packed(const Work& work, Scratch<char> from, std::size_t bytes,
+                              int k) const {
+  return {.kind = format_.rows,
+          .m = work.count(),
+          .k = k,
+          .data = from.in(work.frame.scratch) + work.thread * bytes};
+}
+
+void AdapterSum::add_some(const Work& work, Rows x, Rows sums, float multiplier) const {
+  const Rows inner = inner_of(work, x);
+  for (const LowRankPart& part : work.adapter.parts) {
+    add_part(work, part, inner, sums, part.scale * multiplier);
   }
 }
 
-Rows AdapterSum::product_of(const Frame& frame, const LowRankPart& part, Rows inner,
-                            int count) const {
-  const KernelTable& kernels = frame.runtime.kernels;
-  const PackedRows packed =
-      packed_rows(format_, count, part.b->k(), packed_.in(frame.scratch));
-  for_rows(frame.runtime, count, part.b->k(), [&](int i, unsigned) {
-    kernels.pack_row(inner.row(i) + part.inner, packed, i);
-  });
-  const Rows product{product_.in(frame.scratch), part.b->n()};
-  multiply(frame.runtime,
-           {.weights = part.b->matrix,
-            .rows = packed,
-            .out = product.data,
-            .out_stride = product.width});
-  return product;
+Rows AdapterSum::inner_of(const Work& work, Rows x) const {
+  const KernelTable& kernels = work.kernels();
+  const PackedRows rows = packed(work, packed_rows_, row_bytes_, linear_->k());
+  float* const normed =
+      norm_ ? normed_.in(work.frame.scratch) + work.thread * stride_ : nullptr;
+  for (int i = 0; i < work.count(); ++i) {
+    const float* values = x.row(work.rows[i]);
+    if (norm_) kernels.rows.normalize(values, norm_->task(), normed);
+    kernels.pack_row(norm_ ? normed : values, rows, i);
+  }
+  const std::size_t before = std::size_t(work.thread) * kAdapterRows * linear_->adapter_rank;
+  const Rows inner{inner_.in(work.frame.scratch) + before, work.adapter.a->n()};
+  const PackedMatrix& a = work.adapter.a->matrix;
+  kernels.gemm({.weights = a, .rows = rows, .out = inner.data, .out_stride = inner.width}, 0,
+               num_panels(a));
+  return inner;
+}
+
+// Rows that stand together are added to where they are; others by way of their product. Both are
+// one fused multiply-add.
+void AdapterSum::add_part(const Work& work, const LowRankPart& part, Rows inner, Rows sums,
+                          float factor) const {
+  const KernelTable& kernels = work.kernels();
+  const PackedMatrix& b = part.b->matrix;
+  const PackedRows rows = packed(work, packed_inner_, inner_bytes_, b.k);
+  for (int i = 0; i < work.count(); ++i) kernels.pack_row(inner.row(i) + part.inner, rows, i);
+  if (work.rows.back() - work.rows.front() + 1 == work.count()) {
+    float* const out = sums.row(work.rows.front()) + part.first;
+    return kernels.gemm({.weights = b,
+                         .rows = rows,
+                         .out = out,
+                         .out_stride = sums.width,
+                         .residual = out,
+                         .residual_stride = sums.width,
+                         .multiplier = factor},
+                        0, num_panels(b));
+  }
+  const std::size_t before = std::size_t(work.thread) * kAdapterRows * linear_->n();
+  const Rows product{product_.in(work.frame.scratch) + before, b.n};
+  kernels.gemm({.weights = b, .rows = rows, .out = product.data, .out_stride = product.width}, 0,
+               num_panels(b));
+  for (int i = 0; i < work.count(); ++i) {
+    kernels.rows.accumulate(sums.row(work.rows[i]) + part.first, product.row(i), factor, b.n);
+  }
 }
 
 }  // namespace vivace

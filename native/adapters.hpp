@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "matmul.hpp"
+#include "op.hpp"
 
 namespace vivace {
 
@@ -45,23 +45,51 @@ class AdapterSum {
              const std::optional<Norm>& norm);
 
   bool has_room() const { return !linear_->adapters.empty(); }
-  // Whether rows of this step have an adapter here.
+  // Whether rows of this step have an adapter here, and whether one row has.
   bool applies(const Frame& frame) const;
-  // sums.row(i) += multiplier * what row i's adapter makes of x.row(i), if it has one.
-  void add(const Frame& frame, Rows x, Rows sums, float multiplier) const;
+  bool applies(const Frame& frame, int row) const;
+  // sums.row(i) += multiplier * what row i's adapter makes of x.row(i), and then done(i), for each
+  // row that has one.
+  template <typename Done>
+  void add(const Frame& frame, Rows x, Rows sums, float multiplier, Done done) const {
+    if (!applies(frame)) return;
+    frame.runtime.pool.parallel_for(frame.adapters.size(), [&](std::size_t i, unsigned thread) {
+      const AdapterRows& some = frame.adapters[i];
+      const LowRank* const adapter = linear_->adapter(some.slot);
+      if (adapter == nullptr) return;
+      add_some({frame, *adapter, some.rows, thread}, x, sums, multiplier);
+      for (const std::int32_t row : some.rows) done(row);
+    });
+  }
   void narrow(BatchBounds& bounds) const;
 
  private:
-  void add_one(const Frame& frame, const LowRank& adapter, Ints rows, Rows x, Rows sums,
-               float multiplier) const;
-  // Its rows' products with b, from their inner values.
-  Rows product_of(const Frame& frame, const LowRankPart& part, Rows inner, int count) const;
+  // One thread's work on some rows.
+  struct Work {
+    const Frame& frame;
+    const LowRank& adapter;
+    Ints rows;
+    unsigned thread;
+
+    int count() const { return static_cast<int>(rows.size()); }
+    const KernelTable& kernels() const { return frame.runtime.kernels; }
+  };
+
+  void add_some(const Work& work, Rows x, Rows sums, float multiplier) const;
+  // The rows' inner values: a x.
+  Rows inner_of(const Work& work, Rows x) const;
+  void add_part(const Work& work, const LowRankPart& part, Rows inner, Rows sums,
+                float factor) const;
+  PackedRows packed(const Work& work, Scratch<char> from, std::size_t bytes, int k) const;
 
   LinearPtr linear_;
+  std::optional<Norm> norm_;
   WeightFormat format_;
-  RowPacker packer_;
-  Scratch<float> inner_, product_;
-  Scratch<char> packed_;
+  std::size_t row_bytes_ = 0, inner_bytes_ = 0;  // of packed rows
+  std::size_t stride_ = 0;
+  // Each thread has its own.
+  Scratch<char> packed_rows_, packed_inner_;
+  Scratch<float> normed_, inner_, product_;
 };
 
 }  // namespace vivace

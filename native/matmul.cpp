@@ -6,10 +6,10 @@ PackedRows packed_rows(const WeightFormat& format, int m, int k, void* data) {
   return {.kind = format.rows, .group = format.group, .m = m, .k = k, .data = data};
 }
 
-RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, const RowShape& shape,
+RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, const Linear& linear,
                      std::optional<Norm> norm, int max_rows)
-    : format_(shape.format),
-      width_(shape.width),
+    : format_(linear.matrix.format),
+      width_(linear.k()),
       stride_(aligned(width_ * 4) / 4),
       norm_(std::move(norm)) {
   require_shape(!norm_ || norm_->width() == width_, "a norm's gain and the rows it norms");

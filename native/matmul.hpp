@@ -10,20 +10,12 @@ namespace vivace {
 // Rows of activations as weights of `format` take them.
 PackedRows packed_rows(const WeightFormat& format, int m, int k, void* data);
 
-// The rows that a matrix takes.
-struct RowShape {
-  RowShape(WeightFormat format, int width) : format(format), width(width) {}
-  RowShape(const Linear& linear) : RowShape(linear.matrix.format, linear.k()) {}
-
-  WeightFormat format;
-  int width;
-};
-
 // Packs up to `max_rows` rows of one width, normed on the way where there is a norm.
 class RowPacker {
  public:
   RowPacker() = default;
-  RowPacker(const OpContext& context, ScratchLayout& layout, const RowShape& shape,
+  // Rows for `linear`.
+  RowPacker(const OpContext& context, ScratchLayout& layout, const Linear& linear,
             std::optional<Norm> norm, int max_rows);
 
   // row(i) is the i-th row's values.

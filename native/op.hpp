@@ -52,7 +52,10 @@ struct OpContext {
   int max_logit_rows;
 };
 
-// The rows of a batch that have the adapter of one slot, in ascending order.
+// Some rows of a batch that have the adapter of one slot, in ascending order: at most
+// kAdapterRows, which one thread works on.
+constexpr int kAdapterRows = 16;
+
 struct AdapterRows {
   int slot;  // from 1
   Ints rows;

@@ -96,10 +96,13 @@ class NormLinear final : public Op {
               .out = sums.data,
               .out_stride = sums.width},
              frame.next);
-    adapters_.add(frame, x_, sums, 1.0f);
-    if (!activation_) return;
-    for_rows(frame.runtime, packed.m, out_.width, [&](int row, unsigned) {
+    const auto finish = [&](int row) {
+      if (!activation_) return;
       frame.runtime.kernels.rows.activate(sums.row(row), *activation_, out_.width, out_.row(row));
+    };
+    adapters_.add(frame, x_, sums, 1.0f, finish);
+    for_rows(frame.runtime, packed.m, out_.width, [&](int row, unsigned) {
+      if (!adapters_.applies(frame, row)) finish(row);
     });
   }
 
@@ -143,7 +146,7 @@ class LinearResidual final : public Op {
               .residual_stride = residual_.into.width,
               .multiplier = residual_.multiplier},
              frame.next);
-    adapters_.add(frame, x_, out_, residual_.multiplier);
+    adapters_.add(frame, x_, out_, residual_.multiplier, [](int) {});
   }
 
   Reads reads() const override { return linear_->reads(); }
@@ -158,7 +161,7 @@ class LinearResidual final : public Op {
               .out = product.data,
               .out_stride = product.width},
              frame.next);
-    adapters_.add(frame, x_, product, 1.0f);
+    adapters_.add(frame, x_, product, 1.0f, [](int) {});
     const RowKernels& kernels = frame.runtime.kernels.rows;
     for_rows(frame.runtime, packed.m, out_.width, [&](int row, unsigned) {
       float* const y = product.row(row);

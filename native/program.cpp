@@ -14,6 +14,7 @@ Program::Program(std::shared_ptr<Runtime> runtime, DType dtype,
       limits_(limits),
       sequence_of_(limits.max_tokens),
       adapter_rows_(limits.max_tokens) {
+  adapters_.reserve(limits.max_tokens);
   for (const std::size_t size : buffer_sizes) buffers_.emplace_back(size * sizeof(float));
   bounds_.max_rows = limits.max_tokens;
   bounds_.max_sequences = limits.max_sequences;
@@ -44,7 +45,6 @@ Rows Program::rows(int buffer, int width, std::size_t count) const {
 
 void Program::add(OpPtr op) {
   op->narrow(bounds_);
-  adapters_.reserve(bounds_.adapter_slots);
   if (op->scratch_bytes() > scratch_.bytes()) scratch_ = Memory(op->scratch_bytes());
   expect(op->reads());
   ops_.push_back(std::move(op));
@@ -57,13 +57,20 @@ void Program::expect(const Reads& reads) {
 
 void Program::group_by_adapter(Ints adapter_ids) {
   adapters_.clear();
-  std::size_t end = 0;
+  const int adapted = std::count_if(adapter_ids.begin(), adapter_ids.end(),
+                                    [](std::int32_t slot) { return slot > 0; });
+  const int threads = static_cast<int>(runtime_->pool.threads());
+  const std::size_t most = std::clamp((adapted + threads - 1) / threads, 1, kAdapterRows);
+  std::size_t begin = 0, end = 0;
   for (int slot = 1; slot <= bounds_.adapter_slots; ++slot) {
-    const std::size_t begin = end;
     for (std::size_t row = 0; row < adapter_ids.size(); ++row) {
       if (adapter_ids[row] == slot) adapter_rows_[end++] = static_cast<std::int32_t>(row);
     }
-    if (end > begin) adapters_.push_back({slot, {&adapter_rows_[begin], end - begin}});
+    while (begin < end) {
+      const std::size_t count = std::min(most, end - begin);
+      adapters_.push_back({slot, {&adapter_rows_[begin], count}});
+      begin += count;
+    }
   }
 }
 

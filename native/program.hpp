@@ -43,7 +43,7 @@ class Program {
   std::int64_t runs() const { return runs_; }
 
  private:
-  // Sorts the batch's rows by their adapter.
+  // Sorts the batch's rows by their adapter, in shares for the threads.
   void group_by_adapter(Ints adapter_ids);
   // Tells the ops before what comes next, back to the last one that knows.
   void expect(const Reads& reads);

@@ -385,17 +385,17 @@ def test_administrators_reach_all_models(fleet: Fleet) -> None:
 
 
 def test_two_real_models_take_turns_and_keep_their_adapters(model: Path, tmp_path: Path) -> None:
-    write_adapter(tmp_path, {"model.layers.0.self_attn.q_proj": (48, 48)}, lora_alpha=64)
+    write_adapter(tmp_path, {"model.layers.1.mlp.down_proj": (48, 80)}, lora_alpha=128)
     flags = ["--served-model-name", "tiny", "--models", f"mini={MINI}", "--max-loaded-models", "1"]
     flags += ["--enable-lora", "--max-model-len", "64"]
-    body = {"max_tokens": 4, "temperature": 0, "ignore_eos": True}
+    body = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
     with launched(model, *flags) as url, httpx.Client(base_url=url, timeout=60) as client:
         adapter = {"lora_name": "sql", "lora_path": str(tmp_path)}
         assert client.post("/v1/load_lora_adapter", json=adapter, headers=KEY).status_code == 200
         texts = [
             complete(client, name, **body).json()["choices"][0]["text"]
-            for name in ("tiny", "sql", "mini", "sql", "tiny", "mini")
+            for name in ("tiny", "sql", "mini", "sql")
         ]
-        assert texts[:3] == [texts[4], texts[3], texts[5]]
+        assert texts[1] == texts[3]
         assert len(set(texts)) == 3
-        assert states(client) == {"tiny": "unloaded", "sql": "unloaded", "mini": "loaded"}
+        assert states(client) == {"tiny": "loaded", "sql": "loaded", "mini": "unloaded"}
