@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from vivace.backends.protocol import (
     Backend,
@@ -110,7 +110,7 @@ def load_decoder(
     spec = model_spec(checkpoint.config, max_model_len)
     schemes = role_schemes(spec, policy)
     plan = checked_plan(spec, checkpoint)
-    reader = _Reader(plan, checkpoint.tensors, backend, spec, schemes, progress)
+    reader = WeightReader(plan, checkpoint.tensors, backend, spec, schemes, progress)
     return Decoder(spec, reader.decoder())
 
 
@@ -172,22 +172,31 @@ def _has_embedding(root: Root, embedding: str, tensors: Tensors) -> bool:
 
 
 def _alike(parts: list[QTensor]) -> list[QTensor]:
-    """Parts of one matrix; where some are floats and others are not, all as floats."""
-    if len({part.scheme.is_float for part in parts}) < 2:
+    """Parts of one matrix; where not all are floats and they differ, all as floats."""
+    schemes = {None if part.scheme.is_float else part.scheme for part in parts}
+    if len(schemes) < 2:
         return parts
     return [QTensor.from_array(part.name, part.to_float32()) for part in parts]
 
 
+class TensorSource(Protocol):
+    """What weights are read from: a checkpoint's `Tensors`."""
+
+    def get(self, name: str) -> QTensor: ...
+
+    def release(self) -> None: ...
+
+
 @dataclass
-class _Reader:
+class WeightReader:
     """Makes a backend's handles, role by role."""
 
     plan: Plan
-    tensors: Tensors
+    tensors: TensorSource
     backend: Backend
     spec: ModelSpec
-    schemes: Mapping[str, Scheme]
-    progress: Progress | None
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    progress: Progress | None = None
     done: int = 0
     total: int = field(init=False)
 
@@ -201,16 +210,14 @@ class _Reader:
         return DecoderWeights(
             embedding=self.backend.embedding(table, self.schemes.get("embedding")),
             positions=self.backend.embedding(positions[0]) if positions else None,
-            layers=tuple(
-                self._layer(f"layers.{i}", layer, rotaries)
-                for i, layer in enumerate(self.spec.layers)
-            ),
+            layers=tuple(self.layer(i, rotaries) for i in range(len(self.spec.layers))),
             norm=self._norm("norm"),
             head=self.backend.linear(self._read("head") or [table], form=self._form("head")),
         )
 
-    def _layer(self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]) -> LayerWeights:
+    def layer(self, index: int, rotaries: list[RotaryTable]) -> LayerWeights:
         """Its file pages are let go, or a backend that packs would double the memory."""
+        role, layer = f"layers.{index}", self.spec.layers[index]
         attention = self._attention(f"{role}.attention", layer, rotaries)
         weights = LayerWeights(attention, self._mlp(f"{role}.mlp", layer.mlp))
         self.tensors.release()
