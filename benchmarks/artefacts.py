@@ -30,7 +30,8 @@ from vivace.evaluate.divergence import log_probabilities, negative_log_likelihoo
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.hub import resolve_model
 from vivace.hardware.machine import detect
-from vivace.optimize.calibrate import CalibrationPlan, default_texts, draw
+from vivace.optimize.calibrate import default_texts, draw
+from vivace.optimize.plans import CalibrationPlan
 from vivace.optimize.quantize.run import Job, quantize
 from vivace.text.tokenizer import load_tokenizer
 

@@ -33,8 +33,9 @@ from vivace.evaluate.plans import Protocol
 from vivace.evaluate.scoring import Window, cut, score
 from vivace.formats.hub import resolve_model
 from vivace.hardware.machine import detect
-from vivace.optimize.calibrate import CalibrationPlan, TokenIds, default_texts, draw
+from vivace.optimize.calibrate import TokenIds, default_texts, draw
 from vivace.optimize.evidence import size_of
+from vivace.optimize.plans import CalibrationPlan
 from vivace.optimize.quantize.methods import METHODS
 from vivace.optimize.quantize.run import Job, quantize
 from vivace.text.tokenizer import load_tokenizer

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
@@ -23,7 +24,7 @@ def transformers(model: str, tokens: list[int]) -> dict[str, np.ndarray]:
     from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
     how = {}
-    if "quantization_config" in json.load(open(f"{model}/config.json")):
+    if "quantization_config" in json.loads(Path(model, "config.json").read_text()):
         how = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **how).eval()
     with torch.no_grad():
@@ -48,8 +49,7 @@ def vllm(model: str, tokens: list[int]) -> dict[str, np.ndarray]:
 
 def main() -> None:
     engine, model, tokens, out = sys.argv[1:]
-    with open(tokens) as file:
-        given = json.load(file)
+    given = json.loads(Path(tokens).read_text())
     np.savez(out, **{"transformers": transformers, "vllm": vllm}[engine](model, given))
 
 

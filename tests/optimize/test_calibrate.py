@@ -9,7 +9,8 @@ import pytest
 
 from vivace.core.errors import UsageError
 from vivace.evaluate.corpus import held_out_files
-from vivace.optimize.calibrate import CalibrationPlan, default_texts, digest, draw
+from vivace.optimize.calibrate import default_texts, digest, draw
+from vivace.optimize.plans import CalibrationPlan
 
 pytestmark = pytest.mark.tiny
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +37,29 @@ def distance(folder: Path, out: Path) -> float:
     return float(np.square(logits(out) - expected).mean() / np.square(expected).mean())
 
 
+@pytest.fixture(autouse=True)
+def _few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches try few scales: quicker."""
+    monkeypatch.setattr("vivace.optimize.quantize.awq.POINTS", 4)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_by_the_method_that_changes_most(family: str, tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model", family)
+    folder = write_model(tmp_path / "model", family, num_hidden_layers=1)
     made(folder, tmp_path / "out", "int4-g32-a16", "awq-gptq")
-    assert distance(folder, tmp_path / "out") < 0.05
+    assert distance(folder, tmp_path / "out") < 0.1
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("scheme", ["int8", "int4-g32-zp", "int3-g64"])
+@pytest.mark.parametrize(
+    ("method", "scheme"),
+    [(method, "int4-g32-zp") for method in METHODS]
+    + [("gptq", "int8"), ("gptq", "int3-g64"), ("rtn", "int2-g32-zp"), ("hqq", "int2-g32")],
+)
 def test_every_method_and_kind_of_scheme(method: str, scheme: str, tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model")
+    folder = write_model(tmp_path / "model", num_hidden_layers=1)
     made(folder, tmp_path / "out", scheme, method)
-    assert distance(folder, tmp_path / "out") < {8: 0.002, 4: 0.03, 3: 0.25}[STORED[scheme].bits]
+    limits = {8: 0.002, 4: 0.03, 3: 0.15, 2: 0.6}
+    assert distance(folder, tmp_path / "out") < limits[STORED[scheme].bits]
 
 
 def test_inputs_make_a_difference(tmp_path: Path) -> None:
@@ -154,3 +165,31 @@ def test_runs_longer_than_the_model(tmp_path: Path) -> None:
     assert len(runs()[0]) > 16
     with pytest.raises(UsageError, match="longer than the model's 16"):
         quantize(job(folder, tmp_path / "out", "int8", "gptq"))
+
+
+def test_native_code_reads_what_was_made(tmp_path: Path) -> None:
+    pytest.importorskip("vivace.backends.cpu._native")
+    folder = write_model(tmp_path / "model")
+    for scheme in ("int8", "int4-g32-zp", "int4-g64-a16", "int3-g32"):
+        made(folder, tmp_path / scheme, scheme, "rtn")
+        llm = LLM(str(tmp_path / scheme), backend="cpu", dtype="float32", notify=lambda _: None)
+        expected = logits(tmp_path / scheme)
+        error = np.square(llm.logits(TOKENS) - expected).mean() / np.square(expected).mean()
+        assert error < 1e-4
+
+
+def test_calibrating_on_native_code_gives_nearly_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("vivace.backends.cpu._native")
+    from vivace.backends.cpu import CpuBackend
+
+    folder = write_model(tmp_path / "model", num_hidden_layers=1)
+    made(folder, tmp_path / "reference", "int4-g32-a16", "gptq")
+    native = replace(
+        job(folder, tmp_path / "native", "int4-g32-a16", "gptq"), backend=CpuBackend("float32", 2)
+    )
+    quantize(native).artefact.publish()
+    codes = [
+        open_checkpoint(tmp_path / name).tensors.get(QKV).integers()[0]
+        for name in ("native", "reference")
+    ]
+    assert (codes[0] == codes[1]).mean() > 0.99

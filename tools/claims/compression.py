@@ -30,5 +30,7 @@ def ordering(result: dict[str, Any]) -> Outcome:
     outliers = result["outliers"]
     rtn, smooth = outliers["rtn"]["value"], outliers["smoothquant"]["value"]
     holds &= rtn > COLLAPSE and smooth <= SMOOTH_BAR
-    parts.append(f"int8 with outliers: rtn {rtn:.3f} times the perplexity, smoothquant {smooth:.4f}")
+    parts.append(
+        f"int8 with outliers: rtn {rtn:.3f} times the perplexity, smoothquant {smooth:.4f}"
+    )
     return Outcome("; ".join(parts), holds, figures={"quantization": result})

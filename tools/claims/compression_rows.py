@@ -35,7 +35,7 @@ def _not_built(what: str) -> Row:
 _LATER = {
     "head to head": (
         "No worse than others' quantizers",
-        "KL divergence on our checkpoint, same scheme, beside llm-compressor, gptqmodel, auto-round",
+        "KL on our checkpoint, same scheme, beside llm-compressor, gptqmodel, auto-round",
     ),
     "GGUF export": (
         "No worse than llama.cpp at equal size",

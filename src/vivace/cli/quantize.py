@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +13,11 @@ from vivace.cli.console import notice, print_json, progress
 from vivace.cli.flags import JsonFlag, flags
 from vivace.core.config import BackendChoice, DTypeChoice
 from vivace.core.errors import UsageError
-from vivace.optimize.calibrate import CalibrationPlan
-from vivace.optimize.evidence import EvidencePlan
+from vivace.optimize.plans import CalibrationPlan, EvidencePlan
 
 if TYPE_CHECKING:
     from vivace.optimize.calibrate import TokenIds
+    from vivace.optimize.quantize.run import Job
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a .gguf file or a hub id.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")]
@@ -27,23 +27,20 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")
 class How:
     """Attributes:
     scheme: for all layers (int8, int4-g128, int3-g64-zp ...), and exceptions: layers.0.*=int8.
+    bits: per weight of the layers, scales included, for a mix of schemes; None takes --scheme.
+    mix: the schemes to choose among for each linear, by what it costs.
     method: rtn, hqq, gptq, awq, awq-gptq, smoothquant or smoothquant-gptq.
     calibration: a file of UTF-8 text; None is Python's standard library, less what is held out.
-    """
-
-    scheme: str = "int4-g128"
-    method: str = "gptq"
-    calibration: Path | None = None
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Attributes:
     backend: what computes.
     dtype: what is computed in; auto is what the model is stored in.
     threads: None is all cores.
     """
 
+    scheme: str = "int4-g128"
+    bits: float | None = None
+    mix: str = "int8,int4-g128,int3-g128"
+    method: str = "gptq"
+    calibration: Path | None = None
     backend: BackendChoice = "auto"
     dtype: DTypeChoice = "auto"
     threads: int | None = None
@@ -56,17 +53,16 @@ def quantize(
     how: How,
     calibration: CalibrationPlan,
     evidence: EvidencePlan,
-    machine: Machine,
     json: JsonFlag = False,
 ) -> None:
     """Write MODEL in fewer bits to the folder OUT, with what it lost in OUT/vivace.json."""
     from vivace.optimize import evidence as measuring
     from vivace.optimize.quantize.run import quantize as run
 
-    job = _job(model, out, how, calibration, machine)
+    job = _job(model, out, how, calibration)
     with progress("Quantizing") as report:
         done = run(job, report)
-    where = measuring.Where(machine.backend, machine.dtype, machine.threads, notice)
+    where = measuring.Where(how.backend, how.dtype, how.threads, notice)
     with progress("Measuring") as report:
         found = measuring.evidence(job.folder, done.artefact.folder, evidence, where, report)
     about = {**done.about, "evidence": found}
@@ -75,7 +71,7 @@ def quantize(
     _show(out, about, json)
 
 
-def _job(model: str, out: Path, how: How, plan: CalibrationPlan, machine: Machine) -> Any:
+def _job(model: str, out: Path, how: How, plan: CalibrationPlan) -> Job:
     from vivace.core.config import EngineConfig
     from vivace.engine.backends import Wanted, choose_backend
     from vivace.formats.checkpoint import open_checkpoint
@@ -89,12 +85,24 @@ def _job(model: str, out: Path, how: How, plan: CalibrationPlan, machine: Machin
     if not folder.is_dir():
         raise UsageError("A GGUF file cannot be quantized yet; give the folder it was made from.")
     config = EngineConfig(
-        str(folder), machine.backend, machine.dtype, threads=machine.threads, packed_cache=False
+        str(folder), how.backend, how.dtype, threads=how.threads, packed_cache=False
     )
-    threads = machine.threads or detect().cores
+    threads = how.threads or detect().cores
     backend = choose_backend(Wanted(config, open_checkpoint(folder), threads, notice))
-    runs = _runs(folder, how.calibration, plan) if method.reads_text else ()
-    return Job(model, folder, out, how.scheme, how.method, backend, runs)
+    needs_text = method.reads_text or how.bits is not None
+    runs = _runs(folder, how.calibration, plan) if needs_text else ()
+    job = Job(model, folder, out, how.scheme, how.method, backend, runs)
+    return job if how.bits is None else replace(job, scheme=_mixed(job, how.bits, how.mix))
+
+
+def _mixed(job: Job, bits: float, mix: str) -> str:
+    from vivace.formats.checkpoint import open_checkpoint
+    from vivace.optimize.quantize.sensitivity import mixed_scheme
+
+    with progress("Measuring what each linear costs") as report:
+        scheme = mixed_scheme(open_checkpoint(job.folder), job, bits, mix.split(","), report)
+    notice(f"At {bits} bits per weight: {scheme}")
+    return scheme
 
 
 def _runs(folder: Path, path: Path | None, plan: CalibrationPlan) -> tuple[TokenIds, ...]:

@@ -6,7 +6,6 @@ import hashlib
 import sysconfig
 import tokenize
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.core.errors import UsageError
+from vivace.optimize.plans import CalibrationPlan
 
 TokenIds: TypeAlias = NDArray[np.int32]
 Encode: TypeAlias = Callable[[str], Sequence[int]]
@@ -23,19 +23,6 @@ Text: TypeAlias = Callable[[], str]  # read only where it is drawn
 _HELD_OUT_MODULUS = 20  # as where the held-out text was chosen (docs/vivace-mini.md)
 _LEFT_OUT = {"site-packages", "test", "tests", "idle_test", "__pycache__", "encodings"}
 _DRAWS_PER_SAMPLE = 4  # how many samples' worth of text is read for each
-
-
-@dataclass(frozen=True)
-class CalibrationPlan:
-    """Attributes:
-    samples: runs of text that are read.
-    sample_len: tokens of each.
-    seed: chooses the runs.
-    """
-
-    samples: int = 128
-    sample_len: int = 512
-    seed: int = 0
 
 
 def default_texts() -> list[Text]:

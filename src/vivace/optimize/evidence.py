@@ -16,17 +16,7 @@ from vivace.evaluate.scoring import Progress, Scores, Window, cut, score
 from vivace.evaluate.summary import divergence, prediction
 from vivace.formats.checkpoint import Tensors, open_checkpoint
 from vivace.models.loader import model_spec
-
-
-@dataclass(frozen=True)
-class EvidencePlan:
-    """Attributes:
-    eval_text: a file of text to compare both models on; None is the held-out text that ships.
-    eval_windows: runs of that text that are scored, at even distances; 0 measures nothing.
-    """
-
-    eval_text: Path | None = None
-    eval_windows: int = 32
+from vivace.optimize.plans import EvidencePlan
 
 
 @dataclass(frozen=True)

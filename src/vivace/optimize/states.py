@@ -1,7 +1,7 @@
 """Hidden states of calibration text, carried through a model layer by layer on any backend.
 
 A layer's input enters a backend as a table of embeddings whose rows are the tokens, so that each
-part of a layer is an ordinary forward.
+part of a layer is an ordinary forward. Such a table is in the backend's dtype.
 """
 
 from __future__ import annotations

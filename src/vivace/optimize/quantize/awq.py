@@ -26,12 +26,10 @@ def scales_of(abs_mean: Floats, exponent: float) -> Floats:
     return result
 
 
-def search_scales(
-    abs_mean: Floats, loss: Callable[[Floats], float], points: int = POINTS
-) -> tuple[Floats, float]:
+def search_scales(abs_mean: Floats, loss: Callable[[Floats], float]) -> tuple[Floats, float]:
     """The scales of the least loss, and its exponent. Exponent 0 (no scaling) is one of those
     tried, so the result is never worse than that."""
-    tried = [step / points for step in range(points)]
+    tried = [step / POINTS for step in range(POINTS)]
     losses = [loss(scales_of(abs_mean, exponent)) for exponent in tried]
     best = tried[int(np.argmin(losses))]
     return scales_of(abs_mean, best), best

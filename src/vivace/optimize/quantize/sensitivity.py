@@ -1,0 +1,113 @@
+"""What each linear costs by itself in each scheme: KL divergence from the model as it is, with that
+one linear rounded. Measured on calibration text, never on what evidence is measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivace.backends.protocol import Backend
+from vivace.evaluate.scoring import Window, score
+from vivace.formats.checkpoint import Checkpoint
+from vivace.formats.qtensor import Scheme
+from vivace.models.decoder import Decoder
+from vivace.models.loader import WeightReader, checked_plan, model_spec, role_shapes
+from vivace.optimize.calibrate import TokenIds
+from vivace.optimize.forward import logits_of
+from vivace.optimize.quantize.allocate import allocate
+from vivace.optimize.quantize.layer import Edited, WorkingLayer
+from vivace.optimize.quantize.rtn import rtn
+from vivace.optimize.quantize.run import Job
+from vivace.optimize.quantize.schemes import schemes_of
+
+SENSITIVITY_RUNS, SENSITIVITY_LEN = 8, 256  # of the calibration text
+
+Progress: TypeAlias = Callable[[int, int], None]
+Choice: TypeAlias = tuple[str, Scheme]  # a linear's role, and what it is rounded to
+
+
+def mixed_scheme(
+    checkpoint: Checkpoint,
+    job: Job,
+    bits: float,
+    names: Sequence[str],
+    progress: Progress | None = None,
+) -> str:
+    """The best mix of some schemes, as `Job.scheme` takes it.
+
+    Raises:
+        UsageError: as `schemes_of` and `allocate`.
+    """
+    spec = model_spec(checkpoint.config)
+    roles = list(schemes_of(names[0], spec))
+    choices = [(role, schemes_of(name, spec)[role]) for role in roles for name in names]
+    runs = [run[:SENSITIVITY_LEN] for run in job.runs[:SENSITIVITY_RUNS]]
+    costs = sensitivities(checkpoint, job.backend, runs, choices, progress)
+    found = mixed(costs, role_shapes(spec), bits)
+    return ",".join(f"{role}={scheme.name}" for role, scheme in found.items())
+
+
+def sensitivities(
+    checkpoint: Checkpoint,
+    backend: Backend,
+    runs: Sequence[TokenIds],
+    choices: Sequence[Choice],
+    progress: Progress | None = None,
+) -> dict[Choice, float]:
+    """Mean nats per token, each linear rounded to nearest."""
+    spec = model_spec(checkpoint.config)
+    plan = checked_plan(spec, checkpoint)
+    windows = [Window(list(map(int, run[:-1])), list(map(int, run[1:])), 1) for run in runs]
+
+    def model(tensors: Edited) -> Callable[[Sequence[int]], Iterator[NDArray[np.float32]]]:
+        reader = WeightReader(plan, tensors, backend, spec)
+        return logits_of(Decoder(spec, reader.decoder()), backend, len(runs[0]))
+
+    base, found = model(Edited(checkpoint.tensors)), {}
+    for done, (role, scheme) in enumerate(choices, 1):
+        _, index, name = role.split(".", 2)
+        layer = WorkingLayer(int(index), spec, plan, backend, Edited(checkpoint.tensors))
+        layer.store(name, rtn(layer.weights(name), scheme))
+        beside = score(model(layer.tensors), windows, base).beside
+        assert beside is not None
+        found[role, scheme] = float(beside.kl.mean())
+        if progress is not None:
+            progress(done, len(choices))
+    return found
+
+
+def mixed(
+    costs: Mapping[Choice, float], shapes: Mapping[str, Sequence[tuple[int, ...]]], bits: float
+) -> dict[str, Scheme]:
+    """The scheme of each linear, so that all together take at most `bits` per weight.
+
+    Raises:
+        UsageError: as `allocate`.
+    """
+    roles = list(dict.fromkeys(role for role, _ in costs))
+    schemes = [[scheme for owner, scheme in costs if owner == role] for role in roles]
+
+    def size(role: str, scheme: Scheme) -> int:
+        return sum(stored_bytes(scheme, *shape) for shape in shapes[role])
+
+    weights = sum(math.prod(shape) for role in roles for shape in shapes[role])
+    chosen = allocate(
+        [[costs[role, s] for s in each] for role, each in zip(roles, schemes, strict=True)],
+        [[size(role, s) for s in each] for role, each in zip(roles, schemes, strict=True)],
+        int(bits * weights / 8),
+    )
+    return {role: each[i] for role, each, i in zip(roles, schemes, chosen, strict=True)}
+
+
+def stored_bytes(scheme: Scheme, *shape: Any) -> int:
+    """Of a matrix in the artefact, scales and zero points included."""
+    outputs, inputs = shape
+    if scheme.group_size is None:
+        return int(outputs * (inputs + 4))
+    groups, each = inputs // scheme.group_size, 32 // scheme.bits
+    zeros = 4 * groups * -(-outputs // each) if scheme.zero_points else 0
+    return int(outputs * (4 * -(-inputs // each) + 2 * groups) + zeros)
