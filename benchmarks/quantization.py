@@ -41,6 +41,7 @@ from vivace.optimize.quantize.run import Job, quantize
 from vivace.text.tokenizer import load_tokenizer
 
 SCHEMES = ("int4-g128-a16", "int3-g128")
+FACTORS = (32, 256)  # of outliers
 COMPARED = ("rtn", "hqq", "gptq", "awq", "awq-gptq")
 
 
@@ -113,15 +114,21 @@ def compare(bench: Bench, scheme: str) -> dict[str, Any]:
 
 def outliers(bench: Bench) -> dict[str, Any]:
     """Each figure is the perplexity over that of the model as it was."""
-    changed = inject(bench.folder, bench.place / "outliers")
+    return {str(factor): _with_outliers(bench, factor) for factor in FACTORS}
+
+
+def _with_outliers(bench: Bench, factor: int) -> dict[str, Any]:
+    changed = inject(bench.folder, bench.place / f"outliers-{factor}", factor)
     folders = {"float": changed}
     for method in ("rtn", "smoothquant"):
         folders[method] = bench.made(changed, "int8", method, 0)
     costs = {name: bench.mean(bench.loss(folder).nats) for name, folder in folders.items()}
-    return {
+    ratios = {
         name: {key: float(np.exp(value)) for key, value in cost.items()}
         for name, cost in costs.items()
     }
+    print(f"outliers of {factor}: {ratios}", file=sys.stderr)
+    return ratios
 
 
 def without(found: dict[str, Any], key: str) -> dict[str, Any]:
@@ -133,8 +140,8 @@ def main() -> None:
     parser.add_argument("--model", help="left out, the bundled model")
     parser.add_argument("--schemes", nargs="+", default=SCHEMES)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--windows", type=int, default=48)
-    parser.add_argument("--samples", type=int, default=64, help="calibration runs of 512 tokens")
+    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=32, help="calibration runs of 512 tokens")
     given = parser.parse_args()
     folder = resolve_model(given.model)
     tokenizer = load_tokenizer(folder)

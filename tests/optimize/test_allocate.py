@@ -16,7 +16,7 @@ from vivace.models.loader import model_spec, role_shapes
 from vivace.optimize.quantize.allocate import allocate
 from vivace.optimize.quantize.rtn import rtn
 from vivace.optimize.quantize.schemes import STORED
-from vivace.optimize.quantize.sensitivity import mixed, sensitivities, stored_bytes
+from vivace.optimize.quantize.sensitivity import Judge, mixed, sensitivities, stored_bytes
 from vivace.optimize.quantize.stored import as_arrays
 
 pytestmark = pytest.mark.tiny
@@ -60,7 +60,7 @@ def test_what_costs_more_gets_more_bits(tmp_path: Path) -> None:
     spec = model_spec(checkpoint.config)
     roles = [f"layers.0.{name}" for name in ("attention.qkv", "attention.out", "mlp.down")]
     choices = [(role, kind) for role in roles for kind in KINDS]
-    costs = sensitivities(checkpoint, ReferenceBackend(), runs(), choices)
+    costs = sensitivities(Judge(checkpoint, ReferenceBackend(), runs()), choices)
     for role in roles:
         by_kind = [costs[role, kind] for kind in KINDS]
         assert 0 < by_kind[0] < by_kind[1] < by_kind[2]

@@ -101,6 +101,8 @@ def test_inputs_of_low_rank_and_silent_ones() -> None:
     assert np.isfinite(rounded.values()).all()
     nearest = rtn(weights, scheme(4, 16))
     np.testing.assert_array_equal(rounded.codes[:, 3], nearest.codes[:, 3])
+    silent = gptq(weights, np.zeros((32, 32), np.float32), fit(weights, scheme(4, 16)))
+    np.testing.assert_array_equal(silent.codes, nearest.codes)
 
 
 def test_the_factor_is_that_of_the_inverse() -> None:

@@ -76,6 +76,11 @@ def test_migration_changes_no_product_and_saves_rounded_activations() -> None:
     assert error(x / scales, weights * scales) < 0.05 * error(x, weights)
 
 
+def test_migration_says_how_much_is_moved() -> None:
+    scales = smooth_scales(np.asarray([16], np.float32), np.asarray([81], np.float32), 0.75)
+    assert scales[0] == pytest.approx(16**0.75 / 81**0.25)
+
+
 def test_silent_inputs_are_left_alone() -> None:
     scales = smooth_scales(np.asarray([0, 1], np.float32), np.asarray([1, 0], np.float32))
     np.testing.assert_array_equal(scales, 1)
@@ -92,6 +97,7 @@ def test_hqq_errs_less_without_any_data(bits: int, zero_points: bool) -> None:
     assert better.sum() < 0.97 * before.sum()
     squares = [np.square(weights - rounded.values()).mean() for rounded in (found, plain)]
     assert squares[0] < squares[1]
+    assert (found.grid.zeros != plain.grid.zeros).any() == zero_points
 
 
 def test_what_is_on_a_grid_already_stays() -> None:

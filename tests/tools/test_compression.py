@@ -29,7 +29,7 @@ def methods(gptq: float = 0.4, awq: float = 0.6, bits: float = 4.125) -> dict[st
 
 
 def result(rtn: float = 3.0, smoothquant: float = 1.002, **changes: float) -> dict[str, Any]:
-    outliers = {"rtn": figure(rtn), "smoothquant": figure(smoothquant)}
+    outliers = {"256": {"rtn": figure(rtn), "smoothquant": figure(smoothquant)}}
     return {"schemes": {"int4-g128": methods(**changes)}, "outliers": outliers}
 
 
@@ -40,7 +40,7 @@ def result(rtn: float = 3.0, smoothquant: float = 1.002, **changes: float) -> di
         ({"gptq": 0.01}, False),  # no gain that its interval is sure of
         ({"awq": 0.49}, False),  # the best recovers less than half
         ({"awq": 0.99}, False),  # as good as floats: too good to be true
-        ({"rtn": 1.04}, False),
+        ({"rtn": 1.4}, False),
         ({"smoothquant": 1.006}, False),
     ],
 )
@@ -87,12 +87,29 @@ def test_outliers_change_no_product(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from tests.optimize.models import write_model
 
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-    from outliers import FACTOR, inject
+    from outliers import inject
 
     folder = write_model(tmp_path / "model")
     before = load_file(folder / "model.safetensors")
-    after = load_file(inject(folder, tmp_path / "out") / "model.safetensors")
+    after = load_file(inject(folder, tmp_path / "out", 32) / "model.safetensors")
     gain, query = "model.layers.0.input_layernorm.weight", "model.layers.0.self_attn.q_proj.weight"
     larger = after[gain] / before[gain]
-    assert sorted(set(larger.tolist())) == [1, FACTOR]
+    assert sorted(set(larger.tolist())) == [1, 32]
     np.testing.assert_array_equal(after[query] * larger, before[query])
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [
+        ({}, True),
+        ({"mixed": 0.021}, False),
+        ({"random": [0.03] * 99 + [0.009]}, False),
+        ({"random": [0.03] * 99}, False),
+        ({"predicted": 0.0112}, False),
+    ],
+)
+def test_a_mix_must_beat_all_others(changes: dict[str, Any], holds: bool) -> None:
+    from claims.compression import mixed
+
+    result = {"bits": 4.1, "mixed": 0.01, "uniform": 0.02, "random": [0.03] * 100}
+    assert mixed({**result, "predicted": 0.0101, "measured": 0.01, **changes}).holds is holds

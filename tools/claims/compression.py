@@ -7,7 +7,8 @@ from typing import Any
 from claims.row import Outcome
 
 RECOVERY_BAR = 0.5
-SMOOTH_BAR, COLLAPSE = 1.005, 1.05  # of perplexity
+SMOOTH_BAR, COLLAPSE = 1.005, 1.5  # of perplexity
+RANDOM_MIXES, PREDICTION_BAR = 100, 0.1
 JUDGED = ("gptq", "awq")
 
 
@@ -28,9 +29,26 @@ def ordering(result: dict[str, Any]) -> Outcome:
             f"nats, of which {shares} are recovered, best {best} {methods[best]['recovery']:.2f}"
         )
     outliers = result["outliers"]
-    rtn, smooth = outliers["rtn"]["value"], outliers["smoothquant"]["value"]
-    holds &= rtn > COLLAPSE and smooth <= SMOOTH_BAR
-    parts.append(
-        f"int8 with outliers: rtn {rtn:.3f} times the perplexity, smoothquant {smooth:.4f}"
-    )
+    largest = max(outliers, key=int)
+    holds &= outliers[largest]["rtn"]["value"] > COLLAPSE
+    holds &= all(found["smoothquant"]["value"] <= SMOOTH_BAR for found in outliers.values())
+    for factor, found in outliers.items():
+        rtn, smooth = found["rtn"]["value"], found["smoothquant"]["value"]
+        parts.append(
+            f"int8 with outliers of {factor}: rtn {rtn:.3f} times the perplexity, smoothquant "
+            f"{smooth:.4f}"
+        )
     return Outcome("; ".join(parts), holds, figures={"quantization": result})
+
+
+def mixed(result: dict[str, Any]) -> Outcome:
+    """At equal bytes better than one scheme for all and than every random mix, and as predicted."""
+    cost, uniform, others = result["mixed"], result["uniform"], result["random"]
+    beaten = sum(cost < other for other in others)
+    error = abs(result["predicted"] / result["measured"] - 1)
+    measured = (
+        f"at {result['bits']:.3f} bits KL {cost:.5f}, uniform {uniform:.5f}; better than {beaten} "
+        f"of {len(others)} random mixes; predicted within {error:.0%}"
+    )
+    holds = cost < uniform and beaten == len(others) >= RANDOM_MIXES and error <= PREDICTION_BAR
+    return Outcome(measured, holds, figures={"mixed": result})

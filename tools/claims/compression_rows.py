@@ -27,6 +27,11 @@ def _layouts() -> Outcome:
     return all_of(read, judged("artefacts.py", 20, artefacts.judge)(), others)
 
 
+def _precisions() -> Outcome:
+    mix = judged("mixed_precision.py", 20, compression.mixed)()
+    return all_of(mix, missing("8 and 4 bits in one file (not built yet)"))
+
+
 def _not_built(what: str) -> Row:
     claim, bar = _LATER[what]
     return Row(claim, bar, "no time yet", lambda: missing(f"{what} (not built yet)"))
@@ -40,10 +45,6 @@ _LATER = {
     "GGUF export": (
         "No worse than llama.cpp at equal size",
         "KL at Q4_K_M, Q4_0, Q8_0, Q6_K; ours load there",
-    ),
-    "nested and mixed precision": (
-        "One file holds 8 and 4 bits; mixed precision pays",
-        "the 4-bit view within 0.01 nats of a 4-bit model; mixed beats uniform and 100 random",
     ),
     "pruning": (
         "Pruned models lose little and run faster",
@@ -67,8 +68,9 @@ ROWS: dict[int, Row] = {
     1: Row(
         "Methods cost what they should, in the order that they should",
         "float > awq, gptq > rtn at 4 and 3 bits of equal size, over three calibration seeds; half "
-        "of the cost of rtn recovered; int8 with outliers: rtn collapses, smoothquant within 0.5%",
-        "15 minutes, at most 40",
+        "of the cost of rtn recovered; int8 with outliers: rtn collapses (1.5 times the "
+        "perplexity), smoothquant within 0.5%",
+        "12 minutes, at most 40",
         _methods,
     ),
     2: _not_built("head to head"),
@@ -79,7 +81,13 @@ ROWS: dict[int, Row] = {
         "5 minutes, at most 20",
         _layouts,
     ),
-    5: _not_built("nested and mixed precision"),
+    5: Row(
+        "One file holds 8 and 4 bits; mixed precision pays",
+        "the 4-bit view within 0.01 nats of a 4-bit model; at equal bytes a mix beats one scheme "
+        "for all and 100 of 100 random mixes, and costs what was predicted within 10%",
+        "5 minutes, at most 20",
+        _precisions,
+    ),
     6: _not_built("pruning"),
     7: _not_built("ternary and binary"),
     8: _not_built("benchmarks/claims.py"),

@@ -4,14 +4,11 @@ one linear rounded. Measured on calibration text, never on what evidence is meas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vivace.backends.protocol import Backend
-from vivace.evaluate.scoring import Window, score
+from vivace.evaluate.scoring import LogitBatches, Window, score
 from vivace.formats.checkpoint import Checkpoint
 from vivace.formats.qtensor import Scheme
 from vivace.models.decoder import Decoder
@@ -46,38 +43,57 @@ def mixed_scheme(
     roles = list(schemes_of(names[0], spec))
     choices = [(role, schemes_of(name, spec)[role]) for role in roles for name in names]
     runs = [run[:SENSITIVITY_LEN] for run in job.runs[:SENSITIVITY_RUNS]]
-    costs = sensitivities(checkpoint, job.backend, runs, choices, progress)
+    costs = sensitivities(Judge(checkpoint, job.backend, runs), choices, progress)
     found = mixed(costs, role_shapes(spec), bits)
     return ",".join(f"{role}={scheme.name}" for role, scheme in found.items())
 
 
 def sensitivities(
-    checkpoint: Checkpoint,
-    backend: Backend,
-    runs: Sequence[TokenIds],
-    choices: Sequence[Choice],
-    progress: Progress | None = None,
+    judge: Judge, choices: Sequence[Choice], progress: Progress | None = None
 ) -> dict[Choice, float]:
-    """Mean nats per token, each linear rounded to nearest."""
-    spec = model_spec(checkpoint.config)
-    plan = checked_plan(spec, checkpoint)
-    windows = [Window(list(map(int, run[:-1])), list(map(int, run[1:])), 1) for run in runs]
-
-    def model(tensors: Edited) -> Callable[[Sequence[int]], Iterator[NDArray[np.float32]]]:
-        reader = WeightReader(plan, tensors, backend, spec)
-        return logits_of(Decoder(spec, reader.decoder()), backend, len(runs[0]))
-
-    base, found = model(Edited(checkpoint.tensors)), {}
+    """Of each linear rounded by itself: mean nats per token."""
+    found = {}
     for done, (role, scheme) in enumerate(choices, 1):
-        _, index, name = role.split(".", 2)
-        layer = WorkingLayer(int(index), spec, plan, backend, Edited(checkpoint.tensors))
-        layer.store(name, rtn(layer.weights(name), scheme))
-        beside = score(model(layer.tensors), windows, base).beside
-        assert beside is not None
-        found[role, scheme] = float(beside.kl.mean())
+        found[role, scheme] = judge.divergence({role: scheme})
         if progress is not None:
             progress(done, len(choices))
     return found
+
+
+class Judge:
+    """Measures what rounding some linears to nearest costs on one text.
+
+    Args:
+        runs: of equal length.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, backend: Backend, runs: Sequence[TokenIds]) -> None:
+        self._checkpoint = checkpoint
+        self._backend = backend
+        self._spec = model_spec(checkpoint.config)
+        self._plan = checked_plan(self._spec, checkpoint)
+        self._length = len(runs[0])
+        self._windows = [Window(run[:-1].tolist(), run[1:].tolist(), 1) for run in runs]
+        self._base = self._model(Edited(checkpoint.tensors))
+
+    def divergence(self, schemes: Mapping[str, Scheme]) -> float:
+        """Mean KL from the model as it is, in nats per token.
+
+        Args:
+            schemes: of the linears that are rounded, by their roles.
+        """
+        tensors = Edited(self._checkpoint.tensors)
+        for role, scheme in schemes.items():
+            _, index, name = role.split(".", 2)
+            layer = WorkingLayer(int(index), self._spec, self._plan, self._backend, tensors)
+            layer.store(name, rtn(layer.weights(name), scheme))
+        beside = score(self._model(tensors), self._windows, self._base).beside
+        assert beside is not None
+        return float(beside.kl.mean())
+
+    def _model(self, tensors: Edited) -> LogitBatches:
+        reader = WeightReader(self._plan, tensors, self._backend, self._spec)
+        return logits_of(Decoder(self._spec, reader.decoder()), self._backend, self._length)
 
 
 def mixed(
