@@ -3,10 +3,11 @@
     python benchmarks/artefacts.py [--schemes int4-g128-a16 ...]
 
 Takes some minutes, and installs vLLM into build/peers the first time; prints one JSON object. In
-Transformers every weight must be the number that vivace has, or that number in bfloat16. Beside
-each engine's distance from vivace on the artefact stands its distance on the original model, in
-which both only round activations differently: the root mean square of the difference of logits
-over that of the logits for Transformers, the mean difference of a token's cost in nats for vLLM.
+Transformers every weight must be the number that vivace has, or that number in bfloat16. `distance`
+is how far an engine is from vivace on the same checkpoint: the root mean square of the difference
+of logits over that of the logits for Transformers, the mean difference of a token's cost in nats
+for vLLM. Beside it stands `changed`, how far the artefact is from the original model by the same
+measure, and the same of the original model, which both compute in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 from peers.environments import PEERS, AbsentError, install, run
 from quantization import loaded
 
@@ -60,7 +63,8 @@ def read_by(engine: str, folder: Path, tokens: list[int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         given, out = Path(place) / "tokens.json", Path(place) / "out.npz"
         given.write_text(json.dumps(tokens))
-        command = [str(PEERS["vllm"].python), str(WORKER), engine, str(folder), str(given)]
+        python = PEERS[engine].python
+        command = [str(python), str(WORKER), engine, str(folder), str(given)]
         try:
             run([*command, str(out)])
             return dict(np.load(out))
@@ -79,24 +83,40 @@ def _same(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return bool(((ours == theirs) | (narrow == theirs)).all())
 
 
-def distances(folder: Path, tokens: list[int]) -> dict[str, Any]:
-    logits = loaded(folder).logits(tokens)
-    nll = negative_log_likelihood(log_probabilities(logits[:-1]), tokens[1:])
+@dataclass(frozen=True)
+class Outputs:
+    """Logits [tokens, vocab] of one model, and what each token after the first costs."""
+
+    logits: NDArray[np.float32]
+    nll: NDArray[np.float64]
+
+    @staticmethod
+    def of(folder: Path, tokens: list[int]) -> Outputs:
+        logits = loaded(folder).logits(tokens)
+        return Outputs(logits, negative_log_likelihood(log_probabilities(logits[:-1]), tokens[1:]))
+
+    def from_logits(self, logits: NDArray[np.float32]) -> float:
+        squares = np.square(logits - self.logits).mean() / np.square(self.logits).mean()
+        return float(np.sqrt(squares))
+
+    def from_nll(self, nll: NDArray[np.float64]) -> float:
+        return float(np.abs(nll - self.nll).mean())
+
+
+def distances(folder: Path, original: Path, tokens: list[int]) -> dict[str, Any]:
+    """Of each engine from vivace, and of vivace on the artefact from itself on the original."""
+    ours, before = Outputs.of(folder, tokens), Outputs.of(original, tokens)
     theirs = {engine: read_by(engine, folder, tokens) for engine in ("transformers", "vllm")}
-    found: dict[str, Any] = {}
-    if "error" in theirs["transformers"]:
-        found["transformers"] = theirs["transformers"]
-    else:
-        difference = theirs["transformers"]["logits"] - logits
-        distance = float(np.sqrt(np.square(difference).mean() / np.square(logits).mean()))
+    found = dict(theirs)
+    if "error" not in theirs["transformers"]:
         found["transformers"] = {
-            "distance": distance,
+            "distance": ours.from_logits(theirs["transformers"]["logits"]),
+            "changed": ours.from_logits(before.logits),
             "same_weights": same_weights(folder, theirs["transformers"]),
         }
-    if "error" in theirs["vllm"]:
-        found["vllm"] = theirs["vllm"]
-    else:
-        found["vllm"] = {"distance": float(np.abs(theirs["vllm"]["nll"] - nll).mean())}
+    if "error" not in theirs["vllm"]:
+        distance, changed = (ours.from_nll(nll) for nll in (theirs["vllm"]["nll"], before.nll))
+        found["vllm"] = {"distance": distance, "changed": changed}
     return found
 
 
@@ -113,12 +133,12 @@ def main() -> None:
     tokenizer = load_tokenizer(folder)
     assert tokenizer is not None
     tokens = tokenizer.encode(held_out_files()[0].text)[:TOKENS]
-    report = {"original": distances(folder, tokens)}
+    report = {"original": distances(folder, folder, tokens)}
     with tempfile.TemporaryDirectory() as place:
         for scheme, method in CASES:
             if scheme in given.schemes:
                 out = made(folder, Path(place), scheme, method)
-                report[scheme] = distances(out, tokens)
+                report[scheme] = distances(out, folder, tokens)
                 print(f"{scheme}: {report[scheme]}", file=sys.stderr)
     print(json.dumps({"tokens": len(tokens), "models": report}))
 

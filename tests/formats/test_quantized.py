@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from vivace.core.errors import CheckpointError
 from vivace.formats.checkpoint import Checkpoint, open_checkpoint
 from vivace.formats.qtensor import INT8, QTensor
-from vivace.formats.quantized.words import pack_words, unpack_words
+from vivace.formats.quantized.words import pack_stream, unpack_stream
 from vivace.formats.schemes import int4
 
 pytestmark = pytest.mark.tiny
@@ -94,11 +94,14 @@ def pack_quantized(codes: np.ndarray, bits: int, scales: np.ndarray) -> dict[str
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_words_of_whole_codes(bits: int) -> None:
+def test_codes_bit_after_bit(bits: int) -> None:
     codes = RNG.integers(0, 2**bits, (5, 33)).astype(np.uint8)
-    packed = pack_words(codes, bits)
-    assert packed.dtype == np.int32
-    np.testing.assert_array_equal(unpack_words(packed, bits)[:, :33], codes)
+    packed = pack_stream(codes, bits)
+    assert (packed.dtype, packed.shape) == (np.int32, (5, -(-33 * bits // 32)))
+    np.testing.assert_array_equal(unpack_stream(packed, bits, 33), codes)
+    np.testing.assert_array_equal(
+        pack_stream(codes[:, :32], bits), packed_rows(codes[:, :32], bits)
+    )
 
 
 def test_pack_quantized_stays_as_it_is(tmp_path: Path) -> None:
@@ -119,9 +122,13 @@ def test_pack_quantized_with_zero_points(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 8])
-def test_other_widths_become_floats(tmp_path: Path, bits: int) -> None:
+@pytest.mark.parametrize("across_words", [False, True])
+def test_other_widths_become_floats(tmp_path: Path, bits: int, across_words: bool) -> None:
     codes, scales = random_codes(bits), random_scales(ml_dtypes.bfloat16)
-    checkpoint = opened(tmp_path, pack_quantized(codes, bits, scales), compressed(bits))
+    tensors = pack_quantized(codes, bits, scales)
+    if across_words:
+        tensors["x.weight_packed"] = packed_rows(codes, bits)
+    checkpoint = opened(tmp_path, tensors, compressed(bits))
     tensor = only(checkpoint)
     assert tensor.scheme.is_float
     assert checkpoint.tensors.dtype("x.weight") == f"int{bits}"

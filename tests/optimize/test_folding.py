@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.optimize.matrices import scheme
 from tests.optimize.models import FAMILIES, runs, write_model
 from vivace.backends.reference import ReferenceBackend
 from vivace.formats.checkpoint import Tensors, open_checkpoint
@@ -16,6 +17,7 @@ from vivace.formats.qtensor import QTensor
 from vivace.models.loader import checked_plan, model_spec
 from vivace.optimize.quantize.folding import all_folds, fold
 from vivace.optimize.quantize.layer import LINEARS, Edited, WorkingLayer
+from vivace.optimize.quantize.rtn import rtn
 from vivace.optimize.states import HiddenStates
 
 EXPECTED = {
@@ -98,6 +100,13 @@ def test_each_linear_sees_what_was_changed_before_it(tmp_path: Path) -> None:
     after = {name: layer.statistics(name).gram for name in LINEARS}
     changed = [not np.array_equal(before[name], after[name]) for name in LINEARS]
     assert changed == [False, False, True, True]
+
+
+def test_each_linear_sees_what_was_rounded_before_it(tmp_path: Path) -> None:
+    layer = working(write_model(tmp_path))
+    before = layer.statistics("mlp.up").gram
+    layer.store("attention.out", rtn(layer.weights("attention.out"), scheme(3, 32)))
+    assert not np.array_equal(before, layer.statistics("mlp.up").gram)
 
 
 def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,18 +27,22 @@ def _installed() -> None:
 @pytest.mark.parametrize("scheme", ["int4-g32-a16", "int4-g32-zp-a16", "int3-g32", "int8", "mixed"])
 def test_transformers_sees_the_same_model(scheme: str, tmp_path: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
     folder, out = write_model(tmp_path / "model"), tmp_path / "out"
     asked = "int4-g32-a16,*.down=int8,layers.1.*.out=none" if scheme == "mixed" else scheme
     quantize(job(folder, out, asked, "gptq")).artefact.publish()
-    theirs = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    # Without it, Transformers 5.23 takes packed zero points for misshapen ones.
+    how = CompressedTensorsConfig(dequantize=True)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        out, dtype=torch.float32, quantization_config=how
+    ).eval()
     with torch.no_grad():
         logits = theirs(torch.tensor([TOKENS])).logits[0].numpy()
     ours = LLM(str(out), backend="reference", dtype="float32", notify=lambda _: None)
     expected = ours.logits(TOKENS)
     error = np.sqrt(np.square(logits - expected).mean() / np.square(expected).mean())
-    assert error < 0.01  # ours rounds activations beside int4 to bfloat16
+    assert error < 0.02  # ours rounds activations: to bfloat16 beside int4, to int8 beside int8
     tensors = open_checkpoint(out).tensors
     for name, module in theirs.named_modules():
         if "_proj" in name and hasattr(module, "weight") and module.weight.is_floating_point():

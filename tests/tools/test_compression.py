@@ -51,8 +51,8 @@ def test_methods_must_stand_in_order(changes: dict[str, float], holds: bool) -> 
 
 
 def engines(distance: float = 0.01, same: bool = True) -> dict[str, Any]:
-    theirs = {"distance": distance, "same_weights": same}
-    return {"transformers": theirs, "vllm": {"distance": distance}}
+    theirs = {"distance": distance, "changed": 0.02, "same_weights": same}
+    return {"transformers": theirs, "vllm": {"distance": distance, "changed": 0.02}}
 
 
 @pytest.mark.parametrize(

@@ -79,16 +79,22 @@ def _packed_shape(parts: Parts, rounding: Rounding) -> tuple[int, int]:
 
 def _packed_steps(parts: Parts, rounding: Rounding) -> Steps:
     scales = parts["weight_scale"]
-    zeros = np.full(scales.shape, rounding.middle, np.int16)
+    zeros = np.full(scales.shape, rounding.middle, np.uint8)
     if not rounding.symmetric:
-        stored = parts["weight_zero_point"]
-        zeros = unpack_words(np.ascontiguousarray(stored.T), rounding.bits).T[: len(scales)]
+        stored = np.ascontiguousarray(parts["weight_zero_point"].T)
+        zeros = _packed(stored, rounding.bits, len(scales)).T
     return Steps(scales, zeros.astype(np.int16), _scattered(parts.get("weight_g_idx"), rounding))
 
 
 def _packed_codes(parts: Parts, rounding: Rounding) -> Codes:
-    width = int(parts["weight_shape"][1])
-    return unpack_words(parts["weight_packed"], rounding.bits)[:, :width]
+    return _packed(parts["weight_packed"], rounding.bits, int(parts["weight_shape"][1]))
+
+
+def _packed(words: Array, bits: int, count: int) -> Codes:
+    """Up to compressed-tensors 0.17 no code of 3 bits stood across words: ten in each."""
+    if words.shape[1] == -(-count * bits // WORD_BITS):
+        return unpack_stream(words, bits, count)
+    return unpack_words(words, bits)[:, :count]
 
 
 def _gptq_shape(parts: Parts, rounding: Rounding) -> tuple[int, int]:
@@ -128,7 +134,7 @@ def _awq_unpack(words: Array) -> Codes:
 
 
 def _unpack(words: Array, bits: int) -> Codes:
-    return unpack_words(words, bits) if WORD_BITS % bits == 0 else unpack_stream(words, bits)
+    return unpack_stream(words, bits, words.shape[1] * WORD_BITS // bits)
 
 
 def _scattered(group_of: Array | None, rounding: Rounding) -> Array | None:

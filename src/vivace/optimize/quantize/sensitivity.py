@@ -124,6 +124,10 @@ def stored_bytes(scheme: Scheme, *shape: Any) -> int:
     outputs, inputs = shape
     if scheme.group_size is None:
         return int(outputs * (inputs + 4))
-    groups, each = inputs // scheme.group_size, 32 // scheme.bits
-    zeros = 4 * groups * -(-outputs // each) if scheme.zero_points else 0
-    return int(outputs * (4 * -(-inputs // each) + 2 * groups) + zeros)
+    groups = inputs // scheme.group_size
+    zeros = groups * _word_bytes(outputs, scheme.bits) if scheme.zero_points else 0
+    return int(outputs * (_word_bytes(inputs, scheme.bits) + 2 * groups) + zeros)
+
+
+def _word_bytes(count: int, bits: int) -> int:
+    return 4 * -(-count * bits // 32)

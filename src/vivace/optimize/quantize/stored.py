@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from vivace.formats.qtensor import Array, QTensor, Scheme
-from vivace.formats.quantized.words import Codes, pack_words
+from vivace.formats.quantized.words import Codes, pack_stream
 from vivace.formats.schemes import SCHEMES
 from vivace.optimize.quantize.grid import Rounded
 
@@ -40,13 +40,13 @@ def as_arrays(name: str, rounded: Rounded) -> dict[str, Array]:
     if scheme.bits == 8:
         return {name: rounded.codes.astype(np.int8), f"{name}_scale": scales}
     arrays: dict[str, Array] = {
-        f"{name}_packed": pack_words(_unsigned(rounded), scheme.bits),
+        f"{name}_packed": pack_stream(_unsigned(rounded), scheme.bits),
         f"{name}_scale": scales.astype(ml_dtypes.bfloat16),
         f"{name}_shape": np.asarray(rounded.codes.shape, np.int64),
     }
     if scheme.zero_points:
         zeros = np.ascontiguousarray(rounded.grid.zeros.astype(np.uint8).T)
-        packed = pack_words(zeros, scheme.bits).T
+        packed = pack_stream(zeros, scheme.bits).T
         arrays[f"{name}_zero_point"] = np.ascontiguousarray(packed)
     return arrays
 
