@@ -25,7 +25,9 @@ def transformers(model: str, tokens: list[int]) -> dict[str, np.ndarray]:
     from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
     how = {}
-    if "quantization_config" in json.loads(Path(model, "config.json").read_text()):
+    config = json.loads(Path(model, "config.json").read_text()).get("quantization_config", {})
+    groups = config.get("config_groups", {}).values()
+    if not all(group["weights"]["symmetric"] for group in groups):  # else they seem misshapen
         how = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **how).eval()
     with torch.no_grad():
