@@ -13,7 +13,8 @@ NATIVE := CMakeLists.txt $(wildcard native/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-aarch64 check format prove-foundation prove-cpu-speed \
-    prove-scheduler-cache train-recall bench-peers bench-kernels bench-transformers bench-startup bench-bits clean
+    prove-scheduler-cache prove-compression train-recall bench-peers bench-kernels bench-transformers \
+    bench-startup bench-bits clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
@@ -64,6 +65,9 @@ prove-scheduler-cache: $(MADE)/dev ## measure every claim about scheduling and t
 
 train-recall: $(MADE)/dev oracle ## train the small model that recall is measured with (minutes)
 	@$(BIN)/python tools/train_recall.py
+
+prove-compression: $(MADE)/dev oracle ## measure every claim about compression (ROW=n: one of them)
+	@$(BIN)/python tools/prove_compression.py $(if $(ROW),--row $(ROW))
 
 bench-peers: $(MADE)/dev oracle ## everything beside every peer, and docs/performance.md from it
 	@mkdir -p build && $(BIN)/python benchmarks/peers_cpu.py $(if $(ISA),--isa $(ISA)) \

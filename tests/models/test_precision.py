@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests.engine.tiny import write_tiny_llama
 from tests.formats.gguf_files import LLAMA, Tensor, llama_tensors, quantized, write_gguf
+from tests.optimize.models import write_model
+from vivace import LLM
 from vivace.core.errors import UsageError
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.policy import PrecisionPolicy
@@ -15,6 +20,8 @@ from vivace.formats.qtensor import INT8
 from vivace.formats.schemes import int4
 from vivace.models.loader import model_spec
 from vivace.models.precision import Precision, precision_of
+from vivace.optimize.quantize.rtn import rtn
+from vivace.optimize.quantize.stored import as_arrays, group_config
 
 pytestmark = pytest.mark.tiny
 
@@ -72,3 +79,24 @@ def test_a_checkpoint_of_floats(tmp_path: Path) -> None:
     assert found == Precision({}, {}, ())
     assert found.describe(None) is None
     assert found.describe("int8") == "int8"
+
+
+def test_parts_in_different_integers_become_floats_together(tmp_path: Path) -> None:
+    """As where others have quantized queries otherwise than values."""
+    folder = write_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    tensors, groups = load_file(folder / "model.safetensors"), {}
+    for bits, part in ((4, "q"), (8, "k"), (4, "v")):
+        name = f"model.layers.0.self_attn.{part}_proj"
+        weights = tensors.pop(f"{name}.weight")
+        scheme = int4(32) if bits == 4 else INT8
+        tensors |= as_arrays(f"{name}.weight", rtn(weights, scheme))
+        groups[part] = {"targets": [name], **group_config(scheme)}
+    quantization = {"quant_method": "compressed-tensors", "config_groups": groups}
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}))
+    save_file(tensors, folder / "model.safetensors")
+    checkpoint = open_checkpoint(folder)
+    found = precision_of(model_spec(checkpoint.config), checkpoint)
+    assert (found.stored, found.dequantized) == ({}, ("int4", "int8"))
+    llm = LLM(str(folder), backend="reference", dtype="float32", notify=lambda _: None)
+    assert np.isfinite(llm.logits([1, 2, 3])).all()

@@ -15,6 +15,7 @@ from vivace.cli.chat import chat
 from vivace.cli.eval import evaluate
 from vivace.cli.generate import generate
 from vivace.cli.inspect import inspect
+from vivace.cli.quantize import quantize
 from vivace.cli.serve import serve
 from vivace.core.errors import RequestError, UsageError, VivaceError
 
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (generate, chat, serve, inspect, cache):
+for command in (generate, chat, serve, inspect, quantize, cache):
     app.command()(command)
 app.command("eval")(evaluate)
 app.add_typer(bench)

@@ -15,7 +15,7 @@ import typer
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_MAY_BE_ZERO = {"seed", "num_iters_warmup"}
+_MAY_BE_ZERO = {"seed", "num_iters_warmup", "eval_windows"}
 
 
 def parse_bytes(text: str) -> int:

@@ -17,12 +17,16 @@ from vivace.core.sampling import SamplingParams
 from vivace.formats.gguf.blocks import QUANTIZED
 from vivace.formats.gguf.checkpoint import is_gguf, open_gguf
 from vivace.formats.qtensor import QTensor
-from vivace.formats.safetensors import FLOAT_DTYPES, Entry, SafetensorsFile
+from vivace.formats.quantized.checkpoint import matrices_of
+from vivace.formats.quantized.config import method_of
+from vivace.formats.quantized.matrices import TYPES as QUANTIZED_BY_OTHERS
+from vivace.formats.safetensors import Entry, SafetensorsFile
 
 StoredDType = Literal["float32", "bfloat16", "float16"]
 
 _CONFIG_FILE = "config.json"
 _GENERATION_FILE = "generation_config.json"
+ARTEFACT_FILE = "vivace.json"
 _POOLING_FILE = Path("1_Pooling", "config.json")
 _POOLINGS: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
@@ -34,9 +38,9 @@ _DTYPE_NAMES: dict[str, StoredDType] = {
     "F32": "float32",
     "BF16": "bfloat16",
     "F16": "float16",
-    **dict.fromkeys(QUANTIZED, "bfloat16"),
+    **dict.fromkeys((*QUANTIZED, *QUANTIZED_BY_OTHERS), "bfloat16"),
 }
-READABLE = (*FLOAT_DTYPES, *QUANTIZED)  # types that tensors may be stored in
+READABLE = tuple(_DTYPE_NAMES)  # types that tensors may be stored in
 _SAMPLING_KEYS = ("repetition_penalty", "temperature", "top_k", "top_p", "min_p")
 
 
@@ -100,7 +104,7 @@ class Checkpoint:
 
     Attributes:
         folder: the folder, or the GGUF file.
-        config: config.json.
+        config: config.json, without how the tensors were quantized where they are read so.
         generation_config: generation_config.json, or empty.
     """
 
@@ -139,9 +143,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config_path = folder / _CONFIG_FILE
     if not config_path.is_file():
         raise CheckpointError(f"{folder} has no config.json; it is not a Hugging Face checkpoint.")
-    generation_path = folder / _GENERATION_FILE
-    generation = _read_json(generation_path) if generation_path.is_file() else {}
-    return Checkpoint(folder, _read_json(config_path), generation, Tensors(_open_files(folder)))
+    config, generation = _read_json(config_path), _read_if_there(folder / _GENERATION_FILE)
+    files = _open_files(folder)
+    if method_of(config) is None:
+        return Checkpoint(folder, config, generation, Tensors(files))
+    artefact = _read_if_there(folder / ARTEFACT_FILE)
+    matrices = matrices_of(files, config, artefact.get("activation_bits"))
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    return Checkpoint(folder, plain, generation, Tensors(matrices))
 
 
 def end_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
@@ -200,6 +209,10 @@ def default_pooling(checkpoint: Checkpoint) -> Pooling:
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise CheckpointError(f"{path} must ask for one of {' and '.join(_POOLINGS)}.")
     return _POOLINGS[modes[0]]
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return _read_json(path) if path.is_file() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vivace.core.errors import UsageError
 from vivace.formats.qtensor import INT8, Scheme
-from vivace.formats.schemes import scheme_named
+from vivace.formats.schemes import SCHEMES, scheme_named
 
 KEPT = "none"  # in place of a scheme: as the backend keeps floats
 
@@ -37,10 +37,15 @@ class PrecisionPolicy:
     rules: tuple[Rule, ...] = ()
 
     @staticmethod
-    def parse(text: str | None) -> PrecisionPolicy:
+    def parse(
+        text: str | None, schemes: Mapping[str, Scheme] = SCHEMES, head: Scheme | None = INT8
+    ) -> PrecisionPolicy:
         """A scheme for all layers, exceptions as pattern=scheme, or both: "int4-g128",
-        "int4-g128,head=int4-g64,layers.0.*=none". With a scheme alone the head is int8, and the
-        embedding stays as it is.
+        "int4-g128,head=int4-g64,layers.0.*=none". The embedding stays as it is unless it is named.
+
+        Args:
+            schemes: those there are, by name.
+            head: what it is rounded to beside a scheme for all layers.
 
         Raises:
             UsageError: a scheme is unknown, or there is more than one for all layers.
@@ -51,9 +56,10 @@ class PrecisionPolicy:
         for place, item in enumerate(text.split(",")):
             pattern, equals, name = (part.strip() for part in item.rpartition("="))
             if equals:
-                rules.append(Rule(pattern, None if name == KEPT else scheme_named(name)))
+                rules.append(Rule(pattern, None if name == KEPT else scheme_named(name, schemes)))
             elif place == 0:
-                rules += [Rule("layers.*", scheme_named(name)), Rule("head", INT8)]
+                rules.append(Rule("layers.*", scheme_named(name, schemes)))
+                rules += [] if head is None else [Rule("head", head)]
             else:
                 raise UsageError(
                     f"In quantize={text!r}, {name!r} comes after another scheme: give one for all "

@@ -20,7 +20,7 @@ class Scheme:
     Float schemes keep one buffer, `weight`, of the logical shape. Integer schemes round
     w = scale * (code - zero point) and keep (names as in compressed-tensors):
 
-        int8:  `weight` int8 [out, in], `weight_scale` float32 [out, 1]; codes -127 to 127.
+        int8:  `weight` int8 [out, in], `weight_scale` float32 [out, 1]; ours are -127 to 127.
         int4:  `weight_packed` uint8 [out, ceil(in / 2)], input 2i in the low nibble, code + 8;
                `weight_scale` float16 [out, ceil(in / group_size)];
                with zero points `weight_zero_point` uint8 of the scales' shape, 0 to 15, and

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from vivace.core.errors import CheckpointError
 from vivace.formats.mapped import MappedFile
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import Array, QTensor
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -27,6 +27,13 @@ FLOAT_DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+_RAW_DTYPES: dict[str, np.dtype[Any]] = {
+    **FLOAT_DTYPES,
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I8": np.dtype(np.int8),
 }
 _ITEM_BYTES = {
     **{name: dtype.itemsize for name, dtype in FLOAT_DTYPES.items()},
@@ -75,21 +82,29 @@ class SafetensorsFile:
     def tensor(self, name: str) -> QTensor:
         """A view of the file. Raises CheckpointError for a dtype that is not a float of 16 or 32
         bits."""
-        entry = self._entries[name]
-        dtype = FLOAT_DTYPES.get(entry.dtype)
-        if dtype is None:
-            raise CheckpointError(
-                f"Tensor {name} in {self.path} has dtype {entry.dtype}; "
-                f"only {', '.join(FLOAT_DTYPES)} are supported."
-            )
-        count = math.prod(entry.shape)
-        array = np.frombuffer(self._file.bytes, dtype, count, entry.start).reshape(entry.shape)
-        # Writers align every tensor; one that did not costs a copy, never a wrong read.
-        return QTensor.from_array(name, np.require(array, requirements="A"))
+        return QTensor.from_array(name, self._view(name, FLOAT_DTYPES))
+
+    def raw(self, name: str) -> Array:
+        """A view of the file, of integers too: what quantized tensors are made of. Raises
+        CheckpointError for a dtype that none has."""
+        return self._view(name, _RAW_DTYPES)
 
     def release(self) -> None:
         """Take what was read out of this process' resident memory; views stay valid."""
         self._file.release()
+
+    def _view(self, name: str, known: Mapping[str, np.dtype[Any]]) -> Array:
+        entry = self._entries[name]
+        dtype = known.get(entry.dtype)
+        if dtype is None:
+            raise CheckpointError(
+                f"Tensor {name} in {self.path} has dtype {entry.dtype}; "
+                f"only {', '.join(known)} are supported."
+            )
+        count = math.prod(entry.shape)
+        array = np.frombuffer(self._file.bytes, dtype, count, entry.start).reshape(entry.shape)
+        # Writers align every tensor; one that did not costs a copy, never a wrong read.
+        return np.require(array, requirements="A")
 
 
 def _read_entries(path: Path) -> dict[str, Entry]:

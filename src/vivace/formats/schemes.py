@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 
 from vivace.core.errors import UsageError
@@ -22,16 +23,13 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-_WITH_ACTIVATIONS = {f"{s.name}-a{s.activation_bits}": s for s in SCHEMES.values()}
-
-
-def scheme_named(name: str) -> Scheme:
+def scheme_named(name: str, schemes: Mapping[str, Scheme] = SCHEMES) -> Scheme:
     """A scheme by its name; "-a8" goes without saying.
 
     Raises:
         UsageError: there is no such scheme.
     """
-    scheme = SCHEMES.get(name) or _WITH_ACTIVATIONS.get(name)
-    if scheme is None:
-        raise UsageError(f"There is no scheme {name!r}; choose among {', '.join(SCHEMES)}.")
+    scheme = schemes.get(name) or schemes.get(name.removesuffix("-a8"))
+    if scheme is None or (name != scheme.name and scheme.activation_bits != 8):
+        raise UsageError(f"There is no scheme {name!r}; choose among {', '.join(schemes)}.")
     return scheme

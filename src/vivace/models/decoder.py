@@ -80,8 +80,8 @@ class Decoder:
         spec, weights = self.spec, self.weights
         x = ops.embed(weights.embedding, spec.embedding_multiplier, weights.positions)
         for layer_spec, layer in zip(spec.layers, weights.layers, strict=True):
-            x = _attend(ops, layer_spec, layer.attention, x, spec.residual_multiplier)
-            x = _transform(ops, layer.mlp, x, spec.residual_multiplier)
+            x = attend(ops, layer_spec, layer.attention, x, spec.residual_multiplier)
+            x = transform(ops, layer.mlp, x, spec.residual_multiplier)
         return ops.norm(x, weights.norm)
 
     def logits(self, ops: Ops) -> Tensor:
@@ -92,16 +92,18 @@ class Decoder:
         )
 
 
-def _attend(
+def attend(
     ops: Ops, spec: LayerSpec, weights: AttentionWeights, x: Tensor, multiplier: float
 ) -> Tensor:
+    """The first half of a layer."""
     qkv = ops.norm_linear(x, weights.norm, weights.qkv)
     queries = ops.rotary_write(qkv, spec.attention, weights.rotary, weights.q_norm, weights.k_norm)
     attended = ops.attention(queries, spec.attention, weights.sinks)
     return ops.linear_residual(attended, weights.out, Residual(x, weights.post_norm, multiplier))
 
 
-def _transform(ops: Ops, weights: MLPWeights, x: Tensor, multiplier: float) -> Tensor:
+def transform(ops: Ops, weights: MLPWeights, x: Tensor, multiplier: float) -> Tensor:
+    """The second half of a layer."""
     residual = Residual(x, weights.post_norm, multiplier)
     body = weights.body
     if isinstance(body, Experts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from vivace.backends.low_rank import AdapterRoom
 from vivace.backends.protocol import (
@@ -128,8 +128,8 @@ def load_decoder(
     spec = model_spec(checkpoint.config, max_model_len, sight)
     schemes = role_schemes(spec, policy)
     plan = checked_plan(spec, checkpoint)
-    keeping = _Keeping(schemes, adapters)
-    reader = _Reader(plan, checkpoint.tensors, backend, spec, keeping, progress)
+    keeping = Keeping(schemes, adapters)
+    reader = WeightReader(plan, checkpoint.tensors, backend, spec, keeping, progress)
     return Decoder(spec, reader.decoder())
 
 
@@ -191,18 +191,27 @@ def _has_embedding(root: Root, embedding: str, tensors: Tensors) -> bool:
 
 
 def _alike(parts: list[QTensor]) -> list[QTensor]:
-    """Parts of one matrix; where some are floats and others are not, all as floats."""
-    if len({part.scheme.is_float for part in parts}) < 2:
+    """Parts of one matrix; where not all are floats and they differ, all as floats."""
+    schemes = {None if part.scheme.is_float else part.scheme for part in parts}
+    if len(schemes) < 2:
         return parts
     return [QTensor.from_array(part.name, part.to_float32()) for part in parts]
 
 
-@dataclass(frozen=True)
-class _Keeping:
-    """How linears are kept."""
+class TensorSource(Protocol):
+    """What weights are read from: a checkpoint's `Tensors`."""
 
-    schemes: Mapping[str, Scheme]
-    adapters: AdapterRoom | None
+    def get(self, name: str) -> QTensor: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How linears are kept: their schemes by role, and the room for adapters beside them."""
+
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    adapters: AdapterRoom | None = None
 
     def form(self, role: str, gated: bool = False) -> LinearForm:
         room = self.adapters if is_adaptable(role) else None
@@ -210,15 +219,15 @@ class _Keeping:
 
 
 @dataclass
-class _Reader:
+class WeightReader:
     """Makes a backend's handles, role by role."""
 
     plan: Plan
-    tensors: Tensors
+    tensors: TensorSource
     backend: Backend
     spec: ModelSpec
-    keeping: _Keeping
-    progress: Progress | None
+    keeping: Keeping = field(default_factory=Keeping)
+    progress: Progress | None = None
     done: int = 0
     total: int = field(init=False)
 
@@ -232,16 +241,14 @@ class _Reader:
         return DecoderWeights(
             embedding=self.backend.embedding(table, self.keeping.schemes.get("embedding")),
             positions=self.backend.embedding(positions[0]) if positions else None,
-            layers=tuple(
-                self._layer(f"layers.{i}", layer, rotaries)
-                for i, layer in enumerate(self.spec.layers)
-            ),
+            layers=tuple(self.layer(i, rotaries) for i in range(len(self.spec.layers))),
             norm=self._norm("norm"),
             head=self.backend.linear(self._read("head") or [table], form=self.keeping.form("head")),
         )
 
-    def _layer(self, role: str, layer: LayerSpec, rotaries: list[RotaryTable]) -> LayerWeights:
+    def layer(self, index: int, rotaries: list[RotaryTable]) -> LayerWeights:
         """Its file pages are let go, or a backend that packs would double the memory."""
+        role, layer = f"layers.{index}", self.spec.layers[index]
         attention = self._attention(f"{role}.attention", layer, rotaries)
         weights = LayerWeights(attention, self._mlp(f"{role}.mlp", layer.mlp))
         self.tensors.release()

@@ -64,6 +64,9 @@ def precision_of(
 
 
 def _stored_scheme(sources: Sequence[Source], tensors: Tensors) -> Scheme | None:
-    """What the parts of a matrix are all stored in; None where one is floats."""
+    """What the parts of a matrix are all stored in; None where one is floats, or they differ."""
     schemes = {tensors.get(source.name).scheme for source in sources}
-    return None if any(scheme.is_float for scheme in schemes) else schemes.pop()
+    if len(schemes) > 1:
+        return None
+    scheme = schemes.pop()
+    return None if scheme.is_float else scheme

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from vivace.formats.gguf import architectures, blocks, tensors
 from vivace.formats.qtensor import QTensor
+from vivace.formats.quantized import layouts, matrices, words
 from vivace.models.spec import ExpertsSpec, LayerSpec, MLPSpec, ModelSpec, NormSpec
 
 
@@ -126,9 +127,10 @@ def is_adaptable(role: str) -> bool:
 
 
 def cut_digest() -> str:
-    """Changes with the code that cuts weights, or takes them out of GGUF's blocks: what was made of
-    them another way is stale."""
-    files = (__file__, *(str(module.__file__) for module in (architectures, blocks, tensors)))
+    """Changes with the code that cuts weights, or takes them out of blocks and words: what was made
+    of them another way is stale."""
+    unpacking = (architectures, blocks, tensors, layouts, matrices, words)
+    files = (__file__, *(str(module.__file__) for module in unpacking))
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 

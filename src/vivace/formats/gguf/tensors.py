@@ -4,7 +4,7 @@ checkpoint."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vivace.core.errors import CheckpointError
 from vivace.formats.gguf.architectures import Architecture, usual_name
 from vivace.formats.gguf.blocks import TYPES, UNSUPPORTED, Bytes, TensorType, bit_planes, dequantize
 from vivace.formats.gguf.header import Header, TensorInfo
+from vivace.formats.made import Made
 from vivace.formats.mapped import MappedFile
 from vivace.formats.qtensor import FLOAT32, Array, QTensor
 from vivace.formats.safetensors import Entry
@@ -90,7 +91,7 @@ class GGUFTensors:
             return QTensor.from_array(name, _floats(self._rows(place, kind), place, kind))
         if kind.name == "Q4_0" and len(place.shape) == 2 and name != _EMBEDDING:
             return QTensor(name, place.shape, Q4_0_SCHEME, self._int4(place, kind))
-        values = _Made({"weight": lambda: self._values(place, kind)})
+        values = Made({"weight": lambda: self._values(place, kind)})
         return QTensor(name, place.shape, FLOAT32, values)
 
     def _values(self, place: _Place, kind: TensorType) -> Array:
@@ -108,7 +109,7 @@ class GGUFTensors:
         def scales() -> Array:
             return np.ascontiguousarray(self._rows(place, kind).view(kind.block)["d"])
 
-        return _Made({"weight_packed": packed, "weight_scale": scales})
+        return Made({"weight_packed": packed, "weight_scale": scales})
 
     def _rows(self, place: _Place, kind: TensorType) -> Bytes:
         """[rows, row bytes]: a view of the file unless rows are to be put in order."""
@@ -116,23 +117,6 @@ class GGUFTensors:
         flat = np.frombuffer(self._file.bytes, np.uint8, place.rows * row_bytes, place.start)
         rows = flat.reshape(place.rows, row_bytes)
         return _halves_apart(rows, place.heads) if place.heads else rows
-
-
-class _Made(Mapping[str, Array]):
-    """Buffers that are made whenever they are asked for: who has packed weights already never
-    asks."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Array]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, name: str) -> Array:
-        return self._makers[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
 
 
 def type_name(type_id: int) -> str:

@@ -1,0 +1,136 @@
+"""`vivace quantize`: a smaller checkpoint, and what it lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vivace.cli.bench_output import print_table, readable
+from vivace.cli.console import notice, print_json, progress
+from vivace.cli.flags import JsonFlag, flags
+from vivace.core.config import BackendChoice, DTypeChoice
+from vivace.core.errors import UsageError
+from vivace.optimize.plans import CalibrationPlan, EvidencePlan
+
+if TYPE_CHECKING:
+    from vivace.optimize.calibrate import TokenIds
+    from vivace.optimize.quantize.run import Job
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a .gguf file or a hub id.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")]
+
+
+@dataclass(frozen=True)
+class How:
+    """Attributes:
+    scheme: for all layers (int8, int4-g128, int3-g64-zp ...), and exceptions: layers.0.*=int8.
+    bits: per weight of the layers, scales included, for a mix of schemes; None takes --scheme.
+    mix: the schemes to choose among for each linear, by what it costs.
+    method: rtn, hqq, gptq, awq, awq-gptq, smoothquant or smoothquant-gptq.
+    calibration: a file of UTF-8 text; None is Python's standard library, less what is held out.
+    backend: what computes.
+    dtype: what is computed in; auto is what the model is stored in.
+    threads: None is all cores.
+    """
+
+    scheme: str = "int4-g128"
+    bits: float | None = None
+    mix: str = "int8,int4-g128,int3-g128"
+    method: str = "gptq"
+    calibration: Path | None = None
+    backend: BackendChoice = "auto"
+    dtype: DTypeChoice = "auto"
+    threads: int | None = None
+
+
+@flags
+def quantize(
+    model: Model,
+    out: Out,
+    how: How,
+    calibration: CalibrationPlan,
+    evidence: EvidencePlan,
+    json: JsonFlag = False,
+) -> None:
+    """Write MODEL in fewer bits to the folder OUT, with what it lost in OUT/vivace.json."""
+    from vivace.optimize import evidence as measuring
+    from vivace.optimize.quantize.run import quantize as run
+
+    job = _job(model, out, how, calibration)
+    with progress("Quantizing") as report:
+        done = run(job, report)
+    where = measuring.Where(how.backend, how.dtype, how.threads, notice)
+    with progress("Measuring") as report:
+        found = measuring.evidence(job.folder, done.artefact.folder, evidence, where, report)
+    about = {**done.about, "evidence": found}
+    done.artefact.describe(about)
+    done.artefact.publish()
+    _show(out, about, json)
+
+
+def _job(model: str, out: Path, how: How, plan: CalibrationPlan) -> Job:
+    from vivace.core.config import EngineConfig
+    from vivace.engine.backends import Wanted, choose_backend
+    from vivace.formats.checkpoint import open_checkpoint
+    from vivace.formats.hub import resolve_model
+    from vivace.hardware.machine import detect
+    from vivace.optimize.quantize.methods import method_named
+    from vivace.optimize.quantize.run import Job
+
+    method = method_named(how.method)
+    folder = resolve_model(model, notice)
+    if not folder.is_dir():
+        raise UsageError("A GGUF file cannot be quantized yet; give the folder it was made from.")
+    config = EngineConfig(
+        str(folder), how.backend, how.dtype, threads=how.threads, packed_cache=False
+    )
+    threads = how.threads or detect().cores
+    backend = choose_backend(Wanted(config, open_checkpoint(folder), threads, notice))
+    needs_text = method.reads_text or how.bits is not None
+    runs = _runs(folder, how.calibration, plan) if needs_text else ()
+    job = Job(model, folder, out, how.scheme, how.method, backend, runs)
+    return job if how.bits is None else replace(job, scheme=_mixed(job, how.bits, how.mix))
+
+
+def _mixed(job: Job, bits: float, mix: str) -> str:
+    from vivace.formats.checkpoint import open_checkpoint
+    from vivace.optimize.quantize.sensitivity import mixed_scheme
+
+    with progress("Measuring what each linear costs") as report:
+        scheme = mixed_scheme(open_checkpoint(job.folder), job, bits, mix.split(","), report)
+    notice(f"At {bits} bits per weight: {scheme}")
+    return scheme
+
+
+def _runs(folder: Path, path: Path | None, plan: CalibrationPlan) -> tuple[TokenIds, ...]:
+    from vivace.evaluate.corpus import text_file
+    from vivace.optimize.calibrate import default_texts, draw
+    from vivace.text.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    if tokenizer is None:
+        raise UsageError("The model has no tokenizer to read text with; take --method rtn or hqq.")
+    given = None if path is None else text_file(path).text
+    texts = default_texts() if given is None else [lambda: given]
+    return tuple(draw(texts, tokenizer.encode, plan))
+
+
+def _show(out: Path, about: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json({"folder": str(out), **about})
+        return
+    found = about["evidence"]
+    size = found["size"]
+    print(
+        f"{out}: {size['bytes'] / 2**20:,.1f} MiB of {size['base_bytes'] / 2**20:,.1f} MiB, "
+        f"{size['bits_per_weight']:.2f} bits per weight"
+    )
+    rows = [("", "value", "95% from", "to")]
+    for name, figure in found.get("figures", {}).items():
+        cells = (readable(figure[key]) for key in ("value", "low", "high"))
+        rows.append((name.replace("_", " "), *cells))
+    if len(rows) > 1:
+        print_table(rows)

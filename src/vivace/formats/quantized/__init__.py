@@ -1,0 +1,1 @@
+"""Checkpoints of matrices that others have quantized: compressed-tensors, GPTQ, AWQ."""
