@@ -16,6 +16,7 @@ from vivace.serve.endpoints import (
     messages,
     models,
     operations,
+    page,
     prefixes,
     responses,
     tokens,
@@ -59,7 +60,9 @@ def create_app(
     app.include_router(operations.router(engine, generation, liveness, metrics))
     for router in _guarded(engine, reader, prompts, generation):
         app.include_router(router)
-    app.add_middleware(Gate, keys=load_keys(options))
+    files = page.read_page() if options.page else {}
+    app.include_router(page.router(files))
+    app.add_middleware(Gate, keys=load_keys(options), also_open=files)
     install_schema(app)
     app.state.generation = generation
     app.state.liveness = liveness

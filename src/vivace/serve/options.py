@@ -14,6 +14,7 @@ class ServeOptions:
         the limits may be left out.
     admin_key: what administrators bring as theirs; None refuses their calls.
     max_body_bytes: larger request bodies are refused.
+    page: a playground and a live view of the engine at /.
     """
 
     served_model_name: str | None = None
@@ -21,3 +22,4 @@ class ServeOptions:
     api_key_file: str | None = None
     admin_key: str | None = None
     max_body_bytes: int = 10 * 2**20
+    page: bool = True
