@@ -12,7 +12,7 @@ MADE := $(VENV)/made
 NATIVE := CMakeLists.txt $(wildcard native/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-aarch64 check format prove-foundation prove-cpu-speed \
+.PHONY: help demo test test-aarch64 check format screenshots prove-foundation prove-cpu-speed \
     prove-scheduler-cache prove-compression train-recall bench-peers bench-kernels bench-transformers \
     bench-startup bench-bits clean
 
@@ -37,7 +37,7 @@ demo: $(MADE)/package ## complete Python code with the bundled model
 	@echo; cat $(MADE)/demo.txt >&2
 	@echo; echo "To serve it over HTTP:  $(BIN)/vivace serve --port 8000"
 
-test: $(MADE)/dev oracle ## run every test
+test: $(MADE)/dev oracle browser ## run every test
 	@$(BIN)/python -m pytest
 
 test-aarch64: $(MADE)/cmake ## the kernels' tests on AArch64, under emulation (minutes; needs Debian)
@@ -52,6 +52,9 @@ check: $(MADE)/dev ## format, lint, types and the tiny tests, in well under a mi
 format: $(MADE)/dev ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
+
+screenshots: $(MADE)/dev browser ## pictures of the server's page for docs/, out of Chromium
+	@PYTHONPATH=. $(BIN)/python tools/page_screenshots.py docs
 
 prove-foundation: $(MADE)/dev oracle ## measure every claim of the foundation (ROW=n: one of them)
 	@$(BIN)/python tools/prove_foundation.py $(if $(ROW),--row $(ROW))
@@ -131,4 +134,16 @@ $(MADE)/oracle:
 	@$(PIP) --retries 0 install "$(TORCH)+cpu" --extra-index-url $(TORCH_CPU_INDEX) 2> /dev/null \
 	    || $(PIP) install "$(TORCH)"
 	@$(PIP) install -r $@.txt
+	@touch $@
+
+# The tests of the server's page are skipped where there is no Chromium and none can be installed.
+.PHONY: browser
+browser: $(MADE)/dev
+	@test -e $(MADE)/browser || $(MAKE) --no-print-directory $(MADE)/browser || \
+	    echo "Chromium or selenium did not install; the tests of the page will be skipped."
+
+$(MADE)/browser: tools/install_chromium.sh
+	@$(BIN)/python tools/extra_requirements.py browser > $@.txt
+	@$(PIP) --retries 0 install -r $@.txt
+	@tools/install_chromium.sh
 	@touch $@

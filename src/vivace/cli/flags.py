@@ -36,6 +36,7 @@ _OPTIONS: dict[str, Any] = {
     "api_key": typer.Option("--api-key", envvar="VIVACE_API_KEY"),
     "admin_key": typer.Option("--admin-key", envvar="VIVACE_ADMIN_KEY"),
     "packed_cache": typer.Option("--packed-cache/--no-packed-cache"),
+    "page": typer.Option("--page/--no-page"),
     "enable_prefix_caching": typer.Option("--prefix-caching/--no-prefix-caching"),
 }
 

@@ -15,6 +15,7 @@ from vivace.serve.endpoints import (
     messages,
     models,
     operations,
+    page,
     prefixes,
     responses,
     tokens,
@@ -61,8 +62,10 @@ def create_app_for(served: Models, options: ServeOptions) -> FastAPI:
     app.include_router(operations.router(served))
     for router in _guarded(reader):
         app.include_router(router)
+    files = page.read_page() if options.page else {}
+    app.include_router(page.router(files))
     app.add_middleware(Leases)
-    app.add_middleware(Gate, keys=load_keys(options))
+    app.add_middleware(Gate, keys=load_keys(options), also_open=files)
     install_schema(app)
     app.state.models = served
     return app

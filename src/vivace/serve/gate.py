@@ -3,6 +3,7 @@ until the last byte of the answer is sent."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -28,11 +29,16 @@ _ANYBODY = Caller("")
 
 class Gate:
     """ASGI middleware. Every path needs a key that is not `OPEN`, known or not; that of `ADMIN`
-    paths is the administrators'."""
+    paths is the administrators'.
 
-    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+    Args:
+        also_open: paths that need none either.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KeyRing, also_open: Iterable[str] = ()) -> None:
         self._app = app
         self._keys = keys
+        self._open = OPEN.union(also_open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,7 +72,7 @@ class Gate:
         return caller, meter
 
     def _admit(self, path: str, headers: Headers) -> Caller:
-        if path in OPEN:
+        if path in self._open:
             return _ANYBODY
         if path not in ADMIN:
             return self._keys.caller(headers)

@@ -19,6 +19,7 @@ class ServeOptions:
     model_memory_cap: what weights, adapters and KV pages of all loaded models may take together;
         None is what is free.
     model_wait_seconds: how long a call waits for its model to be loaded.
+    page: a playground and a live view of the engine at /.
     """
 
     served_model_name: str | None = None
@@ -30,3 +31,4 @@ class ServeOptions:
     max_loaded_models: int | None = None
     model_memory_cap: int | None = None
     model_wait_seconds: float = 120.0
+    page: bool = True
