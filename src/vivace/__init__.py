@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace.core.sampling import SamplingParams
+    from vivace.core.structured import StructuredOutputsParams
     from vivace.engine.async_llm import AsyncLLM
     from vivace.engine.llm import LLM
     from vivace.engine.prompts import TextPrompt, TokensPrompt
 
-__all__ = ["LLM", "AsyncLLM", "SamplingParams", "TextPrompt", "TokensPrompt"]
+__all__ = ["LLM", "AsyncLLM", "SamplingParams", "StructuredOutputsParams", "TextPrompt", "TokensPrompt"]
 __version__ = "0.1.0"
 
 # Looked up when first used, so that `vivace --help` does not wait for numpy.
@@ -19,6 +20,7 @@ _HOMES = {
     "LLM": "vivace.engine.llm",
     "AsyncLLM": "vivace.engine.async_llm",
     "SamplingParams": "vivace.core.sampling",
+    "StructuredOutputsParams": "vivace.core.structured",
     "TextPrompt": "vivace.engine.prompts",
     "TokensPrompt": "vivace.engine.prompts",
 }

@@ -63,14 +63,16 @@ class OutputText:
         A request that ends here stays known until `remove`.
         """
         pairs = zip(step.sampling, picked, strict=True)
-        return [self._advance(sequence, token.token_id) for sequence, token in pairs]
+        return [self._advance(sequence, token) for sequence, token in pairs]
 
-    def _advance(self, sequence: ScheduledSequence, token_id: int) -> Advance:
-        request_id = sequence.request.request_id
+    def _advance(self, sequence: ScheduledSequence, picked: Picked) -> Advance:
+        request_id, token_id = sequence.request.request_id, picked.token_id
         answer = self._answers[request_id]
         num_output = len(sequence.token_ids) - sequence.num_prompt_tokens + 1
         may_stop = num_output > answer.params.min_tokens
         ending = self._end_token(answer.params, token_id) if may_stop else None
+        if picked.completes:
+            ending = _Ending("stop")
         shows = ending is None or answer.params.include_stop_str_in_output
         if ending is None and num_output == answer.params.max_tokens:
             ending = _Ending("length")
