@@ -9,6 +9,7 @@ from vivace.core.request import FinishReason, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
 from vivace.text.detokenizer import IncrementalDetokenizer
+from vivace.text.held import num_held
 from vivace.text.tokenizer import Tokenizer
 
 
@@ -113,16 +114,6 @@ def first_stop(held: str, new: str, stops: Sequence[str]) -> StopMatch | None:
         if start >= 0:
             matches.append(StopMatch(stop, start, start + len(stop)))
     return min(matches, key=lambda match: (match.end, match.start), default=None)
-
-
-def num_held(text: str, stops: Sequence[str]) -> int:
-    """The length of the longest end of `text` that a stop string begins with."""
-    longest = min(len(text), max(map(len, stops), default=0))
-    for length in range(longest, 0, -1):
-        end = text[-length:]
-        if any(len(stop) > length and stop.startswith(end) for stop in stops):
-            return length
-    return 0
 
 
 def _decode(answer: _Answer, token_ids: Sequence[int], last: bool) -> str:
