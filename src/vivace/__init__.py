@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vivace.core.request import LoRARequest
     from vivace.core.sampling import SamplingParams
+    from vivace.core.structured import StructuredOutputsParams
     from vivace.engine.async_llm import AsyncLLM
     from vivace.engine.llm import LLM
     from vivace.engine.prompts import TextPrompt, TokensPrompt
 
-__all__ = ["LLM", "AsyncLLM", "LoRARequest", "SamplingParams", "TextPrompt", "TokensPrompt"]
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "LoRARequest",
+    "SamplingParams",
+    "StructuredOutputsParams",
+    "TextPrompt",
+    "TokensPrompt",
+]
 __version__ = "0.1.0"
 
 # Looked up when first used, so that `vivace --help` does not wait for numpy.
@@ -21,6 +30,7 @@ _HOMES = {
     "AsyncLLM": "vivace.engine.async_llm",
     "LoRARequest": "vivace.core.request",
     "SamplingParams": "vivace.core.sampling",
+    "StructuredOutputsParams": "vivace.core.structured",
     "TextPrompt": "vivace.engine.prompts",
     "TokensPrompt": "vivace.engine.prompts",
 }

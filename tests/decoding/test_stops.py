@@ -10,7 +10,8 @@ import pytest
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
-from vivace.decoding.stops import OutputText, first_stop, num_held
+from vivace.decoding.stops import OutputText, first_stop
+from vivace.text.held import num_held
 from vivace.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.tiny

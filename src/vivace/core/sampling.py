@@ -8,6 +8,7 @@ from typing import Any
 
 from vivace.core.errors import RequestError
 from vivace.core.kinds import is_integer, is_number
+from vivace.core.structured import StructuredOutputsParams
 
 MAX_LOGPROBS = 20
 MAX_CHOICES = 128
@@ -52,6 +53,8 @@ class SamplingParams:
         prompt_logprobs: likewise for each token of the prompt but the first. The prompt is then
             computed whole, whatever the prefix cache knows of it.
         skip_special_tokens: leave special tokens out of the text.
+        structured_outputs: what the answer's text must be. Once it is complete the answer ends,
+            whatever `min_tokens` and `ignore_eos` say.
 
     Raises:
         RequestError: a value is of a wrong type or out of range; `param` names it.
@@ -78,6 +81,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
+    structured_outputs: StructuredOutputsParams | None = None
 
     def __post_init__(self) -> None:
         for param in _INTEGERS:
@@ -87,6 +91,9 @@ class SamplingParams:
             self._require(param, value is None or is_integer(value), "an integer or None")
         for param in _NUMBERS:
             self._require(param, is_number(getattr(self, param)), "a number")
+        given = self.structured_outputs
+        holds = given is None or isinstance(given, StructuredOutputsParams)
+        self._require("structured_outputs", holds, "a StructuredOutputsParams")
         self._settle_texts("stop")
         self._settle_texts("bad_words")
         self._settle_ids("stop_token_ids")

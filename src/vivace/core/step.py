@@ -68,11 +68,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Picked:
-    """The token drawn for one sampling sequence."""
+    """The token drawn for one sampling sequence.
+
+    `completes`: nothing may follow but the answer's end, which this token is.
+    """
 
     request_id: str
     token_id: int
     logprobs: dict[int, Logprob] | None = None
+    completes: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from vivace.core.errors import RequestError, VivaceError
 from vivace.core.step import Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.adjust import Row, adjusted
 from vivace.decoding.bad_words import BadWords, Encode
+from vivace.decoding.constraints import Allowed, Constraints
 from vivace.decoding.draw import limits
 from vivace.decoding.logprobs import raw_logprobs
 from vivace.decoding.native_draw import fastest_draw
@@ -42,8 +43,9 @@ class NothingAllowedError(RequestError):
     """
 
     def __init__(self, sequence: ScheduledSequence) -> None:
-        restricts = sequence.request.params.allowed_token_ids is not None
-        param = "allowed_token_ids" if restricts else "min_tokens"
+        params = sequence.request.params
+        param = "min_tokens" if params.structured_outputs is None else "structured_outputs"
+        param = param if params.allowed_token_ids is None else "allowed_token_ids"
         super().__init__("No token is left to draw; loosen what the request rules out.", param)
         self.request_ids = (sequence.request.request_id,)
 
@@ -53,6 +55,7 @@ class Sampler:
 
     Args:
         eos_token_ids: tokens that end an answer.
+        constraints: of the requests that have some; None where none can.
         default_seed: for requests without a seed.
         decode: a token's own text, for logprobs.
         encode: a text's token ids without special tokens, for bad words.
@@ -64,8 +67,10 @@ class Sampler:
         default_seed: int = 0,
         decode: Callable[[int], str] | None = None,
         encode: Encode | None = None,
+        constraints: Constraints | None = None,
     ) -> None:
         self._eos_token_ids = eos_token_ids
+        self.constraints = constraints or Constraints()
         self._default_seed = default_seed
         self._decode = decode
         self._bad_words = BadWords(encode)
@@ -81,6 +86,7 @@ class Sampler:
             InvalidLogitsError: some rows hold NaN, +inf, or no token that may be picked. Nothing
                 was changed: the step can be picked again without them.
             NothingAllowedError: a request rules out every token; likewise.
+            ConstraintError: a request's grammar cannot go on; likewise.
         """
         sequences = step.sampling
         logits = logits[: len(sequences)]
@@ -123,16 +129,24 @@ class Sampler:
 
     def _pick(self, row: Row, sequence: ScheduledSequence, greedy: int) -> Picked:
         request = sequence.request
-        token_id = self._choose(row, sequence, greedy)
+        allowed = self.constraints.allowed(sequence)
+        completes = allowed is not None and allowed.complete
+        token_id = (
+            self._eos_token_ids[0] if completes else self._choose(row, sequence, greedy, allowed)
+        )
         if request.params.logprobs is None:
-            return Picked(request.request_id, token_id)
+            return Picked(request.request_id, token_id, completes=completes)
         logprobs = raw_logprobs(row, token_id, request.params.logprobs, self._decode)
-        return Picked(request.request_id, token_id, logprobs)
+        return Picked(request.request_id, token_id, logprobs, completes)
 
-    def _choose(self, row: Row, sequence: ScheduledSequence, greedy: int) -> int:
+    def _choose(
+        self, row: Row, sequence: ScheduledSequence, greedy: int, allowed: Allowed | None
+    ) -> int:
         params = sequence.request.params
+        if allowed is not None:
+            row = np.where(allowed.tokens, row, np.float32(-np.inf))
         logits = adjusted(row, sequence, self._banned(sequence))
-        if logits is not row:
+        if logits is not row or allowed is not None:
             greedy = int(logits.argmax())
             if not np.isfinite(logits[greedy]):
                 raise NothingAllowedError(sequence)
@@ -147,6 +161,8 @@ class Sampler:
         banned: list[int] = []
         if len(sequence.token_ids) - start < params.min_tokens:
             banned += {*self._eos_token_ids, *params.stop_token_ids}
+        if params.ignore_eos and params.structured_outputs is not None:
+            banned += self._eos_token_ids  # nothing could follow it
         if params.bad_words:
             output = list(sequence.token_ids[start:])
             banned += self._bad_words.banned(params.bad_words, output)

@@ -9,6 +9,7 @@ from vivace.core.request import FinishReason, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.step import Advance, Picked, ScheduledSequence, Step
 from vivace.text.detokenizer import IncrementalDetokenizer
+from vivace.text.held import num_held
 from vivace.text.tokenizer import Tokenizer
 
 
@@ -63,14 +64,16 @@ class OutputText:
         A request that ends here stays known until `remove`.
         """
         pairs = zip(step.sampling, picked, strict=True)
-        return [self._advance(sequence, token.token_id) for sequence, token in pairs]
+        return [self._advance(sequence, token) for sequence, token in pairs]
 
-    def _advance(self, sequence: ScheduledSequence, token_id: int) -> Advance:
-        request_id = sequence.request.request_id
+    def _advance(self, sequence: ScheduledSequence, picked: Picked) -> Advance:
+        request_id, token_id = sequence.request.request_id, picked.token_id
         answer = self._answers[request_id]
         num_output = len(sequence.token_ids) - sequence.num_prompt_tokens + 1
         may_stop = num_output > answer.params.min_tokens
         ending = self._end_token(answer.params, token_id) if may_stop else None
+        if picked.completes:
+            ending = _Ending("stop")
         shows = ending is None or answer.params.include_stop_str_in_output
         if ending is None and num_output == answer.params.max_tokens:
             ending = _Ending("length")
@@ -111,16 +114,6 @@ def first_stop(held: str, new: str, stops: Sequence[str]) -> StopMatch | None:
         if start >= 0:
             matches.append(StopMatch(stop, start, start + len(stop)))
     return min(matches, key=lambda match: (match.end, match.start), default=None)
-
-
-def num_held(text: str, stops: Sequence[str]) -> int:
-    """The length of the longest end of `text` that a stop string begins with."""
-    longest = min(len(text), max(map(len, stops), default=0))
-    for length in range(longest, 0, -1):
-        end = text[-length:]
-        if any(len(stop) > length and stop.startswith(end) for stop in stops):
-            return length
-    return 0
 
 
 def _decode(answer: _Answer, token_ids: Sequence[int], last: bool) -> str:

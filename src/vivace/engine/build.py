@@ -14,6 +14,8 @@ from vivace.cache.pool import pages_per_shared, shared_page_tokens
 from vivace.core.config import EngineConfig, parse_modules, parse_weights
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
+from vivace.decoding.compiling import Compiler
+from vivace.decoding.constraints import Constraints
 from vivace.decoding.sampler import Sampler
 from vivace.decoding.stops import OutputText
 from vivace.engine.adapters import Adapters
@@ -96,9 +98,17 @@ def build_engine(config: EngineConfig, notify: Notify | None = None) -> EngineCo
             config.seed,
             None if tokenizer is None else tokenizer.token_text,
             None if tokenizer is None else partial(tokenizer.encode, add_special_tokens=False),
+            _constraints(tokenizer, info),
         ),
         text=OutputText(tokenizer, info.eos_token_ids),
     )
+
+
+def _constraints(tokenizer: Tokenizer | None, info: EngineInfo) -> Constraints:
+    ends = info.eos_token_ids
+    if tokenizer is None or not ends:
+        return Constraints()
+    return Constraints(Compiler(tokenizer, info.vocab_size, ends), info.vocab_size, ends)
 
 
 def summary(info: EngineInfo, plan: MemoryPlan) -> str:

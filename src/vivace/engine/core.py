@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from vivace.cache.blocks import KVGroup, KVManager, SequencePages
 from vivace.cache.prefix import Scope
-from vivace.core.errors import CapacityError, RequestError, VivaceError
+from vivace.core.errors import CapacityError, OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
 from vivace.core.step import Pooled, ScheduledSequence, Step
+from vivace.decoding.constraints import ConstraintError
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
 from vivace.engine.plan import LOGIT_ROWS
@@ -28,6 +29,7 @@ from vivace.scheduler.step_time import StepShape
 
 IDLE_PAGES = 16  # written down before the engine looks for work again
 CLOSE_SECONDS = 5.0
+GRAMMAR_WAIT_SECONDS = 0.005  # for a grammar, where there is nothing else to do
 
 
 class EngineCore:
@@ -47,6 +49,7 @@ class EngineCore:
         self.scheduler = scheduler
         self._runner = runner
         self._sampler = sampler
+        self._constraints = sampler.constraints
         self._text = text
         self.adapters = runner.adapters
         self._pooler = Pooler()
@@ -62,10 +65,10 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        return self.scheduler.has_work
+        return self.scheduler.has_work or self._constraints.num_waiting > 0
 
     def add(self, request: Request) -> None:
-        """Queue a request.
+        """Queue a request, or have its grammar compiled first.
 
         Raises:
             RequestError: it, or its pin, can never fit, or its adapter is unknown; the engine is
@@ -75,9 +78,13 @@ class EngineCore:
         request = self.adapters.bind(request)
         if request.pin_id is not None:
             self._kv.pins.check(request.pin_id, request.prompt_token_ids, Scope.of(request))
+        if self._constraints.add(request):
+            self._queue(request)
+        self.adapters.enter(request)
+
+    def _queue(self, request: Request) -> None:
         self.scheduler.add(request)
         self._text.add(request)
-        self.adapters.enter(request)
         if request.pin_id is not None:
             self._pinning[request.request_id] = request
 
@@ -86,6 +93,7 @@ class EngineCore:
         self.scheduler.abort(request_id)
         self._runner.forget(request_id)
         self._text.remove(request_id)
+        self._constraints.remove(request_id)
         self._pooler.forget(request_id)
         self._pinning.pop(request_id, None)
         self.adapters.leave(request_id)
@@ -109,6 +117,7 @@ class EngineCore:
 
     def close(self) -> None:
         """Keep on disk what the next start may need; nothing may be called afterwards."""
+        self._constraints.close()
         self._kv.close(CLOSE_SECONDS)
 
     def step(self) -> list[Delta]:
@@ -116,21 +125,37 @@ class EngineCore:
 
         A request that fails gets its error as its last delta; the others go on.
         """
+        ended = self._take_ready()
         started = time.perf_counter()
-        late = self._drop_late()
+        ended += self._drop_late()
         step = self.scheduler.schedule()
         if not step.sequences:
-            return late
+            return ended
         try:
             deltas = self._advance(step)
-        except (InvalidLogitsError, NothingAllowedError) as error:
+        except (InvalidLogitsError, NothingAllowedError, ConstraintError) as error:
             deltas = self._fail(error.request_ids, error)
         except Exception as error:  # whatever a step trips over, the other requests go on
             if not isinstance(error, VivaceError):
                 logging.getLogger("vivace").exception("A step failed.")
             deltas = self._fail([one.request.request_id for one in step.sequences], error)
         self._count(step, time.perf_counter() - started)
-        return late + deltas
+        return ended + deltas
+
+    def _take_ready(self) -> list[Delta]:
+        """Queue the requests whose grammar is compiled; the ends of those that cannot be."""
+        if self._constraints.num_waiting and not self.scheduler.has_work:
+            self._constraints.wait(GRAMMAR_WAIT_SECONDS)
+        failed = []
+        for request, error in self._constraints.ready():
+            try:
+                if error is not None:
+                    raise error
+                self._queue(request)
+            except (OverloadedError, RequestError) as refusal:
+                self._constraints.remove(request.request_id)
+                failed.append(Delta.failed(request.request_id, refusal))
+        return failed
 
     def _count(self, step: Step, seconds: float) -> None:
         self._steps += 1
@@ -160,6 +185,7 @@ class EngineCore:
         """What a request leaves behind when it ends: at most a pin."""
         self._text.remove(delta.request_id)
         self.adapters.leave(delta.request_id)
+        self._constraints.remove(delta.request_id)
         request = self._pinning.pop(delta.request_id, None)
         if request is None or request.pin_id is None:
             return delta
@@ -175,6 +201,7 @@ class EngineCore:
         for delta in late:
             self._runner.forget(delta.request_id)
             self._pinning.pop(delta.request_id, None)
+            self._constraints.remove(delta.request_id)
             self._pooler.forget(delta.request_id)
             self.adapters.leave(delta.request_id)
         return [replace(delta, text=self._text.finish(delta.request_id)) for delta in late]
@@ -231,7 +258,7 @@ class EngineCore:
         counters = self.scheduler.counters
         return EngineStats(
             running=self.scheduler.num_running,
-            waiting=self.scheduler.num_waiting,
+            waiting=self.scheduler.num_waiting + self._constraints.num_waiting,
             pages_used=self._kv.pages_used,
             pages_total=self._kv.pages_total,
             prefix_query_tokens=counters.prefix_query_tokens,

@@ -112,6 +112,11 @@ def _check_sight(info: EngineInfo, sight: Sight) -> None:
 
 
 def _check_params(info: EngineInfo, params: SamplingParams) -> None:
+    if params.structured_outputs is not None and not (info.has_tokenizer and info.eos_token_ids):
+        raise RequestError(
+            "structured_outputs needs a model with a tokenizer and an end token.",
+            "structured_outputs",
+        )
     for param, instead in (("stop", "stop_token_ids"), ("bad_words", "logit_bias")):
         if getattr(params, param) and not info.has_tokenizer:
             raise RequestError(

@@ -12,8 +12,10 @@ from starlette.requests import Request
 
 from vivace.serve.errors import ApiError
 from vivace.serve.models import Models
-from vivace.serve.schemas import NEUTRAL_IN_MESSAGE, Body, ModelBody
+from vivace.serve.schemas import ModelBody
 from vivace.serve.served import Served
+from vivace.serve.strict import Body
+from vivace.serve.turn_schemas import NEUTRAL_IN_MESSAGE
 
 BodyT = TypeVar("BodyT", bound=ModelBody)
 

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vivace.serve.schemas import MAX_STOPS, Body, Int64, ListOf, Neutral, StandingBody
+from vivace.serve.schemas import MAX_STOPS, StandingBody
+from vivace.serve.strict import Body, Int64, ListOf, Neutral
 
 
 class TextBlock(Body):

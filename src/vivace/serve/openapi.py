@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from vivace.serve.schemas import Body
+from vivace.serve.strict import Body
 
 SCHEMAS = "x-schemas"  # of a route's body, until they stand in the document's components
 REF = "#/components/schemas/{model}"

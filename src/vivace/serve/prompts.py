@@ -11,7 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 from vivace.core.errors import RequestError
 from vivace.serve.calls import Echo
 from vivace.serve.interfaces import ChatTemplate, Tokenizer
-from vivace.serve.schemas import ChatBody, CompletionBody, Message, PromptBody, TokenizeBody
+from vivace.serve.schemas import ChatBody, CompletionBody, PromptBody, TokenizeBody
+from vivace.serve.turn_schemas import Message
 
 LONG_TEXT = 4096  # characters; shorter is tokenized faster than a thread is woken
 

@@ -12,8 +12,9 @@ from vivace.serve.calls import Call, Usage
 from vivace.serve.errors import ApiError
 from vivace.serve.formats import AnswerFormat
 from vivace.serve.response_schemas import InputText, ResponsesBody
-from vivace.serve.schemas import ChatBody, Message, StandingBody, TextPart
+from vivace.serve.schemas import ChatBody, StandingBody
 from vivace.serve.streaming import typed_event
+from vivace.serve.turn_schemas import Message, TextPart
 
 ID_PREFIX = "resp_"
 _SAME_NAME = (*StandingBody.model_fields, "prompt_cache_key", "stream", "temperature", "top_p")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import Field
 
 from vivace.core.sampling import MAX_LOGPROBS
+from vivace.serve.strict import Body, Int64, ListOf, Neutral
+from vivace.serve.structured_schemas import Choices, ResponseFormat, StructuredOutputs, Text
+from vivace.serve.turn_schemas import Message
+from vivace.serve.tool_schemas import Tool, ToolChoice
 
 MAX_STOPS = 64
 MAX_BIASED_TOKENS = 1024
-
-Int64: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-
-ItemT = TypeVar("ItemT")
-# Stops at the first bad item, for the same reason as in `Body._known_only`.
-ListOf: TypeAlias = Annotated[list[ItemT], Field(fail_fast=True)]
+MAX_TOOLS = 128
 
 Truncate: TypeAlias = Annotated[
     int | None,
@@ -25,31 +22,22 @@ Truncate: TypeAlias = Annotated[
 ]
 CallId: TypeAlias = Annotated[str | None, Field(pattern=r"^[!-~]{1,128}$")]
 
-Neutral: TypeAlias = Mapping[str, tuple[Any, ...]]
-
 # Parameters of OpenAI's and vLLM's that are not supported, with the values that ask for nothing.
 # null is always one of them.
 NEUTRAL: Neutral = {
-    "include_reasoning": (True,),
     "length_penalty": (1, 1.0),
     "logits_processors": ([],),
     "metadata": ({},),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "spaces_between_special_tokens": (True,),
     "store": (False,),
     "use_beam_search": (False,),
     **dict.fromkeys(
         (
-            "guided_choice",
-            "guided_grammar",
-            "guided_json",
-            "guided_regex",
             "kv_transfer_params",
             "repetition_detection",
             "session_id",
             "stream_interval",
-            "structured_outputs",
             "suffix",
             "vllm_xargs",
         ),
@@ -63,9 +51,6 @@ NEUTRAL_IN_CHAT: Neutral = {
     "function_call": ("none", "auto"),
     "functions": ([],),
     "modalities": (["text"],),
-    "parallel_tool_calls": (False, True),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     **dict.fromkeys(
         (
             "audio",
@@ -79,62 +64,6 @@ NEUTRAL_IN_CHAT: Neutral = {
         (),
     ),
 }
-# An assistant message that came from a client library carries these as null.
-NEUTRAL_IN_MESSAGE: Neutral = {
-    "annotations": ([],),
-    "audio": (),
-    "function_call": (),
-    "reasoning_content": (),
-    "refusal": (),
-    "tool_calls": ([],),
-}
-
-
-class Body(BaseModel):
-    """Strict about types ("0.7" is not a number) and about names."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    neutral: ClassVar[Neutral] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_only(cls, fields: Any) -> Any:
-        """Leave out unsupported parameters that ask for nothing.
-
-        Of the others one stays, to be refused: a million must not cost a million complaints.
-        """
-        if not isinstance(fields, dict):
-            return fields
-        kept: dict[str, Any] = {}
-        unknown: dict[str, Any] = {}
-        for name, value in fields.items():
-            if name in cls.model_fields:
-                kept[name] = value
-            elif not unknown and not cls._is_neutral(name, value):
-                unknown[name] = value
-        return kept | unknown
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Say what may be there without asking for anything."""
-        schema = handler(core_schema)
-        properties = handler.resolve_ref_schema(schema).setdefault("properties", {})
-        for name, values in cls.neutral.items():
-            properties[name] = {"enum": [None, *values], "description": "Not supported."}
-        return schema
-
-    @classmethod
-    def _is_neutral(cls, name: str, value: Any) -> bool:
-        if name not in cls.neutral:
-            return False
-        # The type counts too: true equals 1.
-        return value is None or any(
-            value == other and type(value) is type(other) for other in cls.neutral[name]
-        )
-
-
 class ModelBody(Body):
     """A whole body. None everywhere means: not given."""
 
@@ -189,6 +118,13 @@ class GenerationBody(StandingBody):
     max_tokens: Int64 | None = None
     min_tokens: Int64 | None = None
 
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: Text | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: Text | None = None
+
     prompt_logprobs: int | None = None
     kv_eviction: Annotated[str | None, Field(max_length=64)] = None
     return_token_ids: bool | None = None
@@ -215,21 +151,6 @@ class CompletionBody(GenerationBody):
     echo: bool | None = None
 
 
-class TextPart(Body):
-    type: Literal["text"]
-    text: str
-
-
-class Message(Body):
-    """One turn. `content` null is an empty turn."""
-
-    neutral = NEUTRAL_IN_MESSAGE
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | ListOf[TextPart] | None = None
-    name: str | None = None
-
-
 class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
@@ -243,6 +164,10 @@ class ChatBody(GenerationBody):
     continue_final_message: bool | None = None
     documents: ListOf[dict[str, Any]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: Annotated[ListOf[Tool] | None, Field(max_length=MAX_TOOLS)] = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    include_reasoning: bool | None = None
 
 
 class PromptBody(ModelBody):
@@ -254,6 +179,7 @@ class PromptBody(ModelBody):
     messages: Annotated[ListOf[Message] | None, Field(min_length=1)] = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: Annotated[ListOf[Tool] | None, Field(max_length=MAX_TOOLS)] = None
 
 
 class PrefetchBody(PromptBody):
@@ -271,7 +197,6 @@ class TokenizeBody(PromptBody):
         "chat_template": (),
         "continue_final_message": (False,),
         "mm_processor_kwargs": (),
-        "tools": ([],),
     }
 
     add_special_tokens: bool | None = None

@@ -106,6 +106,10 @@ class Tokenizer:
             return [bos, *ids]
         return ids[1:] if ids[:2] == [bos, bos] else ids
 
+    def to_json(self) -> str:
+        """All of it, as `tokenizer.json` would hold it."""
+        return str(self._rust.to_str())
+
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of a whole sequence; unknown ids have none."""
         detokenizer = IncrementalDetokenizer(
