@@ -169,12 +169,27 @@ class PageBooks:
         """Take what nobody holds out of the tree; lower tiers do not get it."""
         for group, pool in enumerate(self.pools):
             while pool.num_idle:
-                node = pool.longest_idle()
-                page = node.pages[group]
-                assert page is not None
-                pool.forget(page)
-                node.pages[group] = None
-                self.tree.prune(node)
+                self._forget_longest_idle(group)
+
+    def retire(self, group: int, count: int) -> int:
+        """Give up so many pages for good, or as many as nobody holds; lower tiers do not get what
+        was in them. Returns how many."""
+        pool = self.pools[group]
+        count = min(count, pool.num_available)
+        while pool.num_free < count:
+            self._forget_longest_idle(group)
+        for _ in range(count):
+            pool.retire()
+        return count
+
+    def _forget_longest_idle(self, group: int) -> None:
+        pool = self.pools[group]
+        node = pool.longest_idle()
+        page = node.pages[group]
+        assert page is not None
+        pool.forget(page)
+        node.pages[group] = None
+        self.tree.prune(node)
 
     def cut(self, pages: SequencePages, blocks: int) -> None:
         """Give back the pages of a sequence from that block on."""

@@ -35,6 +35,11 @@ class Pins:
         """Whether a sequence of that many positions fits when it is alone with the pins."""
         return self._fits(num_tokens, self._pinned(()))
 
+    def least_pages(self, group: int) -> int:
+        """How many pages of a group the longest sequence needs, alone with the pins."""
+        books = self._books
+        return books.max_held(books.windows[group], self._longest) + len(self._pinned(())[group])
+
     def check(self, pin_id: str, tokens: Sequence[int], salt: str = "") -> None:
         """Before a prefix is computed.
 

@@ -84,6 +84,7 @@ class EngineStats:
         step_sizes: steps of each range of `STEP_SIZES` and, last, of more tokens.
         pins: ids of pinned prefixes.
         pages_pinned: pages that these hold.
+        restarts: how often an engine that had died or hung was started again.
     """
 
     running: int = 0
@@ -103,3 +104,4 @@ class EngineStats:
     pins: tuple[str, ...] = ()
     pages_pinned: int = 0
     tiers: TierStats = field(default_factory=TierStats)
+    restarts: int = 0

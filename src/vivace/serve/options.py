@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from vivace.core.errors import UsageError
+from vivace.core.kinds import is_number
+
+_TIMES = ("engine_hang_seconds", "drain_timeout", "slow_sender_timeout", "slow_reader_timeout")
 
 
 @dataclass(frozen=True)
@@ -14,6 +21,14 @@ class ServeOptions:
         the limits may be left out.
     admin_key: what administrators bring as theirs; None refuses their calls.
     max_body_bytes: larger request bodies are refused.
+    engine_hang_seconds: an engine that has work and makes no step for so long is killed and
+        started again; longer than any step takes.
+    drain_timeout: seconds that answers have to finish when the server is told to stop.
+    slow_sender_timeout: seconds that a client has to send a request.
+    slow_reader_timeout: seconds after which a client is cut off that does not read its answer.
+
+    Raises:
+        UsageError: a time is no number above 0.
     """
 
     served_model_name: str | None = None
@@ -21,3 +36,13 @@ class ServeOptions:
     api_key_file: str | None = None
     admin_key: str | None = None
     max_body_bytes: int = 10 * 2**20
+    engine_hang_seconds: float = 120.0
+    drain_timeout: float = 30.0
+    slow_sender_timeout: float = 60.0
+    slow_reader_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        for option in _TIMES:
+            time: Any = getattr(self, option)
+            if not (is_number(time) and 0 < time < inf):
+                raise UsageError(f"{option} must be a number above 0, got {time!r}.")

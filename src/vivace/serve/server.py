@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
+from functools import partial
+from math import ceil
 from pathlib import Path
 
 import uvicorn
@@ -17,17 +19,14 @@ from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.engine.client import EngineClient
 from vivace.serve.app import create_app
-from vivace.serve.errors import ApiError
+from vivace.serve.connections import Connection, Patience
 from vivace.serve.generation import Generation
-from vivace.serve.interfaces import Engine
 from vivace.serve.keys import load_keys
-from vivace.serve.liveness import Liveness
 from vivace.serve.options import ServeOptions
 from vivace.text.chat import load_chat_template
 from vivace.text.tokenizer import load_tokenizer
 
-DRAIN_SECONDS = 30
-WATCH_SECONDS = 5.0
+ABORTED_SECONDS = 5  # for answers that were cut short to be sent
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections
 
 
@@ -37,7 +36,7 @@ def run(
     port: int = 8000,
     options: ServeOptions | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; answers that have begun get `DRAIN_SECONDS` to finish.
+    """Serve until SIGINT or SIGTERM; answers that have begun get `drain_timeout` to finish.
 
     Args:
         port: 0 takes a free one.
@@ -64,6 +63,7 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it. Without it a token waits up to 40 ms for the one before to be
     # acknowledged; asyncio sets it only on sockets made with an explicit protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # clients may vanish silently
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -76,50 +76,22 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOptions) -> None:
-    engine = EngineClient(config, _print_notice)
+    engine = EngineClient(config, _print_notice, options.engine_hang_seconds)
     loading = asyncio.current_task()
     assert loading is not None
     _on_signals(loading.cancel)
     try:
         await engine.start()
-        app = _app(engine, options)
-        await _produce_a_token(app.state.liveness)
-        server = _Server(app, listener)
+        server = _Server(_app(engine, options), listener, options)
         _on_signals(server.stop)
-        watching = asyncio.create_task(watch(engine))
         await server.serve([listener])
-        watching.cancel()
-    except asyncio.CancelledError:
-        engine.kill()  # while it loads it hears nothing
-        raise
     finally:
         await engine.close()
-
-
-async def watch(engine: Engine, every: float = WATCH_SECONDS) -> None:
-    """Kill an engine that hangs: its streams end with an error, and /health keeps failing, so
-    that whoever runs the server knows to start it again."""
-    while True:
-        await asyncio.sleep(every)
-        try:
-            await engine.check_health()
-        except VivaceError as error:
-            _print_notice(f"{error} /health fails until the server is restarted.")
-            engine.kill()
-            return
 
 
 def _app(engine: EngineClient, options: ServeOptions) -> FastAPI:
     folder = Path(engine.info.folder)
     return create_app(engine, load_tokenizer(folder), load_chat_template(folder), options)
-
-
-async def _produce_a_token(liveness: Liveness) -> None:
-    """Nobody is told that the server is ready before it was."""
-    try:
-        await liveness.check()
-    except ApiError as error:
-        raise VivaceError(f"{error} Check the checkpoint, or try dtype float32.") from error
 
 
 def _on_signals(action: Callable[[], object]) -> None:
@@ -132,22 +104,28 @@ def _print_notice(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def uvicorn_config(app: FastAPI, options: ServeOptions) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    patience = Patience(options.slow_sender_timeout, options.slow_reader_timeout)
+    return uvicorn.Config(
+        app,
+        http=partial(Connection, patience=patience),  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=ceil(options.drain_timeout) + ABORTED_SECONDS,
+    )
+
+
 class _Server(uvicorn.Server):
     """Says when it is ready, and leaves signals to `_on_signals`: uvicorn would raise them again
     before the engine is closed."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-            )
-        )
+    def __init__(self, app: FastAPI, listener: socket.socket, options: ServeOptions) -> None:
+        super().__init__(uvicorn_config(app, options))
+        self._drain_timeout = options.drain_timeout
         self._url = _url(listener)
         self._generation: Generation = app.state.generation
 
@@ -160,6 +138,16 @@ class _Server(uvicorn.Server):
         self._generation.stopping = True
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting = asyncio.create_task(self._cut_short())
+        await super().shutdown(sockets)
+        cutting.cancel()
+
+    async def _cut_short(self) -> None:
+        """Whoever is not done in time keeps what he has, and is told."""
+        await asyncio.sleep(self._drain_timeout)
+        await self._generation.abort_all()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
