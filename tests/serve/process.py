@@ -19,21 +19,7 @@ import psutil
 READY_SECONDS = 60.0
 STOP_SECONDS = 60.0
 
-PROGRAM = """
-import json, sys
-from vivace.core.config import EngineConfig
-from vivace.core.errors import VivaceError
-from vivace.serve.options import ServeOptions
-from vivace.serve.server import run
-
-if __name__ == "__main__":
-    config = {"backend": "reference", "kv_memory_bytes": 4 << 20, **json.loads(sys.argv[3])}
-    options = ServeOptions(**json.loads(sys.argv[4]))
-    try:
-        run(EngineConfig(model=sys.argv[1], **config), port=int(sys.argv[2]), options=options)
-    except VivaceError as error:
-        sys.exit(str(error))
-"""
+PROGRAM = Path(__file__).parent / "server_program.py"
 
 
 @dataclass(frozen=True)
@@ -42,11 +28,13 @@ class Setting:
     config: fields of the engine's configuration.
     options: of the server's.
     variables: of the process, beside ours.
+    program: that takes them.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    program: Path = PROGRAM
 
 
 @dataclass(frozen=True)
@@ -82,7 +70,7 @@ def start(
     setting = setting or Setting()
     given = json.dumps(dict(setting.config)), json.dumps(dict(setting.options))
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(model), str(port), *given],
+        [sys.executable, str(setting.program), str(model), str(port), *given],
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

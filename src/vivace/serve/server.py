@@ -101,7 +101,8 @@ def _on_signals(action: Callable[[], object]) -> None:
 
 
 def _print_notice(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk must not stop who serves
+        print(line, file=sys.stderr, flush=True)
 
 
 def uvicorn_config(app: FastAPI, options: ServeOptions) -> uvicorn.Config:

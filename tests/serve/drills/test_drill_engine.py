@@ -6,12 +6,12 @@ why, and /health says 200 only while tokens come.
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,14 +19,14 @@ import psutil
 import pytest
 
 from tests.serve.checkpoint import write_tiny_chat_model
-from tests.serve.drills.faults.sitecustomize import MARK
 from tests.serve.drills.load import Answer, ask, ask_all, body, counted, health_watched, is_idle
 from tests.serve.process import READY_SECONDS, Served, Setting, serving_process, start, url_of
 from tests.serve.scripted import wait_until
 
 STREAMS = 32
 HANG_SECONDS = 2.0
-FAULTS = Path(__file__).parent / "faults"
+FAULTY = Path(__file__).parents[1] / "faulty_server.py"
+MARK = 4  # of the requests that the fault is for
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,7 @@ def expected(model: Path) -> list[Answer]:
 
 
 def faulty(kind: str, **options: object) -> Setting:
-    path = os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")])
-    return Setting(options=options, variables={"PYTHONPATH": path, "VIVACE_FAULT": kind})
+    return Setting(options=options, variables={"VIVACE_FAULT": kind}, program=FAULTY)
 
 
 def marked(number: int, max_tokens: int) -> dict[str, object]:
@@ -70,17 +69,30 @@ def test_one_of_32_trips_the_model(model: Path, expected: list[Answer]) -> None:
         assert "the fault of this drill" in server.logged()
 
 
+def num_pages(url: str) -> int:
+    return int(httpx.get(f"{url}/server_info").json()["engine"]["pages_total"])
+
+
 def test_memory_runs_out_for_a_while(model: Path, expected: list[Answer]) -> None:
+    """Three allocations fail in a step of many: with a smaller cache, and in parts, it works."""
     asked = [body(number, 200) for number in range(STREAMS)]
-    with serving_process(model, faulty("memory 5")) as server:
-        pages = httpx.get(f"{server.url}/server_info").json()["engine"]["pages_total"]
-        refused = ask(server.url, marked(0, 50))
-        assert refused == Answer(503, code="no_capacity")
-        left = httpx.get(f"{server.url}/server_info").json()["engine"]["pages_total"]
-        assert left < pages
-        assert ask_all(server.url, asked) == expected
-        assert is_healthy(server.url)
+    asked[7] = marked(7, 200)
+    with serving_process(model, faulty("memory 3")) as server, health_watched(server.url) as health:
+        pages = num_pages(server.url)
+        answers = ask_all(server.url, asked)
+        assert answers.pop(7).finish_reason == "length"
+        assert answers == expected[:7] + expected[8:]
+        assert num_pages(server.url) < pages
+        wait_until(lambda: is_idle(server.url))
+        assert {status for _, status in health} == {200}
         assert "Memory has run out" in server.logged()
+
+
+def test_there_is_no_memory_for_one(model: Path) -> None:
+    with serving_process(model, faulty("memory 2")) as server:
+        assert ask(server.url, marked(0, 50)) == Answer(503, code="no_capacity")
+        assert ask(server.url, marked(0, 50)).finish_reason == "length"
+        assert is_healthy(server.url)
 
 
 def test_no_allocation_succeeds(model: Path, expected: list[Answer]) -> None:
@@ -136,8 +148,9 @@ def test_the_engine_is_lost_under_load(
     model: Path, expected: list[Answer], harm: Callable[[Served], None]
 ) -> None:
     """Half of the requests run, half wait; then the engine is gone."""
-    setting = faulty("hang", engine_hang_seconds=HANG_SECONDS)
-    setting = Setting({"max_num_seqs": STREAMS // 2}, setting.options, setting.variables)
+    setting = replace(
+        faulty("hang", engine_hang_seconds=HANG_SECONDS), config={"max_num_seqs": STREAMS // 2}
+    )
     with serving_process(model, setting) as server, health_watched(server.url) as health:
         answers: list[Answer] = []
         asked = [body(number, 200) for number in range(STREAMS)]
