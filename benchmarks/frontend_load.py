@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _COUNT = re.compile(rb'"completion_tokens":\s*(\d+)')
+PROMPT = "def count(limit):\n    for number in range(limit):\n"
 END = b"data: [DONE]\n\n"
 
 
@@ -42,7 +43,7 @@ def _client(url: str, model: str, requests: int, max_tokens: int) -> tuple[int, 
     data = json.dumps(
         {
             "model": model,
-            "messages": [{"role": "user", "content": "Count as far as you can."}],
+            "prompt": PROMPT,
             "max_tokens": max_tokens,
             "temperature": 0,
             "ignore_eos": True,
@@ -52,7 +53,7 @@ def _client(url: str, model: str, requests: int, max_tokens: int) -> tuple[int, 
     ).encode()
     at = urlsplit(url)
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: {at.netloc}\r\n"
+        f"POST /v1/completions HTTP/1.1\r\nhost: {at.netloc}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     ).encode()
     tokens = events = 0

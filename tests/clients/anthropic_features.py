@@ -1,0 +1,72 @@
+"""All that Anthropic's Python client can ask of the server: python anthropic_features.py URL MODEL."""
+
+from __future__ import annotations
+
+import sys
+
+import anthropic
+from features import run_all
+
+URL, MODEL = sys.argv[1:]
+CLIENT = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0)
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+
+def message() -> None:
+    answer = CLIENT.messages.create(model=MODEL, max_tokens=8, messages=MESSAGES, system="Hi.")
+    assert answer.role == "assistant"
+    assert answer.content[0].type == "text"
+    assert answer.stop_reason in ("end_turn", "max_tokens")
+    assert 0 < answer.usage.output_tokens <= 8
+
+
+def message_options() -> None:
+    answer = CLIENT.messages.create(
+        model=MODEL,
+        max_tokens=8,
+        messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
+        temperature=0.5,
+        top_p=0.9,
+        top_k=20,
+        stop_sequences=["zzz"],
+    )
+    assert answer.type == "message"
+
+
+def message_streamed() -> None:
+    with CLIENT.messages.stream(model=MODEL, max_tokens=8, messages=MESSAGES) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert text == final.content[0].text  # type: ignore[union-attr]
+    assert final.stop_reason in ("end_turn", "max_tokens")
+
+
+def tokens_are_counted() -> None:
+    counted = CLIENT.messages.count_tokens(model=MODEL, messages=MESSAGES)
+    answer = CLIENT.messages.create(model=MODEL, max_tokens=1, messages=MESSAGES)
+    assert counted.input_tokens == answer.usage.input_tokens
+
+
+def errors_have_their_classes() -> None:
+    try:
+        CLIENT.messages.create(model="another", max_tokens=1, messages=MESSAGES)
+        raise AssertionError("not refused")
+    except anthropic.NotFoundError as error:
+        assert "another" in str(error)
+    try:
+        CLIENT.messages.create(model=MODEL, max_tokens=1, messages=MESSAGES, temperature=-1)
+        raise AssertionError("not refused")
+    except anthropic.BadRequestError as error:
+        assert "temperature" in str(error)
+
+
+if __name__ == "__main__":
+    run_all(
+        [
+            message,
+            message_options,
+            message_streamed,
+            tokens_are_counted,
+            errors_have_their_classes,
+        ]
+    )
