@@ -13,18 +13,16 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from own_server import own_server
 from peers.environments import FOLDER, PEERS, AbsentError, install
-from peers.servers import await_answer, free_port
 
 from vivace import LLM
-from vivace.evaluate.held_out import held_out_documents
+from vivace.evaluate.corpus import held_out_files
 from vivace.formats.hub import resolve_model
 
 CONTEXT, CONTINUATION = 300, 80  # characters
@@ -45,28 +43,15 @@ def main() -> None:
         print(json.dumps({"absent": f"lm-eval ({error})"}))
         return
     pairs = list(pieces(given.documents))
-    with served() as url, TemporaryDirectory() as folder:
-        told = by_lm_eval(url, pairs, Path(folder))
+    with own_server() as server, TemporaryDirectory() as folder:
+        told = by_lm_eval(server.url, pairs, Path(folder))
     own = by_logits(pairs)
     print(json.dumps({"absent": None, "told": told, "own": own}))
 
 
 def pieces(count: int) -> Iterator[Pair]:
-    for text in held_out_documents()[:count]:
-        piece = text[: CONTEXT + CONTINUATION]
-        yield piece[: -CONTINUATION or None], piece[-CONTINUATION:]
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "vivace", "serve", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            await_answer(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    for file in held_out_files()[:count]:
+        yield file.text[:CONTEXT], file.text[CONTEXT : CONTEXT + CONTINUATION]
 
 
 def by_lm_eval(url: str, pairs: list[Pair], folder: Path) -> list[Score]:
