@@ -30,7 +30,12 @@ STREAM = {"prompt": "def add(", "max_tokens": 200, "temperature": 0, "ignore_eos
 
 
 def request(rng: random.Random, **fields: object) -> bytes:
-    asked = {"prompt": "a", "max_tokens": rng.randint(1, 40), "stream": rng.random() < 0.5, **fields}
+    asked = {
+        "prompt": "a",
+        "max_tokens": rng.randint(1, 40),
+        "stream": rng.random() < 0.5,
+        **fields,
+    }
     body = json.dumps(asked).encode()
     head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
@@ -58,7 +63,9 @@ def pipelined(rng: random.Random) -> bytes:
 
 def bad_chunks(rng: random.Random) -> bytes:
     head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-    return head + rng.choice([b"5\r\nabcde\r\n", b"zz\r\n", b"5\r\nab", b"-1\r\n\r\n", b"0\r\n\r\n"])
+    return head + rng.choice(
+        [b"5\r\nabcde\r\n", b"zz\r\n", b"5\r\nab", b"-1\r\n\r\n", b"0\r\n\r\n"]
+    )
 
 
 def long_head(rng: random.Random) -> bytes:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 
 def run_all(features: list[Callable[[], None]]) -> None:
     """Run every one, say which failed, and end with how many did not work."""
-    failed = 0
-    for feature in features:
-        try:
-            feature()
-        except Exception as error:
-            failed += 1
-            print(f"{feature.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
-    print(f"{len(features) - failed} of {len(features)} features work")
-    sys.exit(min(failed, 1))
+    working = sum(works(feature) for feature in features)
+    print(f"{working} of {len(features)} features work")
+    sys.exit(int(working < len(features)))
+
+
+def works(feature: Callable[[], None]) -> bool:
+    try:
+        feature()
+    except Exception as error:
+        print(f"{feature.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    return True

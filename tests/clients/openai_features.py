@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 import openai
+import pytest
 from features import run_all
 
 URL, MODEL = sys.argv[1:]
@@ -143,16 +144,12 @@ def embeddings() -> None:
 
 
 def errors_have_their_classes() -> None:
-    try:
+    with pytest.raises(openai.BadRequestError) as bad:
         CLIENT.completions.create(model=MODEL, prompt=PROMPT, temperature=-1)
-        raise AssertionError("not refused")
-    except openai.BadRequestError as error:
-        assert error.param == "temperature"
-    try:
+    assert bad.value.param == "temperature"
+    with pytest.raises(openai.NotFoundError) as missing:
         CLIENT.completions.create(model="another", prompt=PROMPT)
-        raise AssertionError("not refused")
-    except openai.NotFoundError as error:
-        assert error.code == "model_not_found"
+    assert missing.value.code == "model_not_found"
 
 
 def calls_have_names() -> None:

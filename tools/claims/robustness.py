@@ -105,7 +105,9 @@ def frontend(result: dict[str, Any]) -> Outcome:
     """vLLM's figures are told, not judged."""
     ours, theirs = result["servers"]["vivace"], result["servers"]["vLLM"]
     rate = ours["tokens_per_cpu_second"]
-    beside = f"vLLM is absent: {theirs['absent']}" if "absent" in theirs else f"vLLM {_cost(theirs)}"
+    beside = (
+        f"vLLM is absent: {theirs['absent']}" if "absent" in theirs else f"vLLM {_cost(theirs)}"
+    )
     measured = f"{rate:.0f} streamed tokens per CPU-second, {_cost(ours)}; {beside}"
     holds = rate >= TOKENS_BAR and ours["events_per_token"] >= OWN_EVENTS
     return Outcome(measured, holds, figures={"frontend": result})

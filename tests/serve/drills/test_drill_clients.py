@@ -78,6 +78,7 @@ def test_told_to_stop_under_load_all_streams_finish(model: Path) -> None:
         load = threading.Thread(target=lambda: answers.extend(ask_all(server.url, asked)))
         load.start()
         wait_until(lambda: counted(server.url, "vllm:num_requests_running") >= STREAMS)
+        server.engine.send_signal(signal.SIGTERM)  # as a supervisor does that tells all processes
         server.process.send_signal(signal.SIGTERM)
         load.join()
         assert server.process.wait(timeout=30) == 0
