@@ -51,7 +51,8 @@ def main() -> None:
 
 def pieces(count: int) -> Iterator[Pair]:
     for file in held_out_files()[:count]:
-        yield file.text[:CONTEXT], file.text[CONTEXT : CONTEXT + CONTINUATION]
+        context = file.text[:CONTEXT].rstrip()  # lm-eval would move white space to what follows
+        yield context, file.text[len(context) : len(context) + CONTINUATION]
 
 
 def by_lm_eval(url: str, pairs: list[Pair], folder: Path) -> list[Score]:
@@ -85,8 +86,8 @@ def by_logits(pairs: list[Pair]) -> list[Score]:
 def _score(llm: LLM, context: str, continuation: str) -> Score:
     """As lm-eval parts them: the continuation is what the whole has behind the context's tokens."""
     assert llm.tokenizer is not None
-    whole = llm.tokenizer.encode(context + continuation)
-    start = len(llm.tokenizer.encode(context))
+    whole = llm.tokenizer.encode(context + continuation, add_special_tokens=False)
+    start = len(llm.tokenizer.encode(context, add_special_tokens=False))
     logits = llm.logits(whole).astype(np.float64)[start - 1 : -1]
     wanted = whole[start:]
     best = logits.max(axis=1)

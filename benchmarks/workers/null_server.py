@@ -78,7 +78,7 @@ def null_engine(config: EngineConfig, notify: Notify) -> NullCore:
         family="none",
         backend="none",
         dtype="none",
-        vocab_size=TOKENS.stop,
+        vocab_size=1 << 20,
         max_model_len=1 << 20,
         eos_token_ids=(),
         num_pages=1,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from vivace.serve.answers import Answerer
 from vivace.serve.bodies import BodyReader
+from vivace.serve.call_names import HEADER
 from vivace.serve.embeddings import Embedder
 from vivace.serve.endpoints import (
     admin,
@@ -60,10 +62,22 @@ def create_app(
     for router in _guarded(engine, reader, prompts, generation):
         app.include_router(router)
     app.add_middleware(Gate, keys=load_keys(options))
+    if options.allowed_origins is not None:  # outside of the gate: browsers ask without a key
+        _allow(app, options.allowed_origins)
     install_schema(app)
     app.state.generation = generation
     app.state.liveness = liveness
     return app
+
+
+def _allow(app: FastAPI, origins: str) -> None:
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[origin.strip() for origin in origins.split(",")],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=[HEADER, "retry-after"],
+    )
 
 
 def _guarded(

@@ -137,15 +137,16 @@ class Generation:
             watch.close()
 
     async def _merged(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Delta], None]:
-        merged: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue()
+        # Bounded: what a client reads late waits in the engine's queues, where it is put together.
+        merged: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue(len(requests))
 
         async def pump(place: int, request: Request) -> None:
             try:
                 async with aclosing(self._single(request, place)) as deltas:
                     async for item in deltas:
-                        merged.put_nowait(item)
+                        await merged.put(item)
             except Exception as error:
-                merged.put_nowait(error)
+                await merged.put(error)
 
         tasks = [asyncio.create_task(pump(*numbered)) for numbered in enumerate(requests)]
         try:

@@ -21,6 +21,7 @@ class ServeOptions:
         the limits may be left out.
     admin_key: what administrators bring as theirs; None refuses their calls.
     max_body_bytes: larger request bodies are refused.
+    allowed_origins: origins, parted by commas, whose web pages may call the server; None is none.
     engine_hang_seconds: an engine that has work and makes no step for so long is killed and
         started again; longer than any step takes.
     drain_timeout: seconds that answers have to finish when the server is told to stop.
@@ -36,6 +37,7 @@ class ServeOptions:
     api_key_file: str | None = None
     admin_key: str | None = None
     max_body_bytes: int = 10 * 2**20
+    allowed_origins: str | None = None
     engine_hang_seconds: float = 120.0
     drain_timeout: float = 30.0
     slow_sender_timeout: float = 60.0
