@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import urllib.request
@@ -37,9 +38,10 @@ class OwnServer:
         raise KeyError(name)
 
     def is_idle(self) -> bool:
-        """Whether no request runs or waits, and no page is held."""
-        names = "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"
-        return all(self.metric(f"vllm:{name}") == 0 for name in names)
+        """Whether no request runs or waits, and no page is held but by pins."""
+        engine = json.loads(self.get("/server_info"))["engine"]
+        held = engine["pages_used"] - engine["pages_pinned"]
+        return (engine["running"], engine["waiting"], held) == (0, 0, 0)
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:

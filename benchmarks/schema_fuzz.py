@@ -42,7 +42,7 @@ def main() -> None:
 
     with TemporaryDirectory() as folder:
         model = write_tiny_chat_model(Path(folder))
-        with own_server(str(model), "--max-model-len", "64", "--kv-memory", "8MiB") as server:
+        with own_server(str(model), "--max-model-len", "128", "--kv-memory", "8MiB") as server:
             result = fuzz(server, given.cases)
             result["idle_afterwards"] = server.is_idle()
     print(json.dumps({"absent": None, **result}))

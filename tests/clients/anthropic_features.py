@@ -26,10 +26,8 @@ def message_options() -> None:
         model=MODEL,
         max_tokens=8,
         messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
-        temperature=0.5,
-        top_p=0.9,
-        top_k=20,
         stop_sequences=["zzz"],
+        extra_body={"temperature": 0.5, "top_p": 0.9, "top_k": 20},
     )
     assert answer.type == "message"
 
@@ -44,15 +42,17 @@ def message_streamed() -> None:
 
 def tokens_are_counted() -> None:
     counted = CLIENT.messages.count_tokens(model=MODEL, messages=MESSAGES)
-    answer = CLIENT.messages.create(model=MODEL, max_tokens=1, messages=MESSAGES)
-    assert counted.input_tokens == answer.usage.input_tokens
+    usage = CLIENT.messages.create(model=MODEL, max_tokens=1, messages=MESSAGES).usage
+    assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 
 def errors_have_their_classes() -> None:
     with pytest.raises(anthropic.NotFoundError, match="another"):
         CLIENT.messages.create(model="another", max_tokens=1, messages=MESSAGES)
     with pytest.raises(anthropic.BadRequestError, match="temperature"):
-        CLIENT.messages.create(model=MODEL, max_tokens=1, messages=MESSAGES, temperature=-1)
+        CLIENT.messages.create(
+            model=MODEL, max_tokens=1, messages=MESSAGES, extra_body={"temperature": -1}
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from vivace.serve.schemas import AbortBody
 def router(reader: BodyReader, generation: Generation) -> APIRouter:
     routes = APIRouter(tags=["admin"])
 
-    @routes.post("/abort_request", **takes(AbortBody))
+    @routes.post("/abort_request", **takes(AbortBody, 403))
     async def abort(http: Request) -> dict[str, int]:
         """End a call by the id of its answer, or all calls: what they have is their answer."""
         body = await reader.read(http, AbortBody)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from vivace.core.errors import VivaceError
 from vivace.core.stats import EngineStats
@@ -41,7 +41,9 @@ def router(
         await liveness.check()
         return {"status": "ready"}
 
-    @routes.get("/metrics", response_model=None, **answers())
+    @routes.get(
+        "/metrics", response_model=None, response_class=PlainTextResponse, **answers()
+    )
     async def scrape() -> Response:
         """Prometheus text."""
         return Response(metrics.render(await _stats(engine)), media_type=METRICS_TYPE)
