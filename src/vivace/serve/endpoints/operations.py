@@ -41,9 +41,7 @@ def router(
         await liveness.check()
         return {"status": "ready"}
 
-    @routes.get(
-        "/metrics", response_model=None, response_class=PlainTextResponse, **answers()
-    )
+    @routes.get("/metrics", response_model=None, response_class=PlainTextResponse, **answers())
     async def scrape() -> Response:
         """Prometheus text."""
         return Response(metrics.render(await _stats(engine)), media_type=METRICS_TYPE)
