@@ -55,7 +55,10 @@ def fuzz(server: OwnServer, cases: int) -> dict[str, object]:
     command = [str(program), "run", f"{server.url}/openapi.json", "--seed", "1", "--no-color"]
     command += ["--checks", ",".join(CHECKS), "--max-examples", str(-(-cases // operations) + 1)]
     command += ["--continue-on-failure", "--generation-database", "none", "--workers", "2"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    with TemporaryDirectory() as folder:  # it writes down what failed
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False
+        )
     counted = COUNTED.search(done.stdout)
     return {
         "operations": operations,
