@@ -13,8 +13,8 @@ NATIVE := CMakeLists.txt $(wildcard native/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-aarch64 check format screenshots prove-foundation prove-cpu-speed \
-    prove-scheduler-cache prove-compression train-recall bench-peers bench-kernels bench-transformers \
-    bench-startup bench-bits clean
+    prove-scheduler-cache prove-serving prove-compression train-recall node-client bench-peers \
+    bench-kernels bench-transformers bench-startup bench-bits clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
@@ -71,6 +71,15 @@ train-recall: $(MADE)/dev oracle ## train the small model that recall is measure
 
 prove-compression: $(MADE)/dev oracle ## measure every claim about compression (ROW=n: one of them)
 	@$(BIN)/python tools/prove_compression.py $(if $(ROW),--row $(ROW))
+
+prove-serving: $(MADE)/dev node-client ## measure every claim about serving, in 50 minutes (ROW=n)
+	@$(BIN)/python tools/prove_serving.py $(if $(ROW),--row $(ROW))
+
+# OpenAI's client for Node.js, which a test runs; without npm it is skipped.
+NODE_CLIENT := build/node/node_modules/openai/package.json
+node-client:
+	@test -e $(NODE_CLIENT) || npm install --silent --no-audit --no-fund --prefix build/node openai@6 \
+	    || echo "OpenAI's client for Node.js did not install; the test that needs it will be skipped."
 
 bench-peers: $(MADE)/dev oracle ## everything beside every peer, and docs/performance.md from it
 	@mkdir -p build && $(BIN)/python benchmarks/peers_cpu.py $(if $(ISA),--isa $(ISA)) \

@@ -82,6 +82,8 @@ PEERS = {
         remove=("torchvision", "torchaudio", "torchcodec"),
         uses_openmp=True,
     ),
+    "lm_eval": Peer("lm_eval", ("lm-eval[api]==0.4.13", "transformers==5.23.0")),
+    "schemathesis": Peer("schemathesis", ("schemathesis==4.32.5",)),
     "onnxruntime": Peer(
         "onnxruntime",
         (TORCH, "onnxruntime-genai==0.18.0", "onnx", "onnx-ir", "onnxruntime", "transformers"),

@@ -127,7 +127,7 @@ def running(server: Server, preset: str, threads: int, isa: str) -> Iterator[Run
     """
     contender = CONTENDERS[server.contender]
     install(server.peer)
-    port = _free_port()
+    port = free_port()
     places = _places(server, contender, preset, threads) | {"port": port}
     command = [part.format(**places) for part in server.command]
     variables = {name: value.format(**places) for name, value in server.variables}
@@ -149,7 +149,7 @@ def running(server: Server, preset: str, threads: int, isa: str) -> Iterator[Run
     group = ProcessGroup(process)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(url, process)
+        await_answer(url, process)
         asked = tuple(part.format(**places) for part in server.asked)
         found = Running(url, time.monotonic() - started, asked, group)
         group.stop()
@@ -169,13 +169,13 @@ def _places(server: Server, contender: Contender, preset: str, threads: int) -> 
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:

@@ -17,7 +17,7 @@ from tests.bench.scripts import BENCHMARKS
 sys.path.insert(0, str(BENCHMARKS))
 
 from peers.environments import AbsentError
-from peers.servers import _wait
+from peers.servers import await_answer
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -56,7 +56,7 @@ def process(code: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_server_that_still_loads_is_waited_for() -> None:
     loading, ready = HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.OK
     with answering(loading, loading, ready) as url, process(SLEEP) as server:
-        _wait(url, server)
+        await_answer(url, server)
 
 
 def test_a_server_that_fails_is_absent() -> None:
@@ -65,11 +65,11 @@ def test_a_server_that_fails_is_absent() -> None:
         process(SLEEP) as server,
         pytest.raises(AbsentError, match="answers 500"),
     ):
-        _wait(url, server)
+        await_answer(url, server)
 
 
 def test_a_server_that_ends_is_absent() -> None:
     with process("raise SystemExit(3)") as server:
         server.wait()
         with pytest.raises(AbsentError, match="with 3"):
-            _wait("http://127.0.0.1:9", server)
+            await_answer("http://127.0.0.1:9", server)

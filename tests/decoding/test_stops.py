@@ -9,7 +9,7 @@ import pytest
 
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
-from vivace.core.step import Advance, Picked, ScheduledSequence, Step
+from vivace.core.step import Advance, ScheduledSequence
 from vivace.decoding.stops import OutputText, first_stop
 from vivace.text.held import num_held
 from vivace.text.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ def run(tokenizer: Tokenizer | None, params: SamplingParams, words: list[str]) -
     for word in words:
         sequence = ScheduledSequence(request, token_ids, len(token_ids) - 1, 1, ((),), True)
         token_id = WORDS.index(word)
-        advance = output.advance(Step((sequence,)), [Picked("r", token_id)])[0]
+        advance = output.advance(sequence, token_id)
         token_ids.append(token_id)
         pieces.append(advance.text)
         if advance.finish_reason:
@@ -145,10 +145,7 @@ def test_each_request_keeps_its_own_text(tokenizer: Tokenizer) -> None:
     for request in requests:
         output.add(request)
         sequences.append(ScheduledSequence(request, [5], 0, 1, ((),), True))
-    waiting = ScheduledSequence(Request("w", (5, 6)), [5, 6], 0, 1, ((),), False)
-    step = Step((sequences[0], waiting, sequences[1]))
-    letter = WORDS.index("a")
-    advances = output.advance(step, [Picked("a", letter), Picked("b", letter)])
+    advances = [output.advance(sequence, WORDS.index("a")) for sequence in sequences]
     assert advances == [Advance("a", ""), Advance("b", "a")]
     output.remove("nobody")
 

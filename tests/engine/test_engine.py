@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,6 @@ from vivace.core.errors import (
 )
 from vivace.core.request import Delta
 from vivace.core.step import Step
-from vivace.engine import client as client_module
 from vivace.engine import loop
 from vivace.engine.build import build_engine
 from vivace.engine.client import EngineClient
@@ -199,52 +196,7 @@ def test_what_an_engine_process_could_not_do_is_said_here(tmp_path: Path) -> Non
     asyncio.run(run())
 
 
-def test_a_killed_engine_ends_its_streams_with_an_error(folder: Path) -> None:
-    async def run() -> None:
-        client = EngineClient(EngineConfig(str(folder), backend="reference"))
-        await client.start()
-        params = SamplingParams(max_tokens=200, ignore_eos=True)
-        (request,) = fan_out(client.info, "r", PROMPT, params)
-        found = []
-        async for delta in client.stream(request):
-            if not found:
-                client.kill()
-            found.append(delta)
-        assert found[-1].finish_reason == "error"
-        assert [delta.finish_reason async for delta in client.stream(request)] == ["error"]
-        with pytest.raises(BackendError, match="ended"):
-            await client.check_health()
-        await client.close()
-
-    asyncio.run(run())
-
-
 ENDLESS = SamplingParams(max_tokens=200, ignore_eos=True)
-
-
-def test_idleness_is_no_hang(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        client = EngineClient(EngineConfig(str(folder), backend="reference"))
-        await client.start()
-        monkeypatch.setattr(client_module, "HANG_SECONDS", 0.3)
-        await asyncio.sleep(0.5)
-        (request,) = fan_out(client.info, "r", PROMPT, ENDLESS)
-        async with aclosing(client.stream(request)) as deltas:
-            waiting = asyncio.ensure_future(anext(deltas))
-            await asyncio.sleep(0)  # sent, and nothing heard yet
-            await client.check_health()
-            await waiting
-            os.kill(client._process.pid or 0, signal.SIGSTOP)
-            await asyncio.sleep(0.6)
-            with pytest.raises(BackendError, match="no progress"):
-                await client.check_health()
-            client.kill()
-            async for delta in deltas:
-                last = delta
-            assert last.finish_reason == "error"
-        await client.close()
-
-    asyncio.run(run())
 
 
 def test_an_async_request_can_be_aborted_whole_and_its_id_is_its_own(folder: Path) -> None:
@@ -274,7 +226,7 @@ def test_a_step_that_trips_ends_its_requests_and_the_engine_goes_on(folder: Path
     good, core._runner.run = core._runner.run, trip  # type: ignore[method-assign]
     (output,) = llm.generate(PROMPT)
     assert output.outputs[0].finish_reason == "error"
-    assert output.outputs[0].error == "tripped"
+    assert "tripped" in (output.outputs[0].error or "")
     core._runner.run = good  # type: ignore[method-assign]
     assert llm.generate(PROMPT)[0].outputs[0].finish_reason == "length"
     core.check_integrity()

@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
+import json
+import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
+
+import psutil
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 60.0
 
-PROGRAM = """
-import sys
-from vivace.core.config import EngineConfig
-from vivace.core.errors import VivaceError
-from vivace.serve.server import run
-
-if __name__ == "__main__":
-    config = EngineConfig(model=sys.argv[1], backend="reference", kv_memory_bytes=4 << 20)
-    try:
-        run(config, port=int(sys.argv[2]))
-    except VivaceError as error:
-        sys.exit(str(error))
-"""
+PROGRAM = Path(__file__).parent / "server_program.py"
 
 
-def start(model: Path, log: IO[str], port: int = 0) -> subprocess.Popen[str]:
+@dataclass(frozen=True)
+class Setting:
+    """Attributes:
+    config: fields of the engine's configuration.
+    options: of the server's.
+    variables: of the process, beside ours.
+    program: that takes them.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    program: Path = PROGRAM
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that is ready."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: IO[str]
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The process of its engine."""
+        (engine,) = engines_of(self.process.pid)
+        return engine
+
+    def logged(self) -> str:
+        self.log.flush()
+        self.log.seek(0)
+        return self.log.read()
+
+
+def engines_of(pid: int) -> list[psutil.Process]:
+    """The engines' processes of a server."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def start(
+    model: Path, log: IO[str], port: int = 0, setting: Setting | None = None
+) -> subprocess.Popen[str]:
     """Its standard error goes to a file: a full pipe would stop it."""
-    command = [sys.executable, "-c", PROGRAM, str(model), str(port)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    setting = setting or Setting()
+    given = json.dumps(dict(setting.config)), json.dumps(dict(setting.options))
+    return subprocess.Popen(
+        [sys.executable, str(setting.program), str(model), str(port), *given],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env={**os.environ, **setting.variables},
+    )
 
 
 def url_of(process: subprocess.Popen[str]) -> str:
@@ -46,11 +89,12 @@ def url_of(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def served(model: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its URL. It must end well when told to, and have logged no failure."""
-    with TemporaryFile("w+") as log, start(model, log) as process:
+def serving_process(model: Path, setting: Setting | None = None) -> Iterator[Served]:
+    """A server, which must end well when told to."""
+    with TemporaryFile("w+") as log, start(model, log, setting=setting) as process:
         try:
-            yield process, url_of(process)
+            server = Served(process, url_of(process), log)
+            yield server
         finally:
             process.terminate()
             try:
@@ -58,18 +102,24 @@ def served(model: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        errors = _read(log)
-        assert process.returncode == 0, errors
-        assert "Traceback" not in errors, errors
+        assert process.returncode == 0, server.logged()
+
+
+@contextmanager
+def served(
+    model: Path, setting: Setting | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its URL. It must end well when told to, and have logged no failure."""
+    with serving_process(model, setting) as server:
+        yield server.process, server.url
+        server.process.terminate()
+        server.process.wait(STOP_SECONDS)
+        assert "Traceback" not in server.logged(), server.logged()
 
 
 def failing(model: Path, port: int) -> tuple[int, str, str]:
     """Exit code, output and errors of a server that cannot start."""
     with TemporaryFile("w+") as log, start(model, log, port) as process:
         output, _ = process.communicate(timeout=STOP_SECONDS)
-        return process.returncode, output, _read(log)
-
-
-def _read(log: IO[str]) -> str:
-    log.seek(0)
-    return log.read()
+        log.seek(0)
+        return process.returncode, output, log.read()

@@ -23,7 +23,7 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.stats import AdapterInfo, EngineInfo, EngineStats
 from vivace.serve.app import create_app
 from vivace.serve.options import ServeOptions
-from vivace.serve.server import listen
+from vivace.serve.server import listen, uvicorn_config
 
 WORDS = ["one ", "two ", "three ", "vier ", "fünf "]
 FIRST_WORD = 256  # token ids below are bytes
@@ -59,7 +59,6 @@ class ScriptedEngine:
         fails_after: tokens before every request fails; None is never.
         gone: why the engine is not there; None where it is.
         running: requests being answered.
-        kills: how often it was killed.
         pins: ids of pinned prefixes.
         resets: how often its prefixes were to be forgotten.
     """
@@ -69,7 +68,6 @@ class ScriptedEngine:
         self.seconds = seconds
         self.fails_after: int | None = None
         self.gone: str | None = None
-        self.kills = 0
         self.resets = 0
         self.pins: tuple[str, ...] = ()
         self.adapters = self.info.adapters
@@ -124,9 +122,6 @@ class ScriptedEngine:
     async def check_health(self) -> None:
         if self.gone is not None:
             raise BackendError(self.gone)
-
-    def kill(self) -> None:
-        self.kills += 1
 
     @staticmethod
     def _scores(request: Request) -> Iterator[Delta]:
@@ -190,13 +185,10 @@ def scripted_app(engine: ScriptedEngine, options: ServeOptions | None = None) ->
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: FastAPI, options: ServeOptions | None = None) -> Iterator[str]:
     """The URL of a server in a thread of this process."""
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(
-        app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(app, options or ServeOptions(drain_timeout=1)))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
     try:

@@ -24,7 +24,6 @@ from vivace.core.sight import ALL, Sight
 from vivace.core.stats import EngineStats
 from vivace.serve.app import create_app
 from vivace.serve.options import ServeOptions
-from vivace.serve.starting import watch
 
 
 @pytest.fixture
@@ -245,18 +244,6 @@ def test_version_and_health(client: httpx.Client, engine: ScriptedEngine) -> Non
     }
     assert "vllm:request_success_total" in client.get("/metrics").text
     assert "vllm:num_requests_running" not in client.get("/metrics").text
-
-
-def test_an_engine_that_hangs_is_killed_once(engine: ScriptedEngine) -> None:
-    async def hang() -> None:
-        watching = asyncio.create_task(watch(engine, print, every=0.001))
-        await asyncio.sleep(0.02)
-        assert engine.kills == 0
-        engine.gone = "The engine has made no progress for 121 seconds."
-        await asyncio.wait_for(watching, 5)
-
-    asyncio.run(hang())
-    assert engine.kills == 1
 
 
 def test_a_silent_engine_does_not_hold_up_the_metrics(

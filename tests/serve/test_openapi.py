@@ -56,3 +56,10 @@ def test_what_is_not_supported_shows_the_values_that_ask_for_nothing(
     assert set(properties) == {*kind.model_fields, *kind.neutral}
     assert properties["use_beam_search"]["enum"] == [None, False]
     assert properties["suffix"]["enum"] == [None]
+
+
+def test_what_is_no_json_and_who_may_not_are_documented(document: dict[str, Any]) -> None:
+    scraped = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert set(scraped) == {"text/plain"}
+    for path in ("/abort_request", "/drain", "/resume", "/reset_prefix_cache"):
+        assert "403" in document["paths"][path]["post"]["responses"]

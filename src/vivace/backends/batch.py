@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.core.errors import BackendError
 from vivace.formats.kv_format import KV_BLOCK_TOKENS
 
 IntArray: TypeAlias = NDArray[np.int32]

@@ -198,6 +198,18 @@ class KVManager:
         if self._tiers is not None:
             self._tiers.forget()
 
+    def shrink(self, share: float) -> int:
+        """Memory has run out: give up that share of the pages for good, but none that is held and
+        none that the longest sequence needs; likewise in host memory. Returns how many."""
+        given_up = 0
+        for group, pool in enumerate(self._books.pools):
+            spare = pool.num_pages - self.pins.least_pages(group)
+            count = min(int(share * pool.num_pages), max(0, spare))
+            given_up += self._books.retire(group, count)
+        if self._tiers is not None:
+            self._tiers.shrink(1 - share)
+        return given_up
+
     @property
     def unwritten(self) -> bool:
         """Whether `write_down` has something to do."""

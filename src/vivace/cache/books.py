@@ -185,19 +185,25 @@ class PageBooks:
         """A page for somebody alone; the longest idle one gives way where none is free."""
         pool = self.pools[group]
         if pool.num_free == 0:
-            self._evict(group)
+            self._evict(group, self.tiers)
         return pool.take()
 
     def forget_idle(self) -> None:
         """Take what nobody holds out of the tree; lower tiers do not get it."""
         for group, pool in enumerate(self.pools):
             while pool.num_idle:
-                node = pool.longest_idle()
-                page = node.pages[group]
-                assert page is not None
-                pool.forget(page)
-                node.pages[group] = None
-                self.tree.prune(node)
+                self._evict(group, None)
+
+    def retire(self, group: int, count: int) -> int:
+        """Give up so many pages for good, or as many as nobody holds; lower tiers do not get what
+        was in them. Returns how many."""
+        pool = self.pools[group]
+        count = min(count, pool.num_available)
+        while pool.num_free < count:
+            self._evict(group, None)
+        for _ in range(count):
+            pool.retire()
+        return count
 
     def cut(self, pages: SequencePages, blocks: int) -> None:
         """Give back the pages of a sequence from that block on."""
@@ -273,29 +279,29 @@ class PageBooks:
         self.pools[group].keep(page, node)
         return page
 
-    def _evict(self, group: int) -> None:
-        """Free the longest idle page. Where a window passes it goes alone. A prefix without a page
-        that all later rows see is of no use: its node goes whole, with what is behind it, which
-        nobody holds then."""
+    def _evict(self, group: int, lower: PageTiers | None) -> None:
+        """Free the longest idle page; `lower` may keep what was in it. Where a window passes it
+        goes alone. A prefix without a page that all later rows see is of no use: its node goes
+        whole, with what is behind it, which nobody holds then."""
         node = self.pools[group].longest_idle()
         if not self.sights(node.scope)[group].always(node.block):
-            self._forget(node, group)
+            self._forget(node, group, lower)
             self.tree.prune(node)
             return
         nodes = [node, *self.tree.behind(node)]
         for each in nodes:
             for other in range(len(self.pools)):
-                self._forget(each, other)
+                self._forget(each, other, lower)
         for leaf in [each for each in nodes if not each.children]:
             self.tree.prune(leaf)
 
-    def _forget(self, node: PrefixNode, group: int) -> None:
-        """The tree has the node's page no more, if it had one; a lower tier may."""
+    def _forget(self, node: PrefixNode, group: int, lower: PageTiers | None) -> None:
+        """The tree has the node's page no more, if it had one; `lower` may."""
         page = node.pages[group]
         if page is None:
             return
-        if self.tiers is not None:
-            self.tiers.save(node, group, page)
+        if lower is not None:
+            lower.save(node, group, page)
         self.pools[group].forget(page)
         node.pages[group] = None
 

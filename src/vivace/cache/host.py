@@ -44,13 +44,18 @@ class HostTier:
             return [(key, page)]
         self._pages[key] = page
         self.nbytes += page.nbytes
-        return self._shrink()
+        return self._make_room()
+
+    def shrink(self, share: float) -> Entries:
+        """Hold no more than that share of what it holds now; returns what gave way."""
+        self.capacity_bytes = int(share * self.nbytes)
+        return self._make_room()
 
     def clear(self) -> None:
         self._pages.clear()
         self.nbytes = 0
 
-    def _shrink(self) -> Entries:
+    def _make_room(self) -> Entries:
         gone = []
         while self.nbytes > self.capacity_bytes:
             key, page = self._pages.popitem(last=False)

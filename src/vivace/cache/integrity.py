@@ -22,7 +22,7 @@ def check_books(books: PageBooks, holders: Collection[SequencePages]) -> None:
     for pages in holders:
         _check_holder(books, pages)
     for group, pool in enumerate(books.pools):
-        counts = [0] * pool.num_pages
+        counts = [0] * pool.num_ids
         for pages in holders:
             for block in pages.held(group):
                 counts[pages.tables[group][block]] += 1

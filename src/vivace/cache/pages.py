@@ -9,20 +9,27 @@ from vivace.cache.prefix import IntegrityError, PrefixNode
 
 
 class PagePool:
-    """Reference-counted pages. Every page is in exactly one of three states.
+    """Reference-counted pages. Every page is in exactly one of four states.
 
     free: nobody holds it and its content is worth nothing.
     held: `refs` sequences hold it; the prefix tree may know it too.
     idle: nobody holds it, but the prefix tree knows it; the longest idle is evicted first.
+    retired: it is never used again.
     """
 
     def __init__(self, num_pages: int) -> None:
-        self.num_pages = num_pages
+        self.num_ids = num_pages
         self.num_returned = 0  # pages that left `held`, since start
         self._refs = [0] * num_pages
         self._nodes: list[PrefixNode | None] = [None] * num_pages
         self._free = list(range(num_pages - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self._retired: set[int] = set()
+
+    @property
+    def num_pages(self) -> int:
+        """Pages that can be used; their numbers are below `num_ids`."""
+        return self.num_ids - len(self._retired)
 
     @property
     def num_free(self) -> int:
@@ -78,6 +85,12 @@ class PagePool:
         self._nodes[page] = None
         self._free.append(page)
 
+    def retire(self) -> int:
+        """Never use a free page again: the one that was least likely to be next."""
+        page = self._free.pop(0)
+        self._retired.add(page)
+        return page
+
     def longest_idle(self) -> PrefixNode:
         """The node of the page to evict first. Raises StopIteration where no page is idle."""
         node = self._nodes[next(iter(self._idle))]
@@ -100,7 +113,8 @@ class PagePool:
         for page, (refs, node) in enumerate(zip(self._refs, self._nodes, strict=True)):
             if refs != holders[page]:
                 raise IntegrityError(f"Page {page} counts {refs} holders, has {holders[page]}.")
-            if (page in free) + (page in self._idle) + (refs > 0) != 1:
+            states = page in free, page in self._idle, page in self._retired, refs > 0
+            if sum(states) != 1:
                 raise IntegrityError(f"Page {page} is leaked or in two states.")
             if (page in free and node is not None) or (page in self._idle and node is None):
                 raise IntegrityError(f"Page {page}: the prefix tree and its state disagree.")

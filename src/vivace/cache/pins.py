@@ -38,6 +38,11 @@ class Pins:
         """Whether a sequence of that many positions fits when it is alone with the pins."""
         return self._fits(num_tokens, scope, self._pinned(()))
 
+    def least_pages(self, group: int) -> int:
+        """How many pages of a group the longest sequence needs, alone with the pins."""
+        seen = self._books.sights(self._longest_scope)[group]
+        return seen.max_held(self._longest) + len(self._pinned(())[group])
+
     def check(self, pin_id: str, tokens: Sequence[int], scope: Scope = PLAIN) -> None:
         """Before a prefix is computed.
 

@@ -138,6 +138,10 @@ class PageTiers:
         if self._disk is not None:
             self._disk.clear()
 
+    def shrink(self, share: float) -> None:
+        """Keep no more in host memory than that share of what is there now."""
+        self._spill(self.host.shrink(share))
+
     # --- up ---
 
     def __contains__(self, key: PageKey) -> bool:

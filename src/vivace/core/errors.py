@@ -24,9 +24,17 @@ class CheckpointError(VivaceError):
 class CapacityError(VivaceError):
     """The machine, or the limits given, cannot hold what was asked for."""
 
+    code = "no_capacity"
+
 
 class BackendError(VivaceError):
     """A backend is not available here, or does not support what was asked."""
+
+
+class EngineLostError(BackendError):
+    """The engine that had the request is gone; it may be started again."""
+
+    code = "engine_unavailable"
 
 
 class RequestError(VivaceError):

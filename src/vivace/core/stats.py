@@ -119,6 +119,7 @@ class EngineStats:
         pages_pinned: pages that these hold.
         running_adapters: names of the adapters of requests that run.
         waiting_adapters: likewise.
+        restarts: how often an engine that had died or hung was started again.
     """
 
     running: int = 0
@@ -140,3 +141,4 @@ class EngineStats:
     tiers: TierStats = field(default_factory=TierStats)
     running_adapters: tuple[str, ...] = ()
     waiting_adapters: tuple[str, ...] = ()
+    restarts: int = 0

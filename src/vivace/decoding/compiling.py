@@ -53,9 +53,7 @@ class Compiler:
         eos_token_ids: at least one; what may stand behind a complete answer.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
         self._given = (tokenizer, vocab_size, list(eos_token_ids))
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
@@ -110,7 +108,9 @@ class Compiler:
     def _compile(self, params: StructuredOutputsParams) -> LLMatcher:
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._own_tokenizer(), grammar_of(params), limits=_limits(), log_level=0)
+        matcher = LLMatcher(
+            self._own_tokenizer(), grammar_of(params), limits=_limits(), log_level=0
+        )
         if matcher.is_error():
             raise GrammarError(matcher.get_error())
         return matcher

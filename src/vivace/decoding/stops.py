@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vivace.core.request import FinishReason, Request
 from vivace.core.sampling import SamplingParams
-from vivace.core.step import Advance, Picked, ScheduledSequence, Step
+from vivace.core.step import Advance, Picked, ScheduledSequence
 from vivace.text.detokenizer import IncrementalDetokenizer
 from vivace.text.held import num_held
 from vivace.text.tokenizer import Tokenizer
@@ -58,15 +58,11 @@ class OutputText:
         answer = self._answers.pop(request_id)
         return answer.held + _decode(answer, [], last=True)
 
-    def advance(self, step: Step, picked: Sequence[Picked]) -> list[Advance]:
-        """What each picked token adds and ends; `picked` belongs to `step.sampling`, in order.
+    def advance(self, sequence: ScheduledSequence, picked: Picked) -> Advance:
+        """What the token picked for a sequence adds, and whether it ends it.
 
         A request that ends here stays known until `remove`.
         """
-        pairs = zip(step.sampling, picked, strict=True)
-        return [self._advance(sequence, token) for sequence, token in pairs]
-
-    def _advance(self, sequence: ScheduledSequence, picked: Picked) -> Advance:
         request_id, token_id = sequence.request.request_id, picked.token_id
         answer = self._answers[request_id]
         num_output = len(sequence.token_ids) - sequence.num_prompt_tokens + 1

@@ -1,4 +1,5 @@
-"""The engine: requests in, deltas out, one step at a time. The loop to protect is `_advance`."""
+"""The engine: requests in, deltas out, one step at a time. The loop to protect is
+`step`: schedule, `_compute`, `_take_in`."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from vivace.cache.prefix import Scope
 from vivace.core.errors import CapacityError, OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
-from vivace.core.step import Pooled, ScheduledSequence, Step
+from vivace.core.step import Advance, Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.constraints import ConstraintError
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
@@ -27,9 +29,20 @@ from vivace.engine.runner import Runner
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape
 
+_log = logging.getLogger("vivace")
+
+SHRINK_SHARE = 0.25  # of the KV pages, each time that memory runs out
 IDLE_PAGES = 16  # written down before the engine looks for work again
 CLOSE_SECONDS = 5.0
 GRAMMAR_WAIT_SECONDS = 0.005  # for a grammar, where there is nothing else to do
+
+
+class _Outputs(NamedTuple):
+    """What was computed of a step, before anybody takes it in."""
+
+    picked: list[Picked]
+    scored: list[Scored]
+    hidden: NDArray[np.float32] | None = None
 
 
 class EngineCore:
@@ -123,7 +136,8 @@ class EngineCore:
     def step(self) -> list[Delta]:
         """Compute one step of whoever is next; returns what it adds to each request.
 
-        A request that fails gets its error as its last delta; the others go on.
+        A request that fails gets its error as its last delta; the others go on with the tokens
+        that they would have had. Where memory runs out, the cache gives up some of its own first.
         """
         ended = self._take_ready()
         started = time.perf_counter()
@@ -131,14 +145,8 @@ class EngineCore:
         step = self.scheduler.schedule()
         if not step.sequences:
             return ended
-        try:
-            deltas = self._advance(step)
-        except (InvalidLogitsError, NothingAllowedError, ConstraintError) as error:
-            deltas = self._fail(error.request_ids, error)
-        except Exception as error:  # whatever a step trips over, the other requests go on
-            if not isinstance(error, VivaceError):
-                logging.getLogger("vivace").exception("A step failed.")
-            deltas = self._fail([one.request.request_id for one in step.sequences], error)
+        outputs = self._attempt(step)
+        deltas = self._isolate(step) if outputs is None else self._take_in(step, outputs)
         self._count(step, time.perf_counter() - started)
         return ended + deltas
 
@@ -157,6 +165,41 @@ class EngineCore:
                 failed.append(Delta.failed(request.request_id, refusal))
         return failed
 
+    def _attempt(self, step: Step) -> _Outputs | None:
+        """None where it fails: `_isolate` finds out whose fault that is."""
+        try:
+            return self._compute(step)
+        except MemoryError:
+            self._shrink()
+        except VivaceError:
+            pass
+        except Exception:
+            _log.warning("A step failed and is run again in parts.", exc_info=True)
+        return None
+
+    def _isolate(self, step: Step) -> list[Delta]:
+        """A step that failed, run again, and where it fails again in halves, down to the requests
+        at fault. Computing changes nothing but pages, and those to the same values."""
+        try:
+            outputs = self._compute(step)
+        except (InvalidLogitsError, NothingAllowedError, ConstraintError) as error:
+            return self._fail(error.request_ids, error)
+        except Exception as error:  # whatever it trips over
+            if len(step.sequences) == 1:
+                return self._fail([step.sequences[0].request.request_id], _told(error))
+        else:
+            return self._take_in(step, outputs)
+        half = len(step.sequences) // 2
+        parts = Step(step.sequences[:half]), Step(step.sequences[half:])
+        return [delta for part in parts for delta in self._isolate(part)]
+
+    def _shrink(self) -> None:
+        pages = self._kv.shrink(SHRINK_SHARE)
+        _log.warning(
+            "Memory has run out: the cache gave up %d of its pages; give vivace less --kv-memory.",
+            pages,
+        )
+
     def _count(self, step: Step, seconds: float) -> None:
         self._steps += 1
         self._step_seconds += seconds
@@ -164,22 +207,33 @@ class EngineCore:
         self._step_sizes[bisect_left(STEP_SIZES, step.num_tokens)] += 1
         self.scheduler.step_time.observe(StepShape.of(step), seconds)
 
-    def _advance(self, step: Step) -> list[Delta]:
+    def _compute(self, step: Step) -> _Outputs:
         logits = self._runner.run(step)
         picked = self._sampler.pick(logits, step)
         scored = self._sampler.score(logits, step)
-        pooled = self._pool(step.pooling)
-        advances = self._text.advance(step, picked)
-        self._runner.cut_prompts(step)  # nothing may fail between this and the update
-        deltas = self.scheduler.update(step, picked, advances, scored, pooled)
-        return [self._settled(d) if d.finish_reason is not None else d for d in deltas]
+        if not step.pooling:
+            return _Outputs(picked, scored)
+        hidden = self._runner.run_hidden(step.pooling)
+        self._pooler.check(hidden, step.pooling)
+        return _Outputs(picked, scored, hidden)
 
-    def _pool(self, sequences: Sequence[ScheduledSequence]) -> list[Pooled]:
-        if not sequences:
-            return []
-        hidden = self._runner.run_hidden(sequences)
-        self._pooler.check(hidden, sequences)
-        return self._pooler.take(hidden, sequences)
+    def _take_in(self, step: Step, outputs: _Outputs) -> list[Delta]:
+        """What fails here on a request's own account ends that request; for anything else the
+        books could not be trusted any more."""
+        pooled = [] if outputs.hidden is None else self._pooler.take(outputs.hidden, step.pooling)
+        read = [self._read(*pair) for pair in zip(step.sampling, outputs.picked, strict=True)]
+        advances = [one for one in read if isinstance(one, Advance)]
+        self._runner.cut_prompts(step)
+        deltas = self.scheduler.update(step, outputs.picked, advances, outputs.scored, pooled)
+        ends = [one for one in read if isinstance(one, Delta)]
+        return ends + [self._settled(d) if d.finish_reason is not None else d for d in deltas]
+
+    def _read(self, sequence: ScheduledSequence, picked: Picked) -> Advance | Delta:
+        """What a picked token says, or the end of a request whose text cannot be made."""
+        try:
+            return self._text.advance(sequence, picked)
+        except Exception as error:
+            return self._fail([picked.request_id], _told(error))[0]
 
     def _settled(self, delta: Delta) -> Delta:
         """What a request leaves behind when it ends: at most a pin."""
@@ -281,3 +335,13 @@ class EngineCore:
 
 def _adapters_of(requests: Sequence[Request]) -> tuple[str, ...]:
     return tuple(sorted({one.adapter for one in requests if one.adapter is not None}))
+
+
+def _told(error: Exception) -> VivaceError:
+    """What a request's owner is told of any error; the log has the rest."""
+    if isinstance(error, VivaceError):
+        return error
+    _log.error("A request failed.", exc_info=error)
+    if isinstance(error, MemoryError):
+        return CapacityError("There is no memory left for this request; try again later.")
+    return VivaceError(f"The engine failed on this request alone ({error!r}); its log says more.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -124,6 +125,10 @@ def _handle(core: EngineCore, message: Order, channel: Channel) -> None:
         try:
             core.add(message.request)
         except (OverloadedError, RequestError) as error:
+            channel.send([Delta.failed(message.request.request_id, error)])
+        except Exception as error:  # one request must not cost the others
+            logging.getLogger("vivace").exception("A request could not be taken.")
+            core.abort(message.request.request_id)
             channel.send([Delta.failed(message.request.request_id, error)])
     elif isinstance(message, Abort):
         core.abort(message.request_id)

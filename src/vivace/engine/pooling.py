@@ -36,16 +36,19 @@ class Pooler:
         Args:
             hidden: [T, hidden_size], a row for each token of the sequences in turn.
         """
-        done = []
+        done, sums = [], {}
         for sequence, rows in _rows_read(hidden, sequences):
             name = sequence.request.request_id
             before = self._sums.get(name)
             parts = rows if before is None else np.concatenate([before[None], rows])
-            self._sums[name] = np.add.reduce(parts, axis=0, dtype=np.float64)
+            sums[name] = np.add.reduce(parts, axis=0, dtype=np.float64)
             if sequence.start + sequence.count == len(sequence.token_ids):
                 count = 1 if sequence.request.pooling == "last" else len(sequence.token_ids)
-                mean = (self._sums.pop(name) / count).astype(np.float32)
+                mean = (sums[name] / count).astype(np.float32)
                 done.append(Pooled(name, tuple(mean.tolist())))
+        self._sums |= sums
+        for pooled in done:
+            del self._sums[pooled.request_id]
         return done
 
     def forget(self, request_id: str) -> None:

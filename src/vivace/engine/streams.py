@@ -1,14 +1,16 @@
-"""The callers' end: one asyncio queue per request, fed by the engine's replies."""
+"""The callers' end: one queue per request, fed by the engine's replies."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import AdapterInfo, EngineStats
+from vivace.engine.delta_queue import DeltaQueue
 from vivace.engine.loop import (
     Abort,
     AdapterChange,
@@ -22,6 +24,23 @@ from vivace.engine.loop import (
     Unpin,
 )
 
+MAX_ASKED = 3  # times that a request may be asked of engines that are lost
+
+
+@dataclass
+class _Open:
+    """A stream that has not ended.
+
+    Attributes:
+        begun: whether anything was heard of it.
+        asked: how often it was asked of an engine.
+    """
+
+    request: Request
+    queue: DeltaQueue = field(default_factory=DeltaQueue)
+    begun: bool = False
+    asked: int = 1
+
 
 class Streams:
     """Belongs to one event loop; `deliver` must be called on it.
@@ -32,13 +51,9 @@ class Streams:
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self._send = send
-        self._queues: dict[str, asyncio.Queue[Delta]] = {}
+        self._open: dict[str, _Open] = {}
         self._asking: list[asyncio.Future[Any]] = []  # answered in this order
         self._gone: Exception | None = None
-
-    @property
-    def num_open(self) -> int:
-        return len(self._queues)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """A request's deltas. Closing the iterator early aborts the request.
@@ -49,11 +64,10 @@ class Streams:
         if self._gone is not None:
             yield Delta.failed(request.request_id, self._gone)
             return
-        if request.request_id in self._queues:
+        if request.request_id in self._open:
             raise RequestError(f"request_id {request.request_id!r} is in use.", "request_id")
-        queue: asyncio.Queue[Delta] = asyncio.Queue()
         self._send(Add(request))
-        self._queues[request.request_id] = queue
+        queue = (self._open.setdefault(request.request_id, _Open(request))).queue
         finished = False
         try:
             while not finished:
@@ -61,7 +75,7 @@ class Streams:
                 finished = delta.finish_reason is not None
                 yield delta
         finally:
-            del self._queues[request.request_id]
+            del self._open[request.request_id]
             if not finished:
                 self._send(Abort(request.request_id))
 
@@ -110,16 +124,35 @@ class Streams:
             self._put(delta)
 
     def fail(self, error: Exception) -> None:
-        """The engine is gone: end every stream, and those that will be opened."""
+        """The engine is gone for good: end every stream, and those that will be opened."""
         self._gone = error
-        for request_id in self._queues:
+        for request_id in self._open:
             self._put(Delta.failed(request_id, error))
+        self._refuse_asking(error)
+
+    def interrupt(self, error: Exception) -> None:
+        """The engine is gone, and another will come: end the streams that have begun, for nobody
+        can go on with them, and those that have outlived several engines and may be why."""
+        for request_id, one in self._open.items():
+            if one.begun or one.asked >= MAX_ASKED:
+                self._put(Delta.failed(request_id, error))
+        self._refuse_asking(error)
+
+    def ask_again(self) -> None:
+        """Another engine has come: it gets what was not begun."""
+        for one in self._open.values():
+            if not one.begun:
+                one.asked += 1
+                self._send(Add(one.request))
+
+    def _refuse_asking(self, error: Exception) -> None:
         for future in self._asking:
             if not future.done():
                 future.set_exception(error)
         self._asking.clear()
 
     def _put(self, delta: Delta) -> None:
-        queue = self._queues.get(delta.request_id)
-        if queue is not None:
-            queue.put_nowait(delta)
+        one = self._open.get(delta.request_id)
+        if one is not None:
+            one.begun = True
+            one.queue.put(delta)

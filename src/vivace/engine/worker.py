@@ -43,8 +43,10 @@ class PipeChannel:
 
 
 def serve_connection(config: EngineConfig, connection: Connection) -> None:
-    """The process's main function. Ctrl-C is the parent's business: it sends `Stop`."""
+    """The process's main function. Signals that a whole group gets are the parent's business: it
+    sends `Stop` once what runs has finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         core = build_engine(config, lambda line: connection.send(Notice(line)))
     except VivaceError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from vivace.serve.bodies import BodyReader
+from vivace.serve.call_names import HEADER
 from vivace.serve.endpoints import (
     adapters,
     admin,
@@ -66,9 +68,21 @@ def create_app_for(served: Models, options: ServeOptions) -> FastAPI:
     app.include_router(page.router(files))
     app.add_middleware(Leases)
     app.add_middleware(Gate, keys=load_keys(options), also_open=files)
+    if options.allowed_origins is not None:  # outside of the gate: browsers ask without a key
+        _allow(app, options.allowed_origins)
     install_schema(app)
     app.state.models = served
     return app
+
+
+def _allow(app: FastAPI, origins: str) -> None:
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[origin.strip() for origin in origins.split(",")],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=[HEADER, "retry-after"],
+    )
 
 
 def _guarded(reader: BodyReader) -> Iterator[APIRouter]:

@@ -123,6 +123,7 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, int]]:
             stats.prefix_hit_tokens,
         ),
         ("vllm:num_preemptions", "Requests set back for want of pages.", stats.preemptions),
+        ("vivace:engine_restarts", "Engines that died or hung and were replaced.", stats.restarts),
         ("vivace:kv_pages_saved", "Pages gone to host memory.", tiers.saved),
         ("vivace:kv_pages_restored", "Pages come back to the device.", tiers.restored),
         ("vivace:kv_pages_fetched", "Pages read from disk ahead.", tiers.fetched),

@@ -31,6 +31,8 @@ _ANTHROPIC_TYPES = {
     500: "api_error",
     503: "overloaded_error",
 }
+ENGINE_UNAVAILABLE = "engine_unavailable"
+RESTART_SECONDS = 5  # about what an engine takes to come back
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read it
 
 
@@ -63,6 +65,12 @@ def overloaded(message: str, retry_after_seconds: float) -> ApiError:
     """The queue is full. Retry-After is whole seconds (RFC 9110, 10.2.3)."""
     seconds = max(1, math.ceil(retry_after_seconds))
     return ApiError(429, message, code="engine_overloaded", headers={"retry-after": str(seconds)})
+
+
+def unavailable(message: str) -> ApiError:
+    """The engine is gone; another is being started."""
+    headers = {"retry-after": str(RESTART_SECONDS)}
+    return ApiError(503, message, code=ENGINE_UNAVAILABLE, headers=headers)
 
 
 def limited(message: str, retry_after_seconds: float) -> ApiError:

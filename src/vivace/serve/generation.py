@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from vivace.core.errors import RequestError, VivaceError
+from vivace.core.errors import CapacityError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.serve.errors import ApiError, overloaded
+from vivace.serve.errors import ENGINE_UNAVAILABLE, ApiError, overloaded, unavailable
 from vivace.serve.interfaces import Engine
 from vivace.serve.metrics import ServerMetrics
 
@@ -79,7 +79,7 @@ class Generation:
         try:
             await self._engine.check_health()
         except VivaceError as error:
-            raise ApiError(503, str(error), code="engine_unavailable") from error
+            raise unavailable(str(error)) from error
 
     async def run(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Delta], None]:
         """(place of the request, delta), as they come, until every request has finished.
@@ -148,15 +148,16 @@ class Generation:
             watch.close()
 
     async def _merged(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Delta], None]:
-        merged: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue()
+        # Bounded: what a client reads late waits in the engine's queues, where it is put together.
+        merged: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue(len(requests))
 
         async def pump(place: int, request: Request) -> None:
             try:
                 async with aclosing(self._single(request, place)) as deltas:
                     async for item in deltas:
-                        merged.put_nowait(item)
+                        await merged.put(item)
             except Exception as error:
-                merged.put_nowait(error)
+                await merged.put(error)
 
         tasks = [asyncio.create_task(pump(*numbered)) for numbered in enumerate(requests)]
         try:
@@ -177,5 +178,9 @@ def _failure(delta: Delta) -> ApiError:
     message = delta.error or "The engine failed on this request."
     if delta.retry_after_seconds is not None:
         return overloaded(message, delta.retry_after_seconds)
+    if delta.error_code == ENGINE_UNAVAILABLE:
+        return unavailable(message)
+    if delta.error_code == CapacityError.code:
+        return ApiError(503, message, code=delta.error_code)
     status = 500 if delta.error_param is None else 400
     return ApiError(status, message, delta.error_param, delta.error_code)

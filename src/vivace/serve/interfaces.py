@@ -45,10 +45,6 @@ class Engine(Protocol):
         """Raises VivaceError where the engine is dead or hung."""
         ...
 
-    def kill(self) -> None:
-        """End an engine that does not answer; its streams end with an error."""
-        ...
-
 
 class Tokenizer(Protocol):
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...

@@ -9,7 +9,7 @@ from uuid import uuid4
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.engine.requests import fan_out
-from vivace.serve.errors import ApiError
+from vivace.serve.errors import ApiError, unavailable
 from vivace.serve.generation import Generation
 
 RECENT_SECONDS = 30.0  # a token that was produced since proves enough
@@ -48,4 +48,4 @@ class Liveness:
 
 
 def _dead(why: str) -> ApiError:
-    return ApiError(503, f"The engine produces no token: {why}", code="engine_unavailable")
+    return unavailable(f"The engine produces no token: {why}")

@@ -11,8 +11,8 @@ from vivace.serve.errors import ApiError, anthropic_error_body
 from vivace.serve.formats import AnswerFormat
 from vivace.serve.message_schemas import ConversationBody, MessagesBody, TextBlock
 from vivace.serve.schemas import ChatBody, StandingBody
-from vivace.serve.turn_schemas import Message, TextPart
 from vivace.serve.streaming import typed_event
+from vivace.serve.turn_schemas import Message, TextPart
 
 ID_PREFIX = "msg_"
 _STANDING = tuple(StandingBody.model_fields)

@@ -56,14 +56,17 @@ def answers(*statuses: int, error: type[BaseModel] = ErrorAnswer) -> dict[str, A
 
 
 def takes(
-    kind: type[Body], streams: bool = False, error: type[BaseModel] = ErrorAnswer
+    kind: type[Body],
+    *statuses: int,
+    streams: bool = False,
+    error: type[BaseModel] = ErrorAnswer,
 ) -> dict[str, Any]:
-    """Keywords for a route with a JSON body."""
+    """Keywords for a route with a JSON body that may refuse with these, too."""
     schema = kind.model_json_schema(ref_template=REF)
     schemas = {**schema.pop("$defs", {}), kind.__name__: schema}
     named = {"$ref": REF.format(model=kind.__name__)}
     body = {"required": True, "content": {"application/json": {"schema": named}}}
-    keywords = answers(400, 404, 413, 503, error=error)
+    keywords = answers(400, 404, 413, 503, *statuses, error=error)
     if streams:
         content = {"text/event-stream": {"schema": {"type": "string"}}}
         keywords["responses"][200] = {"description": "Whole, or streamed.", "content": content}

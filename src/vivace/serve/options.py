@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from vivace.core.errors import UsageError
+from vivace.core.kinds import is_number
+
+_TIMES = ("engine_hang_seconds", "drain_timeout", "slow_sender_timeout", "slow_reader_timeout")
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,15 @@ class ServeOptions:
         None is what is free.
     model_wait_seconds: how long a call waits for its model to be loaded.
     page: a playground and a live view of the engine at /.
+    allowed_origins: origins, parted by commas, whose web pages may call the server; None is none.
+    engine_hang_seconds: an engine that has work and makes no step for so long is killed and
+        started again; longer than any step takes.
+    drain_timeout: seconds that answers have to finish when the server is told to stop.
+    slow_sender_timeout: seconds that a client has to send a request.
+    slow_reader_timeout: seconds after which a client is cut off that does not read its answer.
+
+    Raises:
+        UsageError: a time is no number above 0.
     """
 
     served_model_name: str | None = None
@@ -32,3 +48,14 @@ class ServeOptions:
     model_memory_cap: int | None = None
     model_wait_seconds: float = 120.0
     page: bool = True
+    allowed_origins: str | None = None
+    engine_hang_seconds: float = 120.0
+    drain_timeout: float = 30.0
+    slow_sender_timeout: float = 60.0
+    slow_reader_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        for option in _TIMES:
+            time: Any = getattr(self, option)
+            if not (is_number(time) and 0 < time < inf):
+                raise UsageError(f"{option} must be a number above 0, got {time!r}.")

@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
+from functools import partial
+from math import ceil
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,13 +17,14 @@ from fastapi import FastAPI
 from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.serve.app import create_app_for
+from vivace.serve.connections import Connection, Patience
 from vivace.serve.generation import Doors
 from vivace.serve.keys import load_keys
 from vivace.serve.models import Models
 from vivace.serve.options import ServeOptions
 from vivace.serve.starting import Starter, limits, model_configs
 
-DRAIN_SECONDS = 30
+ABORTED_SECONDS = 5  # for answers that were cut short to be sent
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections
 
 
@@ -31,7 +34,7 @@ def run(
     port: int = 8000,
     options: ServeOptions | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; answers that have begun get `DRAIN_SECONDS` to finish.
+    """Serve until SIGINT or SIGTERM; answers that have begun get `drain_timeout` to finish.
 
     Args:
         port: 0 takes a free one.
@@ -58,6 +61,7 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it. Without it a token waits up to 40 ms for the one before to be
     # acknowledged; asyncio sets it only on sockets made with an explicit protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # clients may vanish silently
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -72,14 +76,14 @@ def listen(host: str, port: int) -> socket.socket:
 async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOptions) -> None:
     doors = Doors()
     configs = model_configs(config, options)
-    starter = Starter(configs, _print_notice, doors)
+    starter = Starter(configs, _print_notice, doors, options.engine_hang_seconds)
     models = Models(list(configs), starter.start, starter.stop, limits(options), doors)
     loading = asyncio.current_task()
     assert loading is not None
     _on_signals(loading.cancel)
     try:
         await models.start()
-        server = _Server(create_app_for(models, options), listener)
+        server = _Server(create_app_for(models, options), listener, options)
         _on_signals(server.stop)
         await server.serve([listener])
     finally:
@@ -93,25 +97,32 @@ def _on_signals(action: Callable[[], object]) -> None:
 
 
 def _print_notice(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk must not stop who serves
+        print(line, file=sys.stderr, flush=True)
+
+
+def uvicorn_config(app: FastAPI, options: ServeOptions) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    patience = Patience(options.slow_sender_timeout, options.slow_reader_timeout)
+    return uvicorn.Config(
+        app,
+        http=partial(Connection, patience=patience),  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=ceil(options.drain_timeout) + ABORTED_SECONDS,
+    )
 
 
 class _Server(uvicorn.Server):
     """Says when it is ready, and leaves signals to `_on_signals`: uvicorn would raise them again
     before the engine is closed."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-            )
-        )
+    def __init__(self, app: FastAPI, listener: socket.socket, options: ServeOptions) -> None:
+        super().__init__(uvicorn_config(app, options))
+        self._drain_timeout = options.drain_timeout
         self._url = _url(listener)
         self._models: Models = app.state.models
 
@@ -124,6 +135,17 @@ class _Server(uvicorn.Server):
         self._models.doors.stopping = True
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting = asyncio.create_task(self._cut_short())
+        await super().shutdown(sockets)
+        cutting.cancel()
+
+    async def _cut_short(self) -> None:
+        """Whoever is not done in time keeps what he has, and is told."""
+        await asyncio.sleep(self._drain_timeout)
+        for served in self._models.loaded:
+            await served.generation.abort_all()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

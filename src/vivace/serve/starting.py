@@ -9,35 +9,37 @@ from math import inf
 from pathlib import Path
 
 from vivace.core.config import EngineConfig, modules_text, parse_modules
-from vivace.core.errors import UsageError, VivaceError
+from vivace.core.errors import UsageError
 from vivace.engine.build import model_name
 from vivace.engine.client import EngineClient
-from vivace.serve.errors import ApiError
 from vivace.serve.generation import Doors
-from vivace.serve.interfaces import Engine
 from vivace.serve.models import ModelLimits
 from vivace.serve.options import ServeOptions
 from vivace.serve.served import Served, served_model
 from vivace.text.chat import load_chat_template
 from vivace.text.tokenizer import load_tokenizer
 
-WATCH_SECONDS = 5.0
-
 
 class Starter:
     """Args:
     configs: of each model, by name.
-    notify: told how loading gets on.
+    notify: told how loading gets on, and what goes wrong.
     doors: of the server.
+    hang_seconds: of each engine, as `EngineClient` takes them.
     """
 
     def __init__(
-        self, configs: Mapping[str, EngineConfig], notify: Callable[[str], None], doors: Doors
+        self,
+        configs: Mapping[str, EngineConfig],
+        notify: Callable[[str], None],
+        doors: Doors,
+        hang_seconds: float,
     ) -> None:
         self._configs = dict(configs)
         self._notify = notify
         self._doors = doors
-        self._engines: dict[str, tuple[EngineClient, asyncio.Task[None]]] = {}
+        self._hang_seconds = hang_seconds
+        self._engines: dict[str, EngineClient] = {}
 
     async def start(self, name: str, memory_bytes: int | None) -> Served:
         """A model that has produced a token.
@@ -48,11 +50,10 @@ class Starter:
         config = self._configs[name]
         limits = [size for size in (config.memory_bytes, memory_bytes) if size is not None]
         config = replace(config, memory_bytes=min(limits, default=None))
-        engine = EngineClient(config, self._notify)
+        engine = EngineClient(config, self._notify, self._hang_seconds)
         try:
             await engine.start()
             served = await self._served(name, engine)
-            await _produce_a_token(served)
         except asyncio.CancelledError:
             engine.kill()  # while it loads it hears nothing
             await engine.close()
@@ -60,15 +61,13 @@ class Starter:
         except Exception:
             await engine.close()
             raise
-        watching = asyncio.create_task(watch(engine, self._notify))
-        self._engines[name] = engine, watching
+        self._engines[name] = engine
         return served
 
     async def stop(self, served: Served) -> None:
         """End its engine. The adapters that it has now it will have again."""
         name = served.names.model
-        engine, watching = self._engines.pop(name)
-        watching.cancel()
+        engine = self._engines.pop(name)
         modules = modules_text(served.names.paths)
         self._configs[name] = replace(self._configs[name], lora_modules=modules)
         await engine.close()
@@ -78,29 +77,6 @@ class Starter:
         tokenizer = await asyncio.to_thread(load_tokenizer, folder)  # others stream meanwhile
         template = await asyncio.to_thread(load_chat_template, folder)
         return served_model(name, engine, tokenizer, template, self._doors)
-
-
-async def watch(
-    engine: Engine, notify: Callable[[str], None], every: float = WATCH_SECONDS
-) -> None:
-    """Kill an engine that hangs: its streams end with an error, and /health keeps failing, so
-    that whoever runs the server knows to start it again."""
-    while True:
-        await asyncio.sleep(every)
-        try:
-            await engine.check_health()
-        except VivaceError as error:
-            notify(f"{error} /health fails until the server is restarted.")
-            engine.kill()
-            return
-
-
-async def _produce_a_token(served: Served) -> None:
-    """Nobody is told that a model is ready before it was."""
-    try:
-        await served.liveness.check()
-    except ApiError as error:
-        raise VivaceError(f"{error} Check the checkpoint, or try dtype float32.") from error
 
 
 def model_configs(config: EngineConfig, options: ServeOptions) -> dict[str, EngineConfig]:

@@ -17,7 +17,7 @@ def router(reader: BodyReader) -> APIRouter:
     routes = APIRouter(tags=["admin"])
     models = reader.models
 
-    @routes.post("/abort_request", **takes(AbortBody))
+    @routes.post("/abort_request", **takes(AbortBody, 403))
     async def abort(http: Request) -> dict[str, int]:
         """End a call by the id of its answer, or all calls: what they have is their answer."""
         body = await read_body(http, AbortBody, reader.max_bytes)

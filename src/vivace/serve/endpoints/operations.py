@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from vivace.core.errors import VivaceError
 from vivace.core.stats import EngineStats
@@ -40,7 +40,7 @@ def router(models: Models) -> APIRouter:
         await _check_alive(models)
         return {"status": "ready"}
 
-    @routes.get("/metrics", response_model=None, **answers())
+    @routes.get("/metrics", response_model=None, response_class=PlainTextResponse, **answers())
     async def scrape() -> Response:
         """Prometheus text."""
         loaded = models.loaded
