@@ -134,6 +134,7 @@ class Scheduler:
                 one.request.request_id,
                 finish_reason="deadline",
                 num_cached_tokens=one.num_cached_tokens,
+                num_preemptions=one.num_preemptions,
             )
             for one in late
         ]
@@ -334,6 +335,7 @@ class Scheduler:
             stop_reason=advance.stop_reason,
             num_cached_tokens=sequence.num_cached_tokens,
             queue_seconds=sequence.queue_seconds if first else None,
+            num_preemptions=sequence.num_preemptions,
             prompt_logprobs=prompt_logprobs,
         )
 
@@ -344,6 +346,7 @@ class Scheduler:
             sequence.request.request_id,
             finish_reason="stop",
             num_cached_tokens=sequence.num_cached_tokens,
+            num_preemptions=sequence.num_preemptions,
             embedding=embedding,
         )
 
