@@ -4,6 +4,7 @@ engine can be killed."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import time
 from collections.abc import AsyncGenerator
@@ -17,7 +18,7 @@ from vivace.core.stats import EngineInfo, EngineStats
 from vivace.engine.loop import Message, Reply, Stop
 from vivace.engine.notices import Notify
 from vivace.engine.streams import Streams
-from vivace.engine.worker import Failed, Notice, serve_connection
+from vivace.engine.worker import Failed, Logged, Notice, serve_connection
 
 HANG_SECONDS = 120.0
 STOP_SECONDS = 10.0
@@ -131,9 +132,12 @@ class EngineClient:
     def _receive(self) -> None:
         try:
             while self._connection.poll():
-                reply: Reply = self._connection.recv()
+                reply: Reply | Logged = self._connection.recv()
                 self._heard = time.monotonic()
-                self._streams.deliver(reply)
+                if isinstance(reply, Logged):
+                    logging.getLogger("vivace").log(reply.level, reply.text)
+                else:
+                    self._streams.deliver(reply)
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             self._lose(BackendError("The engine process ended unexpectedly; restart the server."))

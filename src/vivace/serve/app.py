@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 from vivace.serve.answers import Answerer
 from vivace.serve.bodies import BodyReader
+from vivace.serve.canary import Canary
 from vivace.serve.embeddings import Embedder
 from vivace.serve.endpoints import (
     admin,
@@ -27,6 +28,7 @@ from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
 from vivace.serve.keys import load_keys
 from vivace.serve.liveness import Liveness
 from vivace.serve.metrics import ServerMetrics
+from vivace.serve.observers import add_observers
 from vivace.serve.openapi import install_schema
 from vivace.serve.options import ServeOptions
 from vivace.serve.prefetch import Prefetcher
@@ -42,27 +44,31 @@ def create_app(
 ) -> FastAPI:
     """The application for an engine that has started.
 
-    Its `state` has `generation` and `liveness`, for whoever runs the server.
+    For whoever runs the server, its `state` has `generation`, `liveness` and `canary`, and in
+    `closing` what to call when it ends.
 
     Raises:
-        UsageError: the file of keys is wrong.
+        UsageError: the file of keys is wrong, or what is asked for lacks OpenTelemetry or a canary.
     """
     options = options or ServeOptions()
     name = options.served_model_name or engine.info.model_name
     metrics = ServerMetrics(name, engine.info)
     generation = Generation(engine, metrics)
     liveness = Liveness(engine.info, generation)
+    canary = Canary(engine.info, generation, metrics, options)
     prompts = Prompts(tokenizer, chat_template)
     reader = BodyReader(name, options.max_body_bytes)
     app = FastAPI(title="vivace", version=vivace_version(), docs_url=None, redoc_url=None)
     install_handlers(app)
-    app.include_router(operations.router(engine, generation, liveness, metrics))
+    app.include_router(operations.router(engine, generation, liveness, metrics, canary))
     for router in _guarded(engine, reader, prompts, generation):
         app.include_router(router)
     app.add_middleware(Gate, keys=load_keys(options))
+    add_observers(app, metrics, options, name)
     install_schema(app)
     app.state.generation = generation
     app.state.liveness = liveness
+    app.state.canary = canary
     return app
 
 

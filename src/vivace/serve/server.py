@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from vivace.serve.generation import Generation
 from vivace.serve.interfaces import Engine
 from vivace.serve.keys import load_keys
 from vivace.serve.liveness import Liveness
+from vivace.serve.logs import LOGGER, logging_as
 from vivace.serve.options import ServeOptions
 from vivace.text.chat import load_chat_template
 from vivace.text.tokenizer import load_tokenizer
@@ -48,7 +48,11 @@ def run(
     options = options or ServeOptions()
     load_keys(options)  # what is wrong with them is known at once
     listener = listen(host, port)  # before the model is loaded: a taken port is known at once
-    with contextlib.closing(listener), contextlib.suppress(asyncio.CancelledError):
+    with (
+        contextlib.closing(listener),
+        logging_as(options),
+        contextlib.suppress(asyncio.CancelledError),
+    ):
         asyncio.run(_serve(config, listener, options))
 
 
@@ -76,7 +80,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOptions) -> None:
-    engine = EngineClient(config, _print_notice)
+    engine = EngineClient(config, LOGGER.info)
     loading = asyncio.current_task()
     assert loading is not None
     _on_signals(loading.cancel)
@@ -86,9 +90,12 @@ async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOp
         await _produce_a_token(app.state.liveness)
         server = _Server(app, listener)
         _on_signals(server.stop)
-        watching = asyncio.create_task(watch(engine))
+        watching = [asyncio.create_task(one) for one in (watch(engine), app.state.canary.watch())]
         await server.serve([listener])
-        watching.cancel()
+        for task in watching:
+            task.cancel()
+        for close in app.state.closing:
+            await asyncio.to_thread(close)
     except asyncio.CancelledError:
         engine.kill()  # while it loads it hears nothing
         raise
@@ -104,7 +111,7 @@ async def watch(engine: Engine, every: float = WATCH_SECONDS) -> None:
         try:
             await engine.check_health()
         except VivaceError as error:
-            _print_notice(f"{error} /health fails until the server is restarted.")
+            LOGGER.error("%s /health fails until the server is restarted.", error)
             engine.kill()
             return
 
@@ -128,10 +135,6 @@ def _on_signals(action: Callable[[], object]) -> None:
         loop.add_signal_handler(number, action)
 
 
-def _print_notice(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 class _Server(uvicorn.Server):
     """Says when it is ready, and leaves signals to `_on_signals`: uvicorn would raise them again
     before the engine is closed."""
@@ -153,7 +156,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(f"vivace is ready at {self._url} (OpenAI-compatible, under /v1)", flush=True)
+        with contextlib.suppress(OSError):  # whoever started it may not be listening
+            print(f"vivace is ready at {self._url} (OpenAI-compatible, under /v1)", flush=True)
 
     def stop(self) -> None:
         """Finish what has begun and end; called again, end at once."""

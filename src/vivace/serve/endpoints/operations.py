@@ -12,6 +12,7 @@ from starlette.responses import Response
 from vivace.core.errors import VivaceError
 from vivace.core.stats import EngineStats
 from vivace.serve.bodies import BodyReader
+from vivace.serve.canary import Canary
 from vivace.serve.generation import Generation
 from vivace.serve.interfaces import Engine
 from vivace.serve.liveness import Liveness
@@ -24,7 +25,11 @@ STATS_SECONDS = 5.0  # an engine that is longer silent is left out
 
 
 def router(
-    engine: Engine, generation: Generation, liveness: Liveness, metrics: ServerMetrics
+    engine: Engine,
+    generation: Generation,
+    liveness: Liveness,
+    metrics: ServerMetrics,
+    canary: Canary,
 ) -> APIRouter:
     routes = APIRouter(tags=["operations"])
 
@@ -38,6 +43,7 @@ def router(
     async def ready() -> dict[str, str]:
         """Whether the server takes calls: it is healthy, and neither stops nor drains."""
         generation.check_open()
+        canary.check_ready()
         await liveness.check()
         return {"status": "ready"}
 
