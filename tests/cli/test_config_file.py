@@ -93,6 +93,8 @@ def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
         ("prot: 8000", "prot is no flag of this command"),
         ("config: other.yaml", "config is no flag of this command"),
         ("threads: 1\nthreads: 2", "has threads twice"),
+        ("max-num-seqs: 1\nmax_num_seqs: 2", "sets max_num_seqs twice"),
+        ("prefix-caching: true\nno-prefix-caching: true", "sets no-prefix-caching twice"),
         ("threads: [1, 2]", "line 1: give a flag's name and a single value"),
         ("- threads", "must be lines such as"),
         ("threads: {", "is not YAML"),

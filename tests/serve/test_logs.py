@@ -16,7 +16,7 @@ import pytest
 
 from tests.serve.commanded import command, commanded, environment
 from tests.serve.process import url_of
-from tests.serve.scripted import wait_until
+from tests.serve.scripted import ScriptedEngine, scripted_app, serving, wait_until
 from vivace.serve.logs import LineWriter, logging_as
 from vivace.serve.options import ServeOptions
 
@@ -51,32 +51,6 @@ def test_json_lines_tell_each_request_and_each_refusal(model: Path, tmp_path: Pa
     assert all(line["time"].endswith("Z") for line in found)
 
 
-def test_the_access_log_can_be_left_out(model: Path, tmp_path: Path) -> None:
-    with commanded(model, tmp_path / "log", "--no-access-log") as server:
-        assert ask(server.url).status_code == 200
-        log = server.stop()
-    assert "loaded in" in log
-    assert "request finished" not in log
-
-
-def test_a_level_leaves_out_what_is_less(model: Path, tmp_path: Path) -> None:
-    with commanded(model, tmp_path / "log", "--log-level", "warning") as server:
-        assert ask(server.url).status_code == 200
-        assert server.stop() == ""
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_costs_lines_and_nothing_else(model: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        pipes = {"stdout": subprocess.PIPE, "stderr": full, "text": True}
-        process = subprocess.Popen(command(model), env=environment(), **pipes)  # type: ignore[call-overload]
-    with process:
-        url = url_of(process)
-        assert ask(url).status_code == 200
-        process.terminate()
-        assert process.wait(30) == 0
-
-
 def test_a_reader_that_stops_reading_or_leaves_holds_nobody_up(model: Path) -> None:
     """The pipe is filled first, so that the very next line blocks whoever writes it."""
     reading, writing = os.pipe()
@@ -104,6 +78,41 @@ def pipe() -> Iterator[tuple[int, int]]:
     yield reading, writing
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_access_log_can_be_left_out(pipe: tuple[int, int], wanted: bool) -> None:
+    reading, writing = pipe
+    options = ServeOptions(access_log=wanted)
+    with logging_as(options, writing), serving(scripted_app(ScriptedEngine(), options)) as url:
+        assert ask(url).status_code == 200
+        assert ask(url, n=0).status_code == 400
+        logging.getLogger("vivace").info("last")
+    log = os.read(reading, 1 << 16).decode()
+    assert log.count("request finished") == log.count("call refused") == wanted
+    assert "last" in log
+
+
+@pytest.mark.tiny
+def test_a_level_leaves_out_what_is_less(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    with logging_as(ServeOptions(log_level="warning"), writing):
+        logging.getLogger("vivace").info("less")
+        logging.getLogger("vivace").warning("enough")
+    (line,) = os.read(reading, 4096).decode().splitlines()
+    assert line.endswith("WARNING enough")
+
+
+@pytest.mark.tiny
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_costs_lines_and_nothing_else() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    writer = LineWriter(full)
+    writer.put("one")
+    writer.put("two")
+    writer.close()
+    os.close(full)
+    assert writer.dropped == 2
 
 
 @pytest.mark.tiny

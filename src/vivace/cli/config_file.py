@@ -47,18 +47,19 @@ def apply_config(context: typer.Context, path: Path | None) -> Path | None:
     """Take the file's values as defaults of the command's flags.
 
     Raises:
-        UsageError: as `read_config`, or the command has no flag of a name.
+        UsageError: as `read_config`, the command has no flag of a name, or two set the same.
     """
     if path is not None:
-        known = dict(_known(context))
-        given: dict[str, str | bool] = {}
+        known, given = dict(_known(context)), {}
         for name, text in read_config(path).items():
-            if name.replace("_", "-") not in known:
+            flag = name.replace("_", "-")
+            if flag not in known:
                 raise UsageError(f"{path}: {name} is no flag of this command; see its --help.")
-            parameter, value = known[name.replace("_", "-")]
-            if text is not None:
-                given[parameter] = text if value is None else _switched(path, name, text) == value
-        context.default_map = given
+            parameter, sets = known[flag]
+            if parameter in given:
+                raise UsageError(f"{path} sets {name} twice; keep one of them.")
+            given[parameter] = text if sets is None else _switched(path, name, text, sets)
+        context.default_map = {name: value for name, value in given.items() if value is not None}
     return path
 
 
@@ -77,7 +78,9 @@ def _known(context: typer.Context) -> Iterator[tuple[str, tuple[str, bool | None
             yield option.lstrip("-"), (parameter.name, False)
 
 
-def _switched(path: Path, name: str, text: str) -> bool:
+def _switched(path: Path, name: str, text: str | None, sets: bool) -> bool | None:
+    if text is None:
+        return None
     if text not in ("true", "false"):
         raise UsageError(f"{path}: {name} is a switch; give true or false, not {text}.")
-    return text == "true"
+    return sets == (text == "true")

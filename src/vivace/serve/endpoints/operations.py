@@ -77,10 +77,19 @@ def inside(engine: Engine, generation: Generation, reader: BodyReader) -> APIRou
             "max_body_bytes": reader.max_bytes,
             "draining": generation.draining,
             "model": model,
-            "engine": None if stats is None else asdict(stats),
+            "engine": None if stats is None else _numbers(stats),
         }
 
     return routes
+
+
+def _numbers(stats: EngineStats) -> dict[str, Any]:
+    """Without histograms, which are for /metrics."""
+    return {
+        name: value
+        for name, value in asdict(stats).items()
+        if name not in ("step_sizes", "page_ages")
+    }
 
 
 async def _stats(engine: Engine) -> EngineStats | None:
