@@ -24,6 +24,7 @@ canary = typer.Typer(
 MaxKL = Annotated[
     float, typer.Option("--max-kl", help="Nats above which a divergence is a drift.", min=0)
 ]
+# Six prompts, and none comes again: nothing queues, and nothing is kept.
 _ALONE = ("max_queued_requests", "max_queued_tokens", "kv_host_bytes", "kv_disk_bytes")
 
 
