@@ -14,7 +14,7 @@ NATIVE := CMakeLists.txt $(wildcard native/*)
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-aarch64 check format screenshots prove-foundation prove-cpu-speed \
     prove-scheduler-cache prove-serving prove-compression train-recall node-client bench-peers \
-    bench-kernels bench-transformers bench-startup bench-bits clean
+    bench-kernels bench-transformers bench-startup bench-bits wheel test-wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 28
@@ -103,6 +103,13 @@ bench-startup: $(MADE)/package ## process start to first token, and to the help 
 
 bench-bits: $(MADE)/package ## what rounding costs: bits per byte on the held-out text
 	@$(BIN)/python benchmarks/bits.py
+
+wheel: $(MADE)/venv ## a wheel for machines of this kind, in build/wheel; it needs no compiler
+	@rm -rf build/wheel && $(PIP) wheel --no-deps --wheel-dir build/wheel .
+	@ls build/wheel/*.whl
+
+test-wheel: wheel ## install it in a fresh environment without a compiler, and use it
+	@$(BIN)/python tools/test_wheel.py build/wheel/*.whl
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) build

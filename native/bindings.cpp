@@ -210,7 +210,8 @@ void bind_program(nb::module_& m) {
                                 {limits[0], limits[1], limits[2]}, buffer_sizes);
            })
       .def("run", &run, "token_ids"_a, "positions"_a, "query_starts"_a, "context_lens"_a,
-           "block_tables"_a, "logit_rows"_a, "adapter_ids"_a.none())
+           "block_tables"_a, "logit_rows"_a, "adapter_ids"_a.none(), "sights"_a, "observed_rows"_a,
+           "observed"_a)
       .def("output", &output)
       .def_prop_ro("runs", &Program::runs);
   bind_dense_ops(program);

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.tiny import write_tiny_llama
 from tests.formats.gguf_files import LLAMA, llama_tensors, write_gguf
 from tests.serve.process import url_of
 from vivace.bench.simulate.profile import Profile, write_profile
@@ -74,6 +75,8 @@ def test_vivace_command_lines_parse(line: list[str], monkeypatch: pytest.MonkeyP
     for name in (
         "vivace.formats.hub.resolve_model",
         "vivace.serve.server.run",
+        "vivace.serve.batch.run_batch",
+        "vivace.cli.config_file.read_config",
         "vivace.bench.serving.measure_serving",
         "vivace.bench.startup.measure_startup",
         "vivace.bench.simulate.profile.read_profile",
@@ -128,18 +131,27 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Holds the data set and the trace that the documents describe, a profile and a GGUF file;
-    commands may write into it."""
-    prompts, trace = (
+def fenced(kind: str) -> list[str]:
+    """The files of that kind that the documents show, in their order."""
+    return [
         body
         for document in DOCUMENTS
-        for kind, body in FENCE.findall(document.read_text())
-        if kind == "jsonl"
-    )
+        for found, body in FENCE.findall(document.read_text())
+        if found == kind
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Holds the files that the documents describe, a profile and two models; commands may write
+    into it."""
+    prompts, trace, requests = fenced("jsonl")
+    (flags,) = fenced("yaml")
     (tmp_path / "prompts.jsonl").write_text(prompts)
     (tmp_path / "trace.jsonl").write_text(trace)
+    (tmp_path / "requests.jsonl").write_text(requests)
+    (tmp_path / "flags.yaml").write_text(flags)
+    write_tiny_llama(tmp_path / "my-model")
     write_gguf(tmp_path / "model.gguf", LLAMA, llama_tensors())
     groups, limits = (KVGroup(400),), SchedulerConfig()
     write_profile(

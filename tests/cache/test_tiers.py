@@ -129,3 +129,18 @@ def test_swapping_is_chosen_where_both_copies_take_less_time() -> None:
     assert swap_is_cheaper(1000, 1000.0, 10, 0.21)
     assert not swap_is_cheaper(1000, 1000.0, 10, 0.2)
     assert swap_is_cheaper(1000, float("inf"), 1, 1e-9)
+
+
+def test_what_was_found_is_told_by_where_it_was(tmp_path: Path) -> None:
+    user = TieredUser([KVGroup(5)], tmp_path)
+    run(user, LONG)
+    user.write_everything_down()
+    assert opened(user, LONG).found == (3 * PAGE, 0, 0)
+    user.release(0)
+    run(user, [8] * 5 * PAGE)
+    assert opened(user, LONG).found == (0, 3 * PAGE, 0)
+    user.release(0)
+    user.restart()
+    user.kv.want(LONG)
+    user.executor.work()
+    assert opened(user, LONG).found == (0, 0, 3 * PAGE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -10,8 +12,17 @@ from vivace.core.errors import OverloadedError
 from vivace.core.request import Delta, Request
 from vivace.core.sampling import SamplingParams
 from vivace.core.sight import Sight
-from vivace.core.stats import EngineStats, TierStats
+from vivace.core.stats import (
+    PAGE_SECONDS,
+    STEP_SIZES,
+    EngineStats,
+    Histogram,
+    PageAges,
+    TierStats,
+)
 from vivace.decoding.sampler import InvalidLogitsError
+from vivace.hardware.energy import EnergyMeter
+from vivace.serve.engine_metrics import EngineMetrics
 from vivace.serve.metrics import ServerMetrics
 
 pytestmark = pytest.mark.tiny
@@ -27,8 +38,18 @@ STATS = EngineStats(
     prompt_tokens=70,
     generation_tokens=80,
     pages_pinned=6,
-    step_tokens=95,
-    step_sizes=(3, 0, 2, *[0] * 10, 1),
+    prefix_host_tokens=20,
+    prefix_disk_tokens=5,
+    steps=6,
+    step_seconds=1.5,
+    native_seconds=1.25,
+    cpu_seconds=2.5,
+    step_sizes=Histogram(STEP_SIZES, (3, 0, 2, *[0] * 10, 1), 95),
+    page_ages=PageAges(
+        lifetime=Histogram(PAGE_SECONDS, (2, *[0] * 21), 0.001),
+        idle=Histogram(PAGE_SECONDS, (1, *[0] * 21), 0.0005),
+        reuse_gap=Histogram(PAGE_SECONDS, (*[0] * 21, 1), 3600),
+    ),
     tiers=TierStats(
         host_bytes=7,
         disk_bytes=8,
@@ -71,6 +92,19 @@ def test_the_engines_own_numbers() -> None:
         "vllm:num_requests_waiting_by_reason deferred": 0,
         "vllm:iteration_tokens_total_count": 6,
         "vllm:iteration_tokens_total_sum": 95,
+        "vllm:kv_block_lifetime_seconds_count": 2,
+        "vllm:kv_block_lifetime_seconds_sum": 0.001,
+        "vllm:kv_block_idle_before_evict_seconds_count": 1,
+        "vllm:kv_block_reuse_gap_seconds_sum": 3600,
+        "vllm:prompt_tokens_cached_by_source_total device": 15,
+        "vllm:prompt_tokens_cached_by_source_total host": 20,
+        "vllm:prompt_tokens_cached_by_source_total disk": 5,
+        "vllm:external_prefix_cache_queries_total": 85,
+        "vllm:external_prefix_cache_hits_total": 25,
+        "vivace:cpu_seconds_total engine": 2.5,
+        "vivace:steps_total": 6,
+        "vivace:step_seconds_total": 1.5,
+        "vivace:native_seconds_total": 1.25,
         "vivace:kv_pages_pinned": 6,
         "vivace:kv_host_bytes": 7,
         "vivace:kv_disk_bytes": 8,
@@ -155,9 +189,38 @@ def test_what_went_wrong_is_counted(error: Exception, name: str, reason: str) ->
 
 def test_choices_are_counted_by_prompt() -> None:
     metrics = ServerMetrics("m")
-    metrics.asked([Request(str(number), (1,), index=number % 3) for number in range(6)])
+    call = metrics.watch_call([Request(str(number), (1,), index=number % 3) for number in range(6)])
+    for place in (0, 1, 1, 4, 5, 5, 5):
+        call.saw(place, Delta(str(place), token_ids=(7,)))
+    call.close()
     found = samples(metrics)
     assert (found["vllm:request_params_n_count"], found["vllm:request_params_n_sum"]) == (2, 6)
+    assert found["vllm:request_max_num_generation_tokens_count"] == 2
+    assert found["vllm:request_max_num_generation_tokens_sum"] == 2 + 3
+
+
+def test_time_in_the_queue_is_told_by_priority() -> None:
+    metrics = ServerMetrics("m")
+    for name, priority in (("a", 2), ("b", 99), ("c", -(10**9))):
+        watch = metrics.watch(Request(name, (1,), priority=priority))
+        watch.saw(Delta(name, (4,), finish_reason="stop", queue_seconds=0.5, num_preemptions=3))
+        watch.close()
+    found = samples(metrics)
+    for label in ("2", "10", "-10"):
+        assert found[f"vivace:request_queue_time_by_priority_seconds_sum {label}"] == 0.5
+    assert found["vllm:request_num_preemptions_sum"] == 9
+
+
+def test_listeners_hear_of_each_request_once() -> None:
+    metrics, heard = ServerMetrics("m"), []
+    metrics.listeners.append(heard.append)
+    watch = metrics.watch(Request("a", (1, 2)))
+    watch.saw(Delta("a", (4, 5), num_cached_tokens=1, queue_seconds=0.0))
+    watch.saw(Delta("a", finish_reason="deadline"))
+    watch.close()
+    (one,) = heard
+    assert (one.reason, one.num_tokens, one.num_cached_tokens) == ("deadline", 2, 1)
+    assert 0 <= one.first <= one.last <= one.e2e
 
 
 def test_facts_of_the_cache() -> None:
@@ -190,6 +253,20 @@ def test_two_servers_share_nothing() -> None:
     assert samples(second)["vllm:request_success_total abort"] == 0
 
 
+def test_energy_is_told_where_the_machine_counts_it(tmp_path: Path) -> None:
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "name").write_text("package-0")
+    (zone / "energy_uj").write_text("1000000")
+    engine = EngineMetrics(("m", "0"), None, EnergyMeter(tmp_path))
+    (zone / "energy_uj").write_text("3500000")
+    (family,) = engine.collect()
+    (sample,) = family.samples
+    assert (sample.name, sample.labels["domain"]) == ("vivace:energy_joules_total", "package-0")
+    assert sample.value == 2.5
+    assert [*EngineMetrics(("m", "0"), None, EnergyMeter(tmp_path / "none")).collect()] == []
+
+
 # Those of vLLM's that mean something here; dashboards and routers ask for them by these names.
 NAMES = [
     "num_requests_running",
@@ -219,6 +296,14 @@ NAMES = [
     "request_generation_tokens",
     "request_params_n",
     "request_params_max_tokens",
+    "request_max_num_generation_tokens",
+    "request_num_preemptions",
+    "prompt_tokens_cached_by_source",
+    "external_prefix_cache_queries",
+    "external_prefix_cache_hits",
+    "kv_block_lifetime_seconds",
+    "kv_block_idle_before_evict_seconds",
+    "kv_block_reuse_gap_seconds",
     "request_prefill_kv_computed_tokens",
     "iteration_tokens_total",
 ]

@@ -22,13 +22,14 @@ from vivace.core.stats import AdapterInfo
 from vivace.serve import models as models_module
 from vivace.serve.app import create_app_for
 from vivace.serve.errors import ApiError
-from vivace.serve.generation import Doors
 from vivace.serve.models import ModelLimits, Models
+from vivace.serve.observers import Observers
 from vivace.serve.options import ServeOptions
-from vivace.serve.served import Served, served_model
+from vivace.serve.served import Served, Shared, served_model
 from vivace.serve.starting import model_configs
 
 NAMES = ["a", "b", "c"]
+OPTIONS = ServeOptions(admin_key="root")
 KEY = {"authorization": "Bearer root"}
 MINI = Path(__file__).parents[2] / "src" / "vivace" / "assets" / "vivace-mini"
 
@@ -45,7 +46,7 @@ class Fleet:
     """
 
     def __init__(self) -> None:
-        self.doors = Doors()
+        self.shared = Shared(OPTIONS, Observers(OPTIONS))
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.errors: dict[str, VivaceError] = {}
@@ -67,14 +68,14 @@ class Fleet:
         adapters = (AdapterInfo(f"{name}-lora", "/lora", 8),)
         engine = ScriptedEngine(model_name=name, memory_bytes=size, adapters=adapters)
         self.engines[name] = engine
-        return served_model(name, engine, ByteTokenizer(), RoleTemplate(), self.doors)
+        return served_model(name, engine, ByteTokenizer(), RoleTemplate(), self.shared)
 
     async def stop(self, served: Served) -> None:
         self.stopped.append(served.names.model)
 
     def models(self, **limits: Any) -> Models:
         given = ModelLimits(**{"wait_seconds": 5.0, **limits})
-        return Models(NAMES, self.start, self.stop, given, self.doors)
+        return Models(NAMES, self.start, self.stop, given, self.shared.doors)
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_names_are_given_once() -> None:
 
 @contextmanager
 def served(fleet: Fleet, **limits: Any) -> Iterator[httpx.Client]:
-    app = create_app_for(fleet.models(**limits), ServeOptions(admin_key="root"))
+    app = create_app_for(fleet.models(**limits), fleet.shared)
     with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client
 

@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vivace.cache.books import KVGroup, PageBooks, SequencePages
+from vivace.cache.books import Found, KVGroup, PageBooks, SequencePages
 from vivace.cache.fetch import PrefixFetcher
 from vivace.cache.integrity import check_books
 from vivace.cache.pins import Pins
 from vivace.cache.prefix import PLAIN, PrefixUse, Scope
 from vivace.cache.tiers import PageTiers
 from vivace.core.sight import ALL, Sight
-from vivace.core.stats import TierStats
+from vivace.core.stats import PageAges, TierStats
 
-__all__ = ["KVGroup", "KVManager", "SequencePages"]
+__all__ = ["Found", "KVGroup", "KVManager", "SequencePages"]
 
 
 class KVManager:
@@ -227,6 +227,9 @@ class KVManager:
 
     def tier_stats(self) -> TierStats:
         return TierStats() if self._tiers is None else self._tiers.stats()
+
+    def page_ages(self) -> PageAges:
+        return self._books.ages.stats()
 
     def check_integrity(self) -> None:
         """Prove the books: every page is free, idle, or held as often as it counts, and the prefix

@@ -7,13 +7,16 @@ proves them, fetch.py fills them from below.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
+from vivace.cache.ages import AgeTally
 from vivace.cache.pages import PagePool
 from vivace.cache.prefix import PrefixNode, PrefixTree, Scope
 from vivace.cache.seen import SeenBlocks
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
+
+Tier: TypeAlias = Literal["device", "host", "disk"]
 
 
 class KVGroup(NamedTuple):
@@ -26,6 +29,17 @@ class KVGroup(NamedTuple):
     window: int | None = None
 
 
+class Found(NamedTuple):
+    """Tokens that were not computed again, by where they were found."""
+
+    device: int = 0
+    host: int = 0
+    disk: int = 0
+
+    def plus(self, tier: Tier, tokens: int) -> Found:
+        return self._replace(**{tier: getattr(self, tier) + tokens})
+
+
 class SequencePages:
     """What one sequence holds. Only `KVManager` changes it; the tables may be read at any time.
 
@@ -35,9 +49,10 @@ class SequencePages:
         sights: per group what its rows see.
         tables: per group the page of each block; 0 where no later row sees it.
         computed: positions [0, computed) are in the pages.
+        found: how many of these were found there, not computed.
     """
 
-    __slots__ = ("computed", "firsts", "scope", "sights", "tables", "tail", "tokens")
+    __slots__ = ("computed", "firsts", "found", "scope", "sights", "tables", "tail", "tokens")
 
     def __init__(
         self,
@@ -51,6 +66,7 @@ class SequencePages:
         self.sights = sights
         self.tables: tuple[list[int], ...] = tuple([] for _ in sights)
         self.computed = 0
+        self.found = Found()
         self.firsts = [0] * len(sights)  # per group the first block not passed, sinks left out
         self.tail = tail  # the node of the last full computed block
 
@@ -71,10 +87,12 @@ class LowerBlock(NamedTuple):
     Attributes:
         tokens: the block's own.
         pages: per group the page that a lower tier has; None where the device has it, or nobody.
+        tier: the lowest that one of them came from.
     """
 
     tokens: tuple[int, ...]
     pages: tuple[StoredPage | None, ...]
+    tier: Tier
 
 
 class PageBooks:
@@ -89,7 +107,8 @@ class PageBooks:
     ) -> None:
         self.page_tokens = page_tokens
         self.windows = tuple(group.window for group in groups)
-        self.pools = tuple(PagePool(group.num_pages) for group in groups)
+        self.ages = AgeTally()
+        self.pools = tuple(PagePool(group.num_pages, self.ages) for group in groups)
         self.tree = PrefixTree(len(groups))
         self.tiers = tiers
 
@@ -154,7 +173,7 @@ class PageBooks:
     def share(self, pages: SequencePages, path: Sequence[PrefixNode]) -> None:
         """Hold the pages of nodes behind the sequence's tail, and go on from there."""
         if path:
-            self._advance(pages, path)
+            self._advance(pages, path, ["device"] * len(path))
 
     def adopt(self, pages: SequencePages, blocks: Sequence[LowerBlock]) -> None:
         """As `share`, with pages from lower tiers where the device lacks one.
@@ -162,7 +181,9 @@ class PageBooks:
         There must be an available page for each block that a group still sees behind them.
         """
         nodes = self._grow(pages.tail, blocks)
-        self._advance(pages, nodes)  # holds what is there first: taking evicts
+        self._advance(
+            pages, nodes, [block.tier for block in blocks]
+        )  # holds what is there first: taking evicts
         start = pages.computed // self.page_tokens - len(nodes)
         for group, table in enumerate(pages.tables):
             for place, (node, block) in enumerate(zip(nodes, blocks, strict=True)):
@@ -254,11 +275,17 @@ class PageBooks:
             nodes.append(node)
         return nodes
 
-    def _advance(self, pages: SequencePages, nodes: Sequence[PrefixNode]) -> None:
-        """The sequence is computed to the end of these nodes, and holds the pages they have."""
+    def _advance(
+        self, pages: SequencePages, nodes: Sequence[PrefixNode], tiers: Sequence[Tier]
+    ) -> None:
+        """The sequence is computed to the end of these nodes, which were found in these tiers, and
+        holds the pages they have."""
         start = pages.computed // self.page_tokens
         self._move_tail(pages, nodes[-1])  # from now on it keeps them in the tree
-        pages.computed = (start + len(nodes)) * self.page_tokens
+        for block, tier in enumerate(tiers, start + 1):
+            end = block * self.page_tokens
+            pages.found = pages.found.plus(tier, end - pages.computed)
+            pages.computed = end
         self.cut(pages, start)  # a block partly computed gives way to the full one
         for group, table in enumerate(pages.tables):
             del table[start:]
@@ -302,7 +329,7 @@ class PageBooks:
             return
         if lower is not None:
             lower.save(node, group, page)
-        self.pools[group].forget(page)
+        self.pools[group].evict(page)
         node.pages[group] = None
 
     def _merge(self, group: int, table: list[int], block: int, node: PrefixNode) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vivace.cache.books import LowerBlock, PageBooks, SequencePages, none_seen
+from vivace.cache.books import LowerBlock, PageBooks, SequencePages, Tier, none_seen
 from vivace.cache.prefix import PrefixNode, Scope
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
@@ -80,17 +80,20 @@ class PrefixFetcher:
             parent, digest = digest, chain.after(digest, tokens)
             node = None if node is None else node.children.get(tokens)
             stored: list[StoredPage | None] = []
+            tier: Tier = "device"
             for group in range(len(books.pools)):
                 there = node is not None and node.pages[group] is not None
                 key = PageKey(digest, group)
                 page = None if there else self._tiers.find(key, parent, tokens, may_wait)
                 stored.append(page)
+                if page is not None and tier != "disk":
+                    tier = "disk" if self._tiers.was_on_disk(key) else "host"
                 if not there and page is None:
                     missing[group] = index
             lacking = (group for group, last in enumerate(missing) if last == index)
             if any(sights[group].always(index) for group in lacking):
                 break
-            found.append(LowerBlock(tokens, tuple(stored)))
+            found.append(LowerBlock(tokens, tuple(stored), tier))
             if none_seen(sights, missing, (index + 1) * size):
                 usable = len(found)
         return found[:usable]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from vivace.cache.ages import AgeTally
 from vivace.cache.prefix import IntegrityError, PrefixNode
 
 
@@ -15,10 +16,16 @@ class PagePool:
     held: `refs` sequences hold it; the prefix tree may know it too.
     idle: nobody holds it, but the prefix tree knows it; the longest idle is evicted first.
     retired: it is never used again.
+
+    Args:
+        ages: is told how long pages were of use.
     """
 
-    def __init__(self, num_pages: int) -> None:
+    def __init__(self, num_pages: int, ages: AgeTally) -> None:
         self.num_ids = num_pages
+        self._ages = ages
+        self._taken = [0.0] * num_pages  # seconds on the clock of `ages`
+        self._used = [0.0] * num_pages
         self.num_returned = 0  # pages that left `held`, since start
         self._refs = [0] * num_pages
         self._nodes: list[PrefixNode | None] = [None] * num_pages
@@ -56,12 +63,14 @@ class PagePool:
         """A free page, now held once."""
         page = self._free.pop()
         self._refs[page] = 1
+        self._taken[page] = self._ages.clock()
         return page
 
     def hold(self, page: int) -> None:
         """One more sequence holds a page that the prefix tree knows."""
         if self._refs[page] == 0:
             del self._idle[page]
+            self._ages.reused(self._ages.clock() - self._used[page])
         self._refs[page] += 1
 
     def drop(self, page: int) -> None:
@@ -74,10 +83,17 @@ class PagePool:
             self._free.append(page)
         else:
             self._idle[page] = None
+            self._used[page] = self._ages.clock()
 
     def keep(self, page: int, node: PrefixNode) -> None:
         """The prefix tree knows this held page from now on."""
         self._nodes[page] = node
+
+    def evict(self, page: int) -> None:
+        """As `forget`, because another needs the page."""
+        now = self._ages.clock()
+        self._ages.evicted(now - self._taken[page], now - self._used[page])
+        self.forget(page)
 
     def forget(self, page: int) -> None:
         """The prefix tree knows this idle page no more: it is free."""

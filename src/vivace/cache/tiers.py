@@ -164,6 +164,10 @@ class PageTiers:
         page = self.host.get(key)
         return page if page is not None and page.holds(parent, tokens) else None
 
+    def was_on_disk(self, key: PageKey) -> bool:
+        """Whether a page that was found had to be read, and was not used since."""
+        return key in self._fetched
+
     def restore(self, key: PageKey, stored: StoredPage, page: int) -> None:
         """Copy a page that was found into one of the device."""
         self.mover.write(key.group, page, stored.data)

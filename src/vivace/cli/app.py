@@ -11,11 +11,13 @@ import typer
 from vivace import __version__
 from vivace.cli.bench import bench
 from vivace.cli.cache import cache
+from vivace.cli.canary import canary
 from vivace.cli.chat import chat
 from vivace.cli.eval import evaluate
 from vivace.cli.generate import generate
 from vivace.cli.inspect import inspect
 from vivace.cli.quantize import quantize
+from vivace.cli.run_batch import run_batch
 from vivace.cli.serve import serve
 from vivace.core.errors import RequestError, UsageError, VivaceError
 
@@ -31,7 +33,9 @@ app = typer.Typer(
 for command in (generate, chat, serve, inspect, quantize, cache):
     app.command()(command)
 app.command("eval")(evaluate)
+app.command("run-batch")(run_batch)
 app.add_typer(bench)
+app.add_typer(canary)
 
 
 def _print_version(wanted: bool) -> None:

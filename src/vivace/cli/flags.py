@@ -8,9 +8,12 @@ import inspect
 import re
 from collections.abc import Callable, Collection
 from copy import copy
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from vivace.cli.config_file import FLAG, apply_config
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -35,6 +38,7 @@ _OPTIONS: dict[str, Any] = {
     "kv_disk_bytes": typer.Option("--kv-disk", parser=parse_bytes, metavar="SIZE"),
     "api_key": typer.Option("--api-key", envvar="VIVACE_API_KEY"),
     "admin_key": typer.Option("--admin-key", envvar="VIVACE_ADMIN_KEY"),
+    "access_log": typer.Option("--access-log/--no-access-log"),
     "packed_cache": typer.Option("--packed-cache/--no-packed-cache"),
     "page": typer.Option("--page/--no-page"),
     "enable_prefix_caching": typer.Option("--prefix-caching/--no-prefix-caching"),
@@ -46,7 +50,7 @@ def flags(command: Callable[..., None], without: Collection[str] = ()) -> Callab
 
     A flag takes its default from the field and its help from the class's docstring. Where the
     command has a parameter of a field's name, or goes `without` it, the field keeps its default.
-    `--debug` comes along.
+    `--config` and `--debug` come along.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     own = {n: p for n, p in parameters.items() if not dataclasses.is_dataclass(p.annotation)}
@@ -55,14 +59,14 @@ def flags(command: Callable[..., None], without: Collection[str] = ()) -> Callab
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        del given["debug"]  # acted on in app.main
+        del given["debug"], given["config_file"]  # acted on in app.main, and while parsing
         for name, group in groups.items():
             given[name] = group(**{p.name: given.pop(p.name) for p in made[name]})
         command(**given)
 
     every = [p.replace(kind=p.KEYWORD_ONLY) for p in own.values()]
     every += [parameter for group in made.values() for parameter in group]
-    run.__signature__ = inspect.Signature([*every, _DEBUG])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*every, _CONFIG, _DEBUG])  # type: ignore[attr-defined]
     return run
 
 
@@ -97,6 +101,21 @@ def _attribute_docs(group: type) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", text) for name, text in items}
 
 
+_CONFIG = inspect.Parameter(
+    "config_file",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        Path | None,
+        typer.Option(
+            FLAG,
+            help="A YAML file of flags, such as `port: 8000`; those given here win over it.",
+            callback=apply_config,
+            is_eager=True,
+            metavar="FILE",
+        ),
+    ],
+)
 _DEBUG = inspect.Parameter(
     "debug",
     inspect.Parameter.KEYWORD_ONLY,

@@ -112,6 +112,7 @@ class Delta:
         stop_reason: the stop string or stop token id that ended it, as in vLLM.
         num_cached_tokens: prompt tokens found in the prefix cache.
         queue_seconds: from its arrival until it first ran, with the first token.
+        num_preemptions: how often it had to give way so far.
         error: one sentence, when `finish_reason` is "error".
         error_param: the parameter at fault, where that error is the request's own.
         error_code: what is wrong, in a word for programs.
@@ -129,6 +130,7 @@ class Delta:
     stop_reason: int | str | None = None
     num_cached_tokens: int = 0
     queue_seconds: float | None = None
+    num_preemptions: int = 0
     error: str | None = None
     error_param: str | None = None
     error_code: str | None = None

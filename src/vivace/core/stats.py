@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import partial
 
 from vivace.core.request import Pooling
 from vivace.core.sampling import SamplingParams
 from vivace.core.sight import ALL, Sight
 
 # Upper ends of the ranges that steps are counted in, in tokens; vLLM's.
-STEP_SIZES = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+STEP_SIZES = tuple(map(float, (1, 8, *(2**power for power in range(4, 15)))))
+# And those of the ages of KV pages, in seconds.
+PAGE_SECONDS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0),
+)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many values fell into each range.
+
+    Attributes:
+        bounds: upper ends of the ranges.
+        counts: values of each range and, last, of those above all.
+        total: the sum of all values.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float = 0.0
+
+    @classmethod
+    def empty(cls, bounds: tuple[float, ...]) -> Histogram:
+        return cls(bounds, (0,) * (len(bounds) + 1))
+
+
+class Tally:
+    """A histogram that grows."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def histogram(self) -> Histogram:
+        """As it stands now."""
+        return Histogram(self._bounds, tuple(self._counts), self._total)
 
 
 @dataclass(frozen=True)
@@ -109,12 +152,29 @@ class TierStats:
 
 
 @dataclass(frozen=True)
+class PageAges:
+    """Seconds, over the pages that left the device or were found there again.
+
+    Attributes:
+        lifetime: from being taken to being evicted.
+        idle: from the last use to being evicted.
+        reuse_gap: between two uses.
+    """
+
+    lifetime: Histogram = field(default_factory=partial(Histogram.empty, PAGE_SECONDS))
+    idle: Histogram = field(default_factory=partial(Histogram.empty, PAGE_SECONDS))
+    reuse_gap: Histogram = field(default_factory=partial(Histogram.empty, PAGE_SECONDS))
+
+
+@dataclass(frozen=True)
 class EngineStats:
     """Gauges, and counters since start. Token counts leave out what is recomputed.
 
     Attributes:
-        step_tokens: computed in all steps.
-        step_sizes: steps of each range of `STEP_SIZES` and, last, of more tokens.
+        prefix_host_tokens: of `prefix_hit_tokens`, those that came up from host memory.
+        prefix_disk_tokens: and from disk.
+        cpu_seconds: processor time of the engine's process, in all its threads.
+        step_sizes: tokens computed in a step.
         pins: ids of pinned prefixes.
         pages_pinned: pages that these hold.
         running_adapters: names of the adapters of requests that run.
@@ -128,14 +188,17 @@ class EngineStats:
     pages_total: int = 0
     prefix_query_tokens: int = 0
     prefix_hit_tokens: int = 0
+    prefix_host_tokens: int = 0
+    prefix_disk_tokens: int = 0
     preemptions: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
     steps: int = 0
     step_seconds: float = 0.0
     native_seconds: float = 0.0
-    step_tokens: int = 0
-    step_sizes: tuple[int, ...] = (0,) * (len(STEP_SIZES) + 1)
+    cpu_seconds: float = 0.0
+    step_sizes: Histogram = field(default_factory=partial(Histogram.empty, STEP_SIZES))
+    page_ages: PageAges = field(default_factory=PageAges)
     pins: tuple[str, ...] = ()
     pages_pinned: int = 0
     tiers: TierStats = field(default_factory=TierStats)

@@ -23,17 +23,6 @@ COMPILE_SECONDS = 10.0
 MAX_CACHED = 128
 THREADS = 2
 MAX_SHOWN = 400  # characters of what the library says
-# About 20 ms of lexer to begin with, 14 ms of lexer and 2.5 ms of parser in a step, and at most a
-# few hundred MB of lexer states: what explodes ends there.
-_LIMITS = {
-    "initial_lexer_fuel": 1_000_000,
-    "step_lexer_fuel": 200_000,
-    "step_max_items": 50_000,
-    "max_items_in_row": 2_000,
-    "max_lexer_states": 100_000,
-    "max_grammar_size": 500_000,
-    "verbose_errors": False,
-}
 
 
 @dataclass
@@ -127,9 +116,19 @@ class Compiler:
 
 
 def _limits() -> LLParserLimits:
+    """About 20 ms of lexer to begin with, 14 ms of lexer and 2.5 ms of parser in a step, and at most
+    a few hundred MB of lexer states: what explodes ends there."""
     from llguidance import LLParserLimits
 
-    return LLParserLimits(**_LIMITS)
+    return LLParserLimits(
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=50_000,
+        max_items_in_row=2_000,
+        max_lexer_states=100_000,
+        max_grammar_size=500_000,
+        verbose_errors=False,
+    )
 
 
 def _refusal(why: str) -> RequestError:

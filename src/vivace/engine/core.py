@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import time
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from vivace.cache.blocks import KVGroup, KVManager, SequencePages
 from vivace.cache.prefix import Scope
 from vivace.core.errors import CapacityError, OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
+from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats, Tally
 from vivace.core.step import Advance, Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.constraints import ConstraintError
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
@@ -69,8 +68,7 @@ class EngineCore:
         self._pinning: dict[str, Request] = {}
         self._steps = 0
         self._step_seconds = 0.0
-        self._step_tokens = 0
-        self._step_sizes = [0] * (len(STEP_SIZES) + 1)
+        self._step_sizes = Tally(STEP_SIZES)
 
     @property
     def kv_groups(self) -> tuple[KVGroup, ...]:
@@ -161,6 +159,7 @@ class EngineCore:
                     raise error
                 self._queue(request)
             except (OverloadedError, RequestError) as refusal:
+                self.adapters.leave(request.request_id)
                 self._constraints.remove(request.request_id)
                 failed.append(Delta.failed(request.request_id, refusal))
         return failed
@@ -203,8 +202,7 @@ class EngineCore:
     def _count(self, step: Step, seconds: float) -> None:
         self._steps += 1
         self._step_seconds += seconds
-        self._step_tokens += step.num_tokens
-        self._step_sizes[bisect_left(STEP_SIZES, step.num_tokens)] += 1
+        self._step_sizes.add(step.num_tokens)
         self.scheduler.step_time.observe(StepShape.of(step), seconds)
 
     def _compute(self, step: Step) -> _Outputs:
@@ -317,14 +315,17 @@ class EngineCore:
             pages_total=self._kv.pages_total,
             prefix_query_tokens=counters.prefix_query_tokens,
             prefix_hit_tokens=counters.prefix_hit_tokens,
+            prefix_host_tokens=counters.prefix_host_tokens,
+            prefix_disk_tokens=counters.prefix_disk_tokens,
             preemptions=counters.preemptions,
             prompt_tokens=counters.prompt_tokens,
             generation_tokens=counters.generation_tokens,
             steps=self._steps,
             step_seconds=self._step_seconds,
             native_seconds=self._runner.seconds,
-            step_tokens=self._step_tokens,
-            step_sizes=tuple(self._step_sizes),
+            cpu_seconds=time.process_time(),
+            step_sizes=self._step_sizes.histogram(),
+            page_ages=self._kv.page_ages(),
             pins=self._kv.pins.ids,
             pages_pinned=self._kv.pins.num_pages,
             tiers=self._kv.tier_stats(),

@@ -55,12 +55,10 @@ class PromptCuts:
         self._queries.pop(request_id, None)
 
     def _cut(self, sequence: ScheduledSequence) -> None:
-        queries, sight = (
-            self._queries.pop(sequence.request.request_id, None),
-            sequence.request.sight,
-        )
+        queries = self._queries.pop(sequence.request.request_id, None)
         if queries is None:  # it ended in this very step
             return
+        sight = sequence.request.sight
         assert sight.cut is not None
         groups = zip(self._cutters, queries, sequence.block_tables, strict=True)
         for cutter, of_group, table in groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,11 @@ from vivace.core.errors import BackendError
 from vivace.core.stats import EngineInfo
 from vivace.engine.loop import Message, Reply, Stop
 from vivace.engine.notices import Notify
-from vivace.engine.worker import Failed, Notice, serve_connection
+from vivace.engine.worker import Failed, Logged, Notice, serve_connection
 
 STOP_SECONDS = 10.0
+
+_log = logging.getLogger("vivace")
 
 
 class EngineProcess:
@@ -106,7 +109,11 @@ class EngineProcess:
     def _receive(self) -> None:
         try:
             while self._connection.poll():
-                self._deliver(self._connection.recv())
+                reply: Reply | Logged = self._connection.recv()
+                if isinstance(reply, Logged):
+                    _log.log(reply.level, reply.text)
+                else:
+                    self._deliver(reply)
         except (EOFError, OSError):
             self._leave()
             self._lost()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -27,19 +30,41 @@ class Failed:
     error: VivaceError
 
 
+@dataclass(frozen=True)
+class Logged:
+    """What the engine logged, at one of logging's levels."""
+
+    level: int
+    text: str
+
+
 class PipeChannel:
     """A `Channel` over a pipe."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._sending = threading.Lock()  # the disk's thread may log
 
     def receive(self, timeout: float | None) -> Iterator[loop.Message]:
         while self._connection.poll(timeout):
             yield self._connection.recv()
             timeout = 0.0
 
-    def send(self, reply: loop.Reply) -> None:
-        self._connection.send(reply)
+    def send(self, reply: loop.Reply | Logged) -> None:
+        with self._sending:
+            self._connection.send(reply)
+
+
+class PipeHandler(logging.Handler):
+    """Leaves writing to the process at the other end: a full disk must not stop an engine."""
+
+    def __init__(self, channel: PipeChannel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # nobody is there to read it
+            self._channel.send(Logged(record.levelno, self.format(record)))
 
 
 def serve_connection(config: EngineConfig, connection: Connection) -> None:
@@ -53,7 +78,9 @@ def serve_connection(config: EngineConfig, connection: Connection) -> None:
         connection.send(Failed(error))
         return
     connection.send(core.info)
+    channel = PipeChannel(connection)
+    logging.getLogger().addHandler(PipeHandler(channel))
     try:
-        loop.run(core, PipeChannel(connection))
+        loop.run(core, channel)
     except (EOFError, BrokenPipeError):
         return  # the parent is gone

@@ -81,6 +81,8 @@ class SchedulerCounters:
         prompt_tokens: of requests that drew a first token.
         prefix_query_tokens: prompt tokens looked up in the prefix cache.
         prefix_hit_tokens: those of them found there.
+        prefix_host_tokens: of these, tokens that came up from host memory.
+        prefix_disk_tokens: and from disk.
     """
 
     preemptions: int = 0
@@ -88,3 +90,5 @@ class SchedulerCounters:
     generation_tokens: int = 0
     prefix_query_tokens: int = 0
     prefix_hit_tokens: int = 0
+    prefix_host_tokens: int = 0
+    prefix_disk_tokens: int = 0

@@ -53,6 +53,7 @@ class Results:
             sequence.request.request_id,
             finish_reason="stop",
             num_cached_tokens=sequence.num_cached_tokens,
+            num_preemptions=sequence.num_preemptions,
             embedding=self.vectors[sequence.request.request_id],
         )
 
@@ -72,6 +73,7 @@ class Results:
             finish_reason=advance.finish_reason,
             stop_reason=advance.stop_reason,
             num_cached_tokens=sequence.num_cached_tokens,
+            num_preemptions=sequence.num_preemptions,
             queue_seconds=sequence.queue_seconds if first else None,
             prompt_logprobs=self.logprobs.get(request_id),
         )

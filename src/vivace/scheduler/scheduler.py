@@ -146,6 +146,7 @@ class Scheduler:
                 one.request.request_id,
                 finish_reason="deadline",
                 num_cached_tokens=one.num_cached_tokens,
+                num_preemptions=one.num_preemptions,
             )
             for one in late
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivace.cache.blocks import KVManager
+from vivace.cache.blocks import Found, KVManager
 from vivace.cache.prefix import IntegrityError, Scope
 from vivace.scheduler.config import SchedulerCounters
 from vivace.scheduler.sequence import Sequence
@@ -42,7 +42,7 @@ class Seats:
         sequence.pages = pages
         if sequence.reuses and not sequence.preempted:
             self._counters.prefix_query_tokens += len(sequence.tokens)
-        self._count_hit(sequence, pages.computed)
+        self._count_hit(sequence, Found())
         return True
 
     def catch_up(self, sequence: Sequence) -> None:
@@ -50,7 +50,9 @@ class Seats:
         if sequence.decodes or not sequence.reuses:
             return
         assert sequence.pages is not None
-        self._count_hit(sequence, self._kv.catch_up(sequence.pages))
+        before = sequence.pages.found
+        if self._kv.catch_up(sequence.pages):
+            self._count_hit(sequence, before)
 
     def sit(self, sequence: Sequence, now: float) -> None:
         sequence.sit(now)
@@ -60,6 +62,7 @@ class Seats:
         """Its seat goes to another; its tokens, its pages and its place in the order stay."""
         sequence.stand(now)
         self._taken -= 1
+        sequence.num_preemptions += 1
         self._counters.preemptions += 1
 
     def give_up_pages(self, sequence: Sequence, now: float) -> None:
@@ -86,10 +89,17 @@ class Seats:
         if set(holders) != self._kv.live_sequences() or len(set(holders)) != len(holders):
             raise IntegrityError("Pages are held for a sequence that is gone, or for two.")
 
-    def _count_hit(self, sequence: Sequence, num_tokens: int) -> None:
-        if not sequence.preempted:
-            sequence.num_cached_tokens += num_tokens
-            self._counters.prefix_hit_tokens += num_tokens
+    def _count_hit(self, sequence: Sequence, before: Found) -> None:
+        """What it found since it had found so much; after a preemption that is its own."""
+        assert sequence.pages is not None
+        if sequence.preempted:
+            return
+        found, counters = sequence.pages.found, self._counters
+        num_tokens = sum(found) - sum(before)
+        sequence.num_cached_tokens += num_tokens
+        counters.prefix_hit_tokens += num_tokens
+        counters.prefix_host_tokens += found.host - before.host
+        counters.prefix_disk_tokens += found.disk - before.disk
 
     def _close(self, sequence: Sequence) -> None:
         assert sequence.pages is not None

@@ -19,6 +19,7 @@ class Sequence:
         pages: what it holds; None before it ran and after it gave them up.
         seated: whether it has a token in every step.
         preempted: whether it gave up pages; what is found in the cache afterwards is no hit.
+        num_preemptions: how often it lost its seat.
         num_cached_tokens: prompt tokens found in the prefix cache.
         read_to: positions before it whose outputs were asked for went out.
         served: prompt tokens that its tenant was charged for, or that were found in the cache.
@@ -32,6 +33,7 @@ class Sequence:
     pages: SequencePages | None = None
     seated: bool = False
     preempted: bool = False
+    num_preemptions: int = 0
     num_cached_tokens: int = 0
     read_to: int = 0
     served: int = 0

@@ -24,14 +24,14 @@ from vivace.serve.endpoints import (
 )
 from vivace.serve.errors import install_handlers
 from vivace.serve.gate import Gate
-from vivace.serve.generation import Doors
 from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
 from vivace.serve.keys import load_keys
 from vivace.serve.leases import Leases
 from vivace.serve.models import Models
+from vivace.serve.observers import Observers
 from vivace.serve.openapi import install_schema
 from vivace.serve.options import ServeOptions
-from vivace.serve.served import served_model
+from vivace.serve.served import Shared, served_model
 from vivace.serve.version import vivace_version
 
 
@@ -44,20 +44,22 @@ def create_app(
     """The application for one engine that has started, and that is somebody else's to end.
 
     Raises:
-        UsageError: the file of keys is wrong.
+        UsageError: the file of keys is wrong, or what is asked for lacks OpenTelemetry or a canary.
     """
-    options, doors = options or ServeOptions(), Doors()
+    options = options or ServeOptions()
     name = options.served_model_name or engine.info.model_name
-    served = served_model(name, engine, tokenizer, chat_template, doors)
-    return create_app_for(Models.of_one(served, doors), options)
+    shared = Shared(options, Observers(options))
+    served = served_model(name, engine, tokenizer, chat_template, shared)
+    return create_app_for(Models.of_one(served, shared.doors), shared)
 
 
-def create_app_for(served: Models, options: ServeOptions) -> FastAPI:
+def create_app_for(served: Models, shared: Shared) -> FastAPI:
     """The application for several models. Its `state` has them, for whoever runs the server.
 
     Raises:
         UsageError: the file of keys is wrong.
     """
+    options = shared.options
     reader = BodyReader(served, options.max_body_bytes)
     app = FastAPI(title="vivace", version=vivace_version(), docs_url=None, redoc_url=None)
     install_handlers(app)
@@ -68,6 +70,7 @@ def create_app_for(served: Models, options: ServeOptions) -> FastAPI:
     app.include_router(page.router(files))
     app.add_middleware(Leases)
     app.add_middleware(Gate, keys=load_keys(options), also_open=files)
+    shared.observers.install(app)
     if options.allowed_origins is not None:  # outside of the gate: browsers ask without a key
         _allow(app, options.allowed_origins)
     install_schema(app)

@@ -1,9 +1,9 @@
-"""What the engine counts itself, as Prometheus metrics; read when somebody asks."""
+"""What engine and machine count themselves, as Prometheus metrics; read when somebody asks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -14,25 +14,35 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats
+from vivace.core.stats import EngineInfo, EngineStats, Histogram
+from vivace.hardware.energy import EnergyMeter
 
 LABELS = ("model_name", "engine")
 ENGINE = "0"  # there is one engine per server as yet
+JOULES = "Energy that the whole machine took, by RAPL domain."
 
 
 class EngineMetrics(Collector):
-    """Attributes:
-    stats: of now; None where the engine cannot be asked.
+    """Args:
+        energy: None makes one of this machine.
+
+    Attributes:
+        stats: of now; None where the engine cannot be asked.
     """
 
-    def __init__(self, labels: tuple[str, str], info: EngineInfo | None) -> None:
+    def __init__(
+        self, labels: tuple[str, str], info: EngineInfo | None, energy: EnergyMeter | None = None
+    ) -> None:
         self._labels = labels
         self._info = info
+        self._energy = energy or EnergyMeter()
         self.stats: EngineStats | None = None
 
     def collect(self) -> Iterator[Metric]:
         if self._info is not None:
             yield self._cache_config(self._info)
+        if joules := self._energy.joules():
+            yield self._counted("vivace:energy_joules", JOULES, "domain", joules)
         if self.stats is None:
             return
         for name, text, gauge in _gauges(self.stats):
@@ -45,8 +55,11 @@ class EngineMetrics(Collector):
             yield counter
         if self._info is not None and self._info.max_loras:
             yield self._adapters(self.stats, self._info.max_loras)
+        for name, text, label, counts in _labelled(self.stats):
+            yield self._counted(name, text, label, counts)
+        for name, text, histogram in _histograms(self.stats):
+            yield self._histogram(name, text, histogram)
         yield self._waiting(self.stats)
-        yield self._step_sizes(self.stats)
 
     def _cache_config(self, info: EngineInfo) -> Metric:
         facts = {
@@ -84,14 +97,18 @@ class EngineMetrics(Collector):
         family.add_metric((*self._labels, "deferred"), 0)
         return family
 
-    def _step_sizes(self, stats: EngineStats) -> Metric:
-        bounds = [*(str(float(size)) for size in STEP_SIZES), "+Inf"]
-        family = HistogramMetricFamily(
-            "vllm:iteration_tokens_total", "Tokens computed in a step.", labels=LABELS
-        )
-        counts = [float(count) for count in accumulate(stats.step_sizes)]
+    def _counted(self, name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=(*LABELS, label))
+        for value, count in counts.items():
+            family.add_metric((*self._labels, value), count)
+        return family
+
+    def _histogram(self, name: str, text: str, histogram: Histogram) -> Metric:
+        family = HistogramMetricFamily(name, text, labels=LABELS)
+        bounds = [*map(str, histogram.bounds), "+Inf"]
+        counts = [float(count) for count in accumulate(histogram.counts)]
         buckets = list(zip(bounds, counts, strict=True))
-        family.add_metric(self._labels, buckets, sum_value=float(stats.step_tokens))
+        family.add_metric(self._labels, buckets, sum_value=histogram.total)
         return family
 
 
@@ -107,7 +124,7 @@ def _gauges(stats: EngineStats) -> list[tuple[str, str, float]]:
     ]
 
 
-def _counters(stats: EngineStats) -> list[tuple[str, str, int]]:
+def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
     tiers = stats.tiers
     return [
         ("vllm:prompt_tokens", "Prompt tokens taken in.", stats.prompt_tokens),
@@ -122,8 +139,21 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, int]]:
             "Prompt tokens found in the prefix cache.",
             stats.prefix_hit_tokens,
         ),
-        ("vllm:num_preemptions", "Requests set back for want of pages.", stats.preemptions),
+        (
+            "vllm:external_prefix_cache_queries",
+            "Prompt tokens that the device did not have, looked up in the tiers below.",
+            stats.prefix_query_tokens - _cached(stats)["device"],
+        ),
+        (
+            "vllm:external_prefix_cache_hits",
+            "Prompt tokens found in the tiers below.",
+            stats.prefix_host_tokens + stats.prefix_disk_tokens,
+        ),
+        ("vllm:num_preemptions", "Times that a request had to give way.", stats.preemptions),
         ("vivace:engine_restarts", "Engines that died or hung and were replaced.", stats.restarts),
+        ("vivace:steps", "Steps of the engine.", stats.steps),
+        ("vivace:step_seconds", "Seconds that these took.", stats.step_seconds),
+        ("vivace:native_seconds", "Of these, seconds in the backend.", stats.native_seconds),
         ("vivace:kv_pages_saved", "Pages gone to host memory.", tiers.saved),
         ("vivace:kv_pages_restored", "Pages come back to the device.", tiers.restored),
         ("vivace:kv_pages_fetched", "Pages read from disk ahead.", tiers.fetched),
@@ -131,4 +161,41 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, int]]:
         ("vivace:kv_pages_fetched_wasted", "Pages read in vain.", tiers.fetched_wasted),
         ("vivace:kv_pages_lost", "Pages gone from the last tier.", tiers.lost),
         ("vivace:kv_files_broken", "Damaged files of pages.", tiers.broken),
+    ]
+
+
+def _labelled(stats: EngineStats) -> list[tuple[str, str, str, dict[str, float]]]:
+    """Name, text, label, and the counts by its values."""
+    seconds = {"engine": stats.cpu_seconds, "server": time.process_time()}
+    return [
+        (
+            "vllm:prompt_tokens_cached_by_source",
+            "Prompt tokens found in a cache, by where they were.",
+            "source",
+            _cached(stats),
+        ),
+        ("vivace:cpu_seconds", "Processor time, of all threads.", "process", seconds),
+    ]
+
+
+def _cached(stats: EngineStats) -> dict[str, float]:
+    host, disk = stats.prefix_host_tokens, stats.prefix_disk_tokens
+    return {"device": stats.prefix_hit_tokens - host - disk, "host": host, "disk": disk}
+
+
+def _histograms(stats: EngineStats) -> list[tuple[str, str, Histogram]]:
+    ages = stats.page_ages
+    return [
+        ("vllm:iteration_tokens_total", "Tokens computed in a step.", stats.step_sizes),
+        ("vllm:kv_block_lifetime_seconds", "KV pages, until they were evicted.", ages.lifetime),
+        (
+            "vllm:kv_block_idle_before_evict_seconds",
+            "KV pages, from their last use until they were evicted.",
+            ages.idle,
+        ),
+        (
+            "vllm:kv_block_reuse_gap_seconds",
+            "KV pages, from one use until they were found again.",
+            ages.reuse_gap,
+        ),
     ]

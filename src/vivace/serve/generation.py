@@ -92,22 +92,30 @@ class Generation:
         """
         self._doors.check_open()
         await self.check_engine()
-        self._metrics.asked(requests)
+        call = self._metrics.watch_call(requests)
         streams = self._merged(requests) if len(requests) > 1 else self._single(requests[0])
-        async with aclosing(streams) as deltas:
-            async for place, delta in deltas:
-                await self._refuse_error(delta)
-                yield place, delta
+        try:
+            async with aclosing(streams) as deltas:
+                async for place, delta in deltas:
+                    call.saw(place, delta)
+                    await self._refuse_error(delta)
+                    yield place, delta
+        finally:
+            call.close()
 
     async def last(self, request: Request) -> Delta:
-        """Run a request that nobody measures, also while draining; its last delta. Raises as
-        `run`."""
+        """As `deltas`, the last of them."""
+        return (await self.deltas(request))[-1]
+
+    async def deltas(self, request: Request) -> list[Delta]:
+        """Run a request that nobody measures, also while draining. Raises as `run`."""
         await self.check_engine()
-        last = Delta(request.request_id)
+        found = []
         async with aclosing(self._stream(request)) as deltas:
-            async for last in deltas:
-                await self._refuse_error(last)
-        return last
+            async for delta in deltas:
+                await self._refuse_error(delta)
+                found.append(delta)
+        return found
 
     async def unpin(self, pin_id: str) -> bool:
         """Let a pinned prefix be evicted again; False where the id is unknown."""

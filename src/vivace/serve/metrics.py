@@ -3,14 +3,14 @@ itself sees of requests. engine_metrics.py has what the engine counts."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from vivace.core.request import Delta, FinishReason, Request
+from vivace.core.request import Request
 from vivace.core.stats import EngineInfo, EngineStats
 from vivace.serve.engine_metrics import ENGINE, LABELS, EngineMetrics
+from vivace.serve.watch import CallWatch, FinishedRequest, Listener, RequestWatch
 
 
 def _seconds(text: str) -> tuple[float, ...]:
@@ -30,6 +30,8 @@ REQUEST_SECONDS = _seconds(
 )
 TOKENS = tuple(float(factor * 10**power) for power in range(6) for factor in (1, 2, 5))
 CHOICES = (1.0, 2.0, 5.0, 10.0, 20.0)
+TIMES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+PRIORITIES = 10  # what is beyond, on either side, counts as this
 
 HISTOGRAMS = {
     "time_to_first_token_seconds": ("From arrival to the first token.", FIRST_TOKEN_SECONDS),
@@ -45,6 +47,8 @@ HISTOGRAMS = {
     "request_inference_time_seconds": ("Prefill and decode together.", REQUEST_SECONDS),
     "request_prompt_tokens": ("Tokens of a prompt.", TOKENS),
     "request_generation_tokens": ("Tokens of an answer.", TOKENS),
+    "request_max_num_generation_tokens": ("Tokens of a prompt's longest answer.", TOKENS),
+    "request_num_preemptions": ("Times that it had to give way.", TIMES),
     "request_prefill_kv_computed_tokens": ("Prompt tokens that no cache knew.", TOKENS),
     "request_params_max_tokens": ("What max_tokens allows.", TOKENS),
     "request_params_n": ("Choices drawn for a prompt.", CHOICES),
@@ -75,109 +79,107 @@ class ServerMetrics:
 
     Args:
         info: None leaves out what is fixed at load.
+
+    Attributes:
+        labels: the values of those that all metrics have.
+        listeners: are told of each request when it has ended.
     """
 
     def __init__(self, model_name: str, info: EngineInfo | None = None) -> None:
         self.registry = CollectorRegistry()
-        self._labels = (model_name, ENGINE)
-        self._engine = EngineMetrics(self._labels, info)
+        self.listeners: list[Listener] = []
+        self.labels = (model_name, ENGINE)
+        self._engine = EngineMetrics(self.labels, info)
         self.registry.register(self._engine)
         self.histograms = {name: self._histogram(name, *told) for name, told in HISTOGRAMS.items()}
         self.counters = {name: self._by_label(name, *told) for name, told in COUNTERS.items()}
         self.cached = self._counter("prompt_tokens_cached", "Prompt tokens found in a cache.")
         self.corrupted = self._counter("corrupted_requests", "Requests whose output was no number.")
+        self._queued = Histogram(
+            "vivace:request_queue_time_by_priority_seconds",
+            "From arrival until it first runs.",
+            (*LABELS, "priority"),
+            buckets=REQUEST_SECONDS,
+            registry=self.registry,
+        )
 
     def watch(self, request: Request) -> RequestWatch:
         """Measure one request, which arrives now."""
         return RequestWatch(self, request)
 
-    def asked(self, requests: Sequence[Request]) -> None:
-        """A call begins, of the same number of choices for each prompt."""
-        num_prompts = sum(request.index == 0 for request in requests)
-        for _ in range(num_prompts):
-            self.histograms["request_params_n"].observe(len(requests) / num_prompts)
+    def watch_call(self, requests: Sequence[Request]) -> CallWatch:
+        """Measure a call, of the same number of choices for each prompt."""
+        return CallWatch(self, requests)
 
     def render(self, stats: EngineStats | None) -> bytes:
         """Prometheus text; without the engine's own metrics where it cannot be asked."""
         self._engine.stats = stats
         return generate_latest(self.registry)
 
+    def began(self, request: Request, seconds: float, known: int) -> None:
+        """A first token has come, so long after the request, of whose prompt so much was known."""
+        computed = len(request.prompt_token_ids) - known
+        self._observe("time_to_first_token_seconds", seconds)
+        self._observe("request_prefill_kv_computed_tokens", computed)
+        self.cached.inc(known)
+        sources = self.counters["prompt_tokens_by_source"]
+        sources["local_cache_hit"].inc(known)
+        sources["local_compute"].inc(computed)
+
+    def went_on(self, seconds: float) -> None:
+        """A further token has come, so long after the one before."""
+        self._observe("inter_token_latency_seconds", seconds)
+
+    def answered(self, num_choices: int, longest: int) -> None:
+        """A prompt has all its answers."""
+        self._observe("request_params_n", num_choices)
+        self._observe("request_max_num_generation_tokens", longest)
+
+    def finished(self, one: FinishedRequest) -> None:
+        """A request has ended."""
+        self.counters["request_success"][one.reason].inc()
+        self._observe("e2e_request_latency_seconds", one.e2e)
+        self._observe("request_prompt_tokens", len(one.request.prompt_token_ids))
+        self._observe("request_generation_tokens", one.num_tokens)
+        self._observe("request_params_max_tokens", one.request.params.max_tokens or 0)
+        self._observe("request_num_preemptions", one.num_preemptions)
+        self._observe_phases(one)
+        self._count_error(one.error_code)
+        for listener in self.listeners:
+            listener(one)
+
+    def _observe_phases(self, one: FinishedRequest) -> None:
+        if one.queued is None or one.prefill is None or one.decode is None:
+            return
+        priority = max(-PRIORITIES, min(one.request.priority, PRIORITIES))
+        self._queued.labels(*self.labels, str(priority)).observe(one.queued)
+        self._observe("request_queue_time_seconds", one.queued)
+        self._observe("request_prefill_time_seconds", one.prefill)
+        self._observe("request_decode_time_seconds", one.decode)
+        self._observe("request_inference_time_seconds", one.prefill + one.decode)
+        if one.num_tokens > 1:
+            mean = one.decode / (one.num_tokens - 1)
+            self._observe("request_time_per_output_token_seconds", mean)
+
+    def _count_error(self, code: str | None) -> None:
+        rejections = self.counters["admission_rejections"]
+        if code in rejections:
+            rejections[code].inc()
+        if code == CORRUPTED:
+            self.corrupted.inc()
+
+    def _observe(self, name: str, value: float) -> None:
+        self.histograms[name].observe(value)
+
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         family = Histogram(f"vllm:{name}", text, LABELS, buckets=buckets, registry=self.registry)
-        return family.labels(*self._labels)
+        return family.labels(*self.labels)
 
     def _by_label(
         self, name: str, text: str, label: str, values: tuple[str, ...]
     ) -> dict[str, Counter]:
         family = Counter(f"vllm:{name}", text, (*LABELS, label), registry=self.registry)
-        return {value: family.labels(*self._labels, value) for value in values}
+        return {value: family.labels(*self.labels, value) for value in values}
 
     def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"vllm:{name}", text, LABELS, registry=self.registry).labels(*self._labels)
-
-
-class RequestWatch:
-    """Times one request, from its making to `close`."""
-
-    def __init__(self, metrics: ServerMetrics, request: Request) -> None:
-        self._metrics = metrics
-        self._request = request
-        self._tokens = 0
-        self._queued: float | None = None
-        self._arrival = self._first = self._last = time.monotonic()
-        self._reason: FinishReason = "abort"  # unless a delta says otherwise
-
-    def saw(self, delta: Delta) -> None:
-        if delta.token_ids:
-            now = time.monotonic()
-            if self._tokens:
-                self._observe("inter_token_latency_seconds", now - self._last)
-            else:
-                self._begins(delta, now)
-            self._last = now
-            self._tokens += len(delta.token_ids)
-        if delta.finish_reason is not None:
-            self._reason = delta.finish_reason
-            self._count_error(delta.error_code)
-
-    def close(self) -> None:
-        """The request ended, or its client left."""
-        self._metrics.counters["request_success"][self._reason].inc()
-        self._observe("e2e_request_latency_seconds", time.monotonic() - self._arrival)
-        self._observe("request_prompt_tokens", len(self._request.prompt_token_ids))
-        self._observe("request_generation_tokens", self._tokens)
-        self._observe("request_params_max_tokens", self._request.params.max_tokens or 0)
-        if self._queued is not None:
-            self._observe_phases(self._queued)
-
-    def _begins(self, delta: Delta, now: float) -> None:
-        """The first token has come."""
-        self._first, self._queued = now, delta.queue_seconds
-        self._observe("time_to_first_token_seconds", now - self._arrival)
-        known = delta.num_cached_tokens
-        computed = len(self._request.prompt_token_ids) - known
-        self._observe("request_prefill_kv_computed_tokens", computed)
-        self._metrics.cached.inc(known)
-        sources = self._metrics.counters["prompt_tokens_by_source"]
-        sources["local_cache_hit"].inc(known)
-        sources["local_compute"].inc(computed)
-
-    def _observe_phases(self, queued: float) -> None:
-        decode = self._last - self._first
-        prefill = max(0.0, self._first - self._arrival - queued)
-        self._observe("request_queue_time_seconds", queued)
-        self._observe("request_prefill_time_seconds", prefill)
-        self._observe("request_decode_time_seconds", decode)
-        self._observe("request_inference_time_seconds", prefill + decode)
-        if self._tokens > 1:
-            self._observe("request_time_per_output_token_seconds", decode / (self._tokens - 1))
-
-    def _count_error(self, code: str | None) -> None:
-        rejections = self._metrics.counters["admission_rejections"]
-        if code in rejections:
-            rejections[code].inc()
-        if code == CORRUPTED:
-            self._metrics.corrupted.inc()
-
-    def _observe(self, name: str, value: float) -> None:
-        self._metrics.histograms[name].observe(value)
+        return Counter(f"vllm:{name}", text, LABELS, registry=self.registry).labels(*self.labels)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from vivace.core.errors import UsageError
 from vivace.core.kinds import is_number
 
-_TIMES = ("engine_hang_seconds", "drain_timeout", "slow_sender_timeout", "slow_reader_timeout")
+LogFormat: TypeAlias = Literal["text", "json"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "log_format": get_args(LogFormat),
+    "log_level": get_args(LogLevel),
+}
+_TIMES = (
+    "engine_hang_seconds",
+    "drain_timeout",
+    "slow_sender_timeout",
+    "slow_reader_timeout",
+    "canary_interval_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -33,9 +45,17 @@ class ServeOptions:
     drain_timeout: seconds that answers have to finish when the server is told to stop.
     slow_sender_timeout: seconds that a client has to send a request.
     slow_reader_timeout: seconds after which a client is cut off that does not read its answer.
+    log_format: of the lines on standard error, "text" or "json".
+    log_level: "debug", "info", "warning" or "error"; what is less is not logged.
+    access_log: a line for each request that ended and each call that was refused.
+    otlp_traces_endpoint: where spans go by OTLP over HTTP, such as
+        http://127.0.0.1:4318/v1/traces; None is no traces.
+    canary_interval_seconds: how long after one look at the model's canary another is taken, once
+        nobody asks.
+    canary_fail_ready: /ready fails while the canary has drifted, and until it was looked at.
 
     Raises:
-        UsageError: a time is no number above 0.
+        UsageError: a choice is unknown, or a time is no number above 0.
     """
 
     served_model_name: str | None = None
@@ -53,8 +73,17 @@ class ServeOptions:
     drain_timeout: float = 30.0
     slow_sender_timeout: float = 60.0
     slow_reader_timeout: float = 60.0
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
+    access_log: bool = True
+    otlp_traces_endpoint: str | None = None
+    canary_interval_seconds: float = 600.0
+    canary_fail_ready: bool = False
 
     def __post_init__(self) -> None:
+        for option, choices in _CHOICES.items():
+            if getattr(self, option) not in choices:
+                raise UsageError(f"{option} must be one of {', '.join(choices)}.")
         for option in _TIMES:
             time: Any = getattr(self, option)
             if not (is_number(time) and 0 < time < inf):

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vivace.serve.answers import Answerer
+from vivace.serve.canary import Canary
 from vivace.serve.embeddings import Embedder
 from vivace.serve.generation import Doors, Generation
 from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
 from vivace.serve.liveness import Liveness
 from vivace.serve.metrics import ServerMetrics
 from vivace.serve.names import ServedNames
+from vivace.serve.observers import Observers
+from vivace.serve.options import ServeOptions
 from vivace.serve.prefetch import Prefetcher
 from vivace.serve.prompts import Prompts
 from vivace.serve.version import vivace_version
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all models of a server have in common."""
+
+    options: ServeOptions
+    observers: Observers
+    doors: Doors = field(default_factory=Doors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +41,7 @@ class Served:
     answerer: Answerer
     embedder: Embedder
     prefetcher: Prefetcher
+    canary: Canary
 
 
 def served_model(
@@ -36,15 +49,20 @@ def served_model(
     engine: Engine,
     tokenizer: Tokenizer | None,
     chat_template: ChatTemplate,
-    doors: Doors,
+    shared: Shared,
 ) -> Served:
     """Args:
     name: what clients call it.
-    doors: of the server.
+    shared: with the other models of the server.
+
+    Raises:
+        UsageError: readiness is to depend on the model's canary, and it has none.
     """
     info, names = engine.info, ServedNames(engine, name)
     metrics = ServerMetrics(name, info)
-    generation, prompts = Generation(engine, metrics, doors), Prompts(tokenizer, chat_template)
+    shared.observers.watch(metrics, name)
+    generation = Generation(engine, metrics, shared.doors)
+    prompts = Prompts(tokenizer, chat_template)
     numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
     fingerprint = f"vivace-{vivace_version()}-{info.backend}-{numbers}"
     return Served(
@@ -57,4 +75,5 @@ def served_model(
         Answerer(info, prompts, generation, names, fingerprint),
         Embedder(info, prompts, generation, names),
         Prefetcher(info, prompts, generation, names),
+        Canary(info, generation, metrics, shared.options),
     )

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import Callable, Generator
 from functools import partial
 from math import ceil
@@ -18,10 +17,12 @@ from vivace.core.config import EngineConfig
 from vivace.core.errors import VivaceError
 from vivace.serve.app import create_app_for
 from vivace.serve.connections import Connection, Patience
-from vivace.serve.generation import Doors
 from vivace.serve.keys import load_keys
+from vivace.serve.logs import LOGGER, logging_as
 from vivace.serve.models import Models
+from vivace.serve.observers import Observers
 from vivace.serve.options import ServeOptions
+from vivace.serve.served import Shared
 from vivace.serve.starting import Starter, limits, model_configs
 
 ABORTED_SECONDS = 5  # for answers that were cut short to be sent
@@ -45,7 +46,11 @@ def run(
     options = options or ServeOptions()
     load_keys(options)  # what is wrong with them is known at once
     listener = listen(host, port)  # before the model is loaded: a taken port is known at once
-    with contextlib.closing(listener), contextlib.suppress(asyncio.CancelledError):
+    with (
+        contextlib.closing(listener),
+        logging_as(options),
+        contextlib.suppress(asyncio.CancelledError),
+    ):
         asyncio.run(_serve(config, listener, options))
 
 
@@ -74,31 +79,27 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(config: EngineConfig, listener: socket.socket, options: ServeOptions) -> None:
-    doors = Doors()
+    shared = Shared(options, Observers(options))
     configs = model_configs(config, options)
-    starter = Starter(configs, _print_notice, doors, options.engine_hang_seconds)
-    models = Models(list(configs), starter.start, starter.stop, limits(options), doors)
+    starter = Starter(configs, LOGGER.info, shared)
+    models = Models(list(configs), starter.start, starter.stop, limits(options), shared.doors)
     loading = asyncio.current_task()
     assert loading is not None
     _on_signals(loading.cancel)
     try:
         await models.start()
-        server = _Server(create_app_for(models, options), listener, options)
+        server = _Server(create_app_for(models, shared), listener, options)
         _on_signals(server.stop)
         await server.serve([listener])
     finally:
         await models.close()
+        await asyncio.to_thread(shared.observers.close)
 
 
 def _on_signals(action: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, action)
-
-
-def _print_notice(line: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk must not stop who serves
-        print(line, file=sys.stderr, flush=True)
 
 
 def uvicorn_config(app: FastAPI, options: ServeOptions) -> uvicorn.Config:
@@ -128,7 +129,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(f"vivace is ready at {self._url} (OpenAI-compatible, under /v1)", flush=True)
+        with contextlib.suppress(OSError):  # whoever started it may not be listening
+            print(f"vivace is ready at {self._url} (OpenAI-compatible, under /v1)", flush=True)
 
     def stop(self) -> None:
         """Finish what has begun and end; called again, end at once."""

@@ -12,10 +12,9 @@ from vivace.core.config import EngineConfig, modules_text, parse_modules
 from vivace.core.errors import UsageError
 from vivace.engine.build import model_name
 from vivace.engine.client import EngineClient
-from vivace.serve.generation import Doors
 from vivace.serve.models import ModelLimits
 from vivace.serve.options import ServeOptions
-from vivace.serve.served import Served, served_model
+from vivace.serve.served import Served, Shared, served_model
 from vivace.text.chat import load_chat_template
 from vivace.text.tokenizer import load_tokenizer
 
@@ -24,22 +23,19 @@ class Starter:
     """Args:
     configs: of each model, by name.
     notify: told how loading gets on, and what goes wrong.
-    doors: of the server.
-    hang_seconds: of each engine, as `EngineClient` takes them.
+    shared: what all models have in common.
     """
 
     def __init__(
         self,
         configs: Mapping[str, EngineConfig],
         notify: Callable[[str], None],
-        doors: Doors,
-        hang_seconds: float,
+        shared: Shared,
     ) -> None:
         self._configs = dict(configs)
         self._notify = notify
-        self._doors = doors
-        self._hang_seconds = hang_seconds
-        self._engines: dict[str, EngineClient] = {}
+        self._shared = shared
+        self._running: dict[str, tuple[EngineClient, asyncio.Task[None]]] = {}
 
     async def start(self, name: str, memory_bytes: int | None) -> Served:
         """A model that has produced a token.
@@ -50,7 +46,7 @@ class Starter:
         config = self._configs[name]
         limits = [size for size in (config.memory_bytes, memory_bytes) if size is not None]
         config = replace(config, memory_bytes=min(limits, default=None))
-        engine = EngineClient(config, self._notify, self._hang_seconds)
+        engine = EngineClient(config, self._notify, self._shared.options.engine_hang_seconds)
         try:
             await engine.start()
             served = await self._served(name, engine)
@@ -61,13 +57,14 @@ class Starter:
         except Exception:
             await engine.close()
             raise
-        self._engines[name] = engine
+        self._running[name] = engine, asyncio.create_task(served.canary.watch())
         return served
 
     async def stop(self, served: Served) -> None:
         """End its engine. The adapters that it has now it will have again."""
         name = served.names.model
-        engine = self._engines.pop(name)
+        engine, watching = self._running.pop(name)
+        watching.cancel()
         modules = modules_text(served.names.paths)
         self._configs[name] = replace(self._configs[name], lora_modules=modules)
         await engine.close()
@@ -76,7 +73,7 @@ class Starter:
         folder = Path(engine.info.folder)
         tokenizer = await asyncio.to_thread(load_tokenizer, folder)  # others stream meanwhile
         template = await asyncio.to_thread(load_chat_template, folder)
-        return served_model(name, engine, tokenizer, template, self._doors)
+        return served_model(name, engine, tokenizer, template, self._shared)
 
 
 def model_configs(config: EngineConfig, options: ServeOptions) -> dict[str, EngineConfig]:

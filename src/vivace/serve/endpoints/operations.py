@@ -37,6 +37,8 @@ def router(models: Models) -> APIRouter:
     async def ready() -> dict[str, str]:
         """Whether the server takes calls: it is healthy, and neither stops nor drains."""
         models.doors.check_open()
+        for served in models.loaded:
+            served.canary.check_ready()
         await _check_alive(models)
         return {"status": "ready"}
 
@@ -98,7 +100,16 @@ async def _told(engine: Engine) -> dict[str, Any]:
     stats = await _stats(engine)
     model = asdict(engine.info)
     del model["folder"]
-    return {"model": model, "engine": None if stats is None else asdict(stats)}
+    return {"model": model, "engine": None if stats is None else _numbers(stats)}
+
+
+def _numbers(stats: EngineStats) -> dict[str, Any]:
+    """Without histograms, which are for /metrics."""
+    return {
+        name: value
+        for name, value in asdict(stats).items()
+        if name not in ("step_sizes", "page_ages")
+    }
 
 
 async def _stats(engine: Engine) -> EngineStats | None:
