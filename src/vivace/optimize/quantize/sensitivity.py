@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from vivace.backends.protocol import Backend
 from vivace.evaluate.scoring import LogitBatches, Window, score
@@ -119,14 +119,14 @@ def mixed(
     return {role: each[i] for role, each, i in zip(roles, schemes, chosen, strict=True)}
 
 
-def stored_bytes(scheme: Scheme, *shape: Any) -> int:
+def stored_bytes(scheme: Scheme, *shape: int) -> int:
     """Of a matrix in the artefact, scales and zero points included."""
     outputs, inputs = shape
     if scheme.group_size is None:
-        return int(outputs * (inputs + 4))
+        return outputs * (inputs + 4)
     groups = inputs // scheme.group_size
     zeros = groups * _word_bytes(outputs, scheme.bits) if scheme.zero_points else 0
-    return int(outputs * (_word_bytes(inputs, scheme.bits) + 2 * groups) + zeros)
+    return outputs * (_word_bytes(inputs, scheme.bits) + 2 * groups) + zeros
 
 
 def _word_bytes(count: int, bits: int) -> int:
