@@ -52,7 +52,7 @@ def main() -> None:
 def probabilities(browser: Browser, url: str) -> None:
     browser.click("[value=completion] + span")
     browser.click("[name=logprobs]")
-    ask(browser, CODE, temperature=0, max_tokens=110)
+    ask(browser, CODE, temperature=0, max_tokens=64)
     browser.run(
         """const tokens = [...document.querySelectorAll(".token")];
         tokens.find((token) => token.dataset.surprise > 1).focus({ preventScroll: true });"""
@@ -72,6 +72,7 @@ def compare(browser: Browser, url: str) -> None:
         one.elements.temperature.value = 0;
         other.elements.temperature.value = 0.7;
         other.elements.seed.value = 7;
+        one.elements.max_tokens.value = other.elements.max_tokens.value = 64;
         for (const lane of [one, other]) lane.dispatchEvent(new Event("input"));"""
     )
     ask(browser, CODE)
@@ -86,7 +87,9 @@ def engine(browser: Browser, url: str) -> None:
 def ask(browser: Browser, text: str, **settings: float) -> None:
     for name, value in settings.items():
         browser.run(
-            "document.querySelector('.lane').elements[arguments[0]].value = arguments[1]",
+            """const lane = document.querySelector(".lane");
+            lane.elements[arguments[0]].value = arguments[1];
+            lane.dispatchEvent(new Event("input"));""",
             name,
             value,
         )
@@ -128,6 +131,8 @@ PICTURES: dict[str, tuple[tuple[int, int], str, Pose]] = {
 
 
 def save(browser: Browser, path: Path) -> None:
+    painted = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+    browser.driver.execute_async_script(painted)
     shot = browser.command("Page.captureScreenshot", format="png")["data"]
     image = Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")
     image.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
