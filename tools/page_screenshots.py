@@ -24,8 +24,13 @@ MAX_BYTES = 150_000
 COLORS = 128
 SCALE = 2  # pixels of a picture for one of the page
 LOADED_SECONDS = 60
-CODE = 'def mean(values):\n    """Return the arithmetic mean of the values."""\n'
-QUESTION = "Write a Python function `mean(values)`. Return the arithmetic mean of the values."
+CODE = """class Point:
+    def __init__(self, x, y):
+        self.x = x
+        self.y = y
+
+    def __eq__(self, other):
+"""
 IDLE = "document.querySelector('#stop').hidden"
 
 
@@ -45,19 +50,18 @@ def main() -> None:
 
 
 def probabilities(browser: Browser, url: str) -> None:
+    browser.click("[value=completion] + span")
     browser.click("[name=logprobs]")
-    ask(browser, QUESTION, temperature=0)
+    ask(browser, CODE, temperature=0, max_tokens=64)
     browser.run(
-        """const unlikely = [...document.querySelectorAll(".token")]
-            .find((token) => token.dataset.surprise > 1);
-        unlikely.focus();"""
+        """const tokens = [...document.querySelectorAll(".token")];
+        tokens.find((token) => token.dataset.surprise > 1).focus({ preventScroll: true });"""
     )
 
 
 def phone(browser: Browser, url: str) -> None:
-    ask(browser, "What can you do?", temperature=0)
-    ask(browser, QUESTION, temperature=0)
-    browser.run("scrollTo(0, 0)")
+    for question in ("What can you do?", "Write a Python function `add(a, b)`.", "Thank you!"):
+        ask(browser, question, temperature=0, max_tokens=60)
 
 
 def compare(browser: Browser, url: str) -> None:
@@ -66,8 +70,9 @@ def compare(browser: Browser, url: str) -> None:
     browser.run(
         """const [one, other] = document.querySelectorAll(".lane");
         one.elements.temperature.value = 0;
-        other.elements.temperature.value = 1;
+        other.elements.temperature.value = 0.7;
         other.elements.seed.value = 7;
+        one.elements.max_tokens.value = other.elements.max_tokens.value = 64;
         for (const lane of [one, other]) lane.dispatchEvent(new Event("input"));"""
     )
     ask(browser, CODE)
@@ -82,7 +87,9 @@ def engine(browser: Browser, url: str) -> None:
 def ask(browser: Browser, text: str, **settings: float) -> None:
     for name, value in settings.items():
         browser.run(
-            "document.querySelector('.lane').elements[arguments[0]].value = arguments[1]",
+            """const lane = document.querySelector(".lane");
+            lane.elements[arguments[0]].value = arguments[1];
+            lane.dispatchEvent(new Event("input"));""",
             name,
             value,
         )
@@ -124,6 +131,8 @@ PICTURES: dict[str, tuple[tuple[int, int], str, Pose]] = {
 
 
 def save(browser: Browser, path: Path) -> None:
+    painted = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+    browser.driver.execute_async_script(painted)
     shot = browser.command("Page.captureScreenshot", format="png")["data"]
     image = Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")
     image.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -319,8 +319,8 @@ def test_the_keyboard_is_enough(page: Browser) -> None:
             const name = at.id || at.name || at.hash || at.className;
             return [name, getComputedStyle(around).outlineStyle];"""
         )
-        if name == next(iter(reached), None):
-            break
+        if not name or name == next(iter(reached), None):
+            break  # out of the page, or around
         reached[name] = outline
     wanted = {"key-button", "#engine", "kind", "compare", "clear", "model", "opener", "prompt"}
     wanted |= {"temperature", "seed", "stop", "logprobs", "transcript", "send"}

@@ -87,6 +87,7 @@ export class Playground {
   #setKind() {
     const { placeholder, examples } = KINDS[this.#kind];
     for (const lane of this.#lanes) lane.kind = this.#kind;
+    this.#parts.composer.dataset.kind = this.#kind;
     this.#parts.prompt.placeholder = placeholder;
     this.#parts.examples.replaceChildren(...examples.map((text) => this.#example(text)));
     this.#hint();

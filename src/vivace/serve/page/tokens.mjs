@@ -26,16 +26,18 @@ export function tokenElement(text, tokens) {
 /** Have the tokens inside a container show the tip. One of them is in the order of Tab. */
 export function showsTokens(container, tip) {
   const token = (event) => event.target.closest?.(".token");
+  const focused = () => container.querySelector(".token:focus");
+  const hide = () => (tip.hidden = true);
   container.addEventListener("pointerover", (event) => {
     if (token(event)) show(tip, token(event));
-    else tip.hidden = true;
+    else hide();
   });
-  container.addEventListener("pointerleave", () => (tip.hidden = true));
+  container.addEventListener("pointerleave", hide);
   container.addEventListener("focusin", (event) => token(event) && show(tip, token(event)));
-  container.addEventListener("focusout", () => (tip.hidden = true));
-  container.addEventListener("scroll", () => (tip.hidden = true));
+  container.addEventListener("focusout", hide);
+  container.addEventListener("scroll", () => (focused() ? show(tip, focused()) : hide()));
   container.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") tip.hidden = true;
+    if (event.key === "Escape") hide();
     const next = token(event) && neighbour(token(event), event.key);
     if (!next) return;
     event.preventDefault();
