@@ -56,9 +56,7 @@ def fuzz(server: OwnServer, cases: int) -> dict[str, object]:
     command += ["--checks", ",".join(CHECKS), "--max-examples", str(-(-cases // operations) + 1)]
     command += ["--continue-on-failure", "--generation-database", "none", "--workers", "2"]
     with TemporaryDirectory() as folder:  # it writes down what failed
-        done = subprocess.run(
-            command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
     counted = COUNTED.search(done.stdout)
     return {
         "operations": operations,
