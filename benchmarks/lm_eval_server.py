@@ -84,12 +84,13 @@ def by_logits(pairs: list[Pair]) -> list[Score]:
 
 
 def _score(llm: LLM, context: str, continuation: str) -> Score:
-    """As lm-eval parts them: the continuation is what the whole has behind the context's tokens."""
+    """As lm-eval parts them: the continuation is what the whole has behind as many tokens as the
+    context has, and it stands behind those of the context alone."""
     assert llm.tokenizer is not None
+    known = llm.tokenizer.encode(context, add_special_tokens=False)
     whole = llm.tokenizer.encode(context + continuation, add_special_tokens=False)
-    start = len(llm.tokenizer.encode(context, add_special_tokens=False))
-    logits = llm.logits(whole).astype(np.float64)[start - 1 : -1]
-    wanted = whole[start:]
+    wanted = whole[len(known) :]
+    logits = llm.logits(known + wanted).astype(np.float64)[len(known) - 1 : -1]
     best = logits.max(axis=1)
     logprobs = logits[range(len(wanted)), wanted] - best
     logprobs -= np.log(np.exp(logits - best[:, None]).sum(axis=1))
