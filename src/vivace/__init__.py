@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from vivace.engine.llm import LLM
     from vivace.engine.prompts import TextPrompt, TokensPrompt
 
-__all__ = ["LLM", "AsyncLLM", "SamplingParams", "StructuredOutputsParams", "TextPrompt", "TokensPrompt"]
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "SamplingParams",
+    "StructuredOutputsParams",
+    "TextPrompt",
+    "TokensPrompt",
+]
 __version__ = "0.1.0"
 
 # Looked up when first used, so that `vivace --help` does not wait for numpy.

@@ -57,9 +57,11 @@ CASES: list[tuple[str, str, list[Event]]] = [
     ("hermes", '<tool_call>{"name": "get", "arguments": "{}"}', call(0, "get", "{}")),
     ("hermes", '<tool_call>{"name": "get", "arguments": {"a": [1', call(0, "get", '{"a": [1')),
     ("hermes", "<tool_call>oh</tool_call>", [Said("<tool_call>oh</tool_call>")]),
-    ("hermes", '<tool_call>{"name": "rm", "arguments": {}} ?', [
-        Said('<tool_call>{"name": "rm", "arguments": {}} ?')
-    ]),
+    (
+        "hermes",
+        '<tool_call>{"name": "rm", "arguments": {}} ?',
+        [Said('<tool_call>{"name": "rm", "arguments": {}} ?')],
+    ),
     ("llama3_json", "Hello {}", [Said("Hello {}")]),
     ("llama3_json", '{"name": "get", "parameters": {"a": 1}}', call(0, "get", '{"a": 1}')),
     ("llama3_json", '<|python_tag|>{"name": "get", "parameters": {}}', call(0, "get", "{}")),

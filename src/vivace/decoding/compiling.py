@@ -32,7 +32,6 @@ _LIMITS = {
     "max_items_in_row": 2_000,
     "max_lexer_states": 100_000,
     "max_grammar_size": 500_000,
-    "verbose_errors": False,
 }
 
 
@@ -53,9 +52,7 @@ class Compiler:
         eos_token_ids: at least one; what may stand behind a complete answer.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
         self._given = (tokenizer, vocab_size, list(eos_token_ids))
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
@@ -110,7 +107,9 @@ class Compiler:
     def _compile(self, params: StructuredOutputsParams) -> LLMatcher:
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._own_tokenizer(), grammar_of(params), limits=_limits(), log_level=0)
+        matcher = LLMatcher(
+            self._own_tokenizer(), grammar_of(params), limits=_limits(), log_level=0
+        )
         if matcher.is_error():
             raise GrammarError(matcher.get_error())
         return matcher
@@ -129,7 +128,7 @@ class Compiler:
 def _limits() -> LLParserLimits:
     from llguidance import LLParserLimits
 
-    return LLParserLimits(**_LIMITS)
+    return LLParserLimits(**_LIMITS, verbose_errors=False)  # type: ignore[arg-type]
 
 
 def _refusal(why: str) -> RequestError:

@@ -138,16 +138,22 @@ class EngineCore:
         """Queue the requests whose grammar is compiled; the ends of those that cannot be."""
         if self._constraints.num_waiting and not self.scheduler.has_work:
             self._constraints.wait(GRAMMAR_WAIT_SECONDS)
-        failed = []
-        for request, error in self._constraints.ready():
-            try:
-                if error is not None:
-                    raise error
-                self._queue(request)
-            except (OverloadedError, RequestError) as refusal:
-                self._constraints.remove(request.request_id)
-                failed.append(Delta.failed(request.request_id, refusal))
-        return failed
+        ready = self._constraints.ready()
+        refusals = [(request, error or self._refusal(request)) for request, error in ready]
+        return [
+            Delta.failed(request.request_id, error)
+            for request, error in refusals
+            if error is not None
+        ]
+
+    def _refusal(self, request: Request) -> VivaceError | None:
+        """Queue a request whose grammar is there; why that cannot be done."""
+        try:
+            self._queue(request)
+        except (OverloadedError, RequestError) as refusal:
+            self._constraints.remove(request.request_id)
+            return refusal
+        return None
 
     def _count(self, step: Step, seconds: float) -> None:
         self._steps += 1

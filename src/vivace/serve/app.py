@@ -31,6 +31,7 @@ from vivace.serve.openapi import install_schema
 from vivace.serve.options import ServeOptions
 from vivace.serve.prefetch import Prefetcher
 from vivace.serve.prompts import Prompts
+from vivace.serve.tools import Parsers
 from vivace.serve.version import vivace_version
 
 
@@ -45,14 +46,15 @@ def create_app(
     Its `state` has `generation` and `liveness`, for whoever runs the server.
 
     Raises:
-        UsageError: the file of keys is wrong.
+        UsageError: the file of keys is wrong, or a parser is unknown.
     """
     options = options or ServeOptions()
     name = options.served_model_name or engine.info.model_name
     metrics = ServerMetrics(name, engine.info)
     generation = Generation(engine, metrics)
     liveness = Liveness(engine.info, generation)
-    prompts = Prompts(tokenizer, chat_template)
+    parsers = Parsers.of(chat_template.source, options.tool_call_parser, options.reasoning_parser)
+    prompts = Prompts(tokenizer, chat_template, parsers)
     reader = BodyReader(name, options.max_body_bytes)
     app = FastAPI(title="vivace", version=vivace_version(), docs_url=None, redoc_url=None)
     install_handlers(app)

@@ -9,8 +9,8 @@ from pydantic import Field
 from vivace.core.sampling import MAX_LOGPROBS
 from vivace.serve.strict import Body, Int64, ListOf, Neutral
 from vivace.serve.structured_schemas import Choices, ResponseFormat, StructuredOutputs, Text
-from vivace.serve.turn_schemas import Message
 from vivace.serve.tool_schemas import Tool, ToolChoice
+from vivace.serve.turn_schemas import Message
 
 MAX_STOPS = 64
 MAX_BIASED_TOKENS = 1024
@@ -64,6 +64,8 @@ NEUTRAL_IN_CHAT: Neutral = {
         (),
     ),
 }
+
+
 class ModelBody(Body):
     """A whole body. None everywhere means: not given."""
 

@@ -15,8 +15,8 @@ class JsonObject:
     Attributes:
         text: what was read; the first character is the opening brace.
         complete: whether the closing brace was read.
-        values: for each key of the object itself, at its first place, the [start, end) of its value, without the space
-            around it; the last one's end is None until it is known.
+        values: for each key of the object itself, at its first place, the [start, end) of its
+            value, perhaps with space around it; the last one's end is None until it is known.
     """
 
     text: str = ""
