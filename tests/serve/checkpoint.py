@@ -15,7 +15,7 @@ TEMPLATE = (
 )
 
 
-def write_tiny_chat_model(folder: Path) -> Path:
+def write_tiny_chat_model(folder: Path, template: str = TEMPLATE) -> Path:
     tokenizer = byte_level()
     write_tiny_llama(
         folder,
@@ -24,6 +24,6 @@ def write_tiny_chat_model(folder: Path) -> Path:
         eos_token_id=tokenizer.token_to_id("</s>"),
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"eos_token": "</s>", "chat_template": TEMPLATE}
+    config = {"eos_token": "</s>", "chat_template": template}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder

@@ -166,6 +166,8 @@ class ByteTokenizer:
 class RoleTemplate:
     """`role: content` on a line each, and the options it was given."""
 
+    source = "{% for message in messages %}"
+
     def __init__(self) -> None:
         self.options: dict[str, Any] = {}
 

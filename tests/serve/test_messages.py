@@ -83,7 +83,7 @@ REFUSED = [
     ({"max_tokens": None}, "max_tokens"),
     ({"max_tokens": 0}, "max_tokens must be at least 1"),
     ({"messages": [{"role": "system", "content": "a"}]}, "messages.0.role"),
-    ({"tools": [{"name": "a"}]}, "tools is not a parameter"),
+    ({"tools": [{"name": "a"}]}, "tools.0.input_schema is required."),
     ({"stop_sequences": [""]}, "stop_sequences.0"),
     ({"temperature": "1"}, "temperature"),
     ({"logprobs": 1}, "logprobs is not"),

@@ -157,7 +157,7 @@ REFUSED = [
     ({"best_of": 1, "n": 2}, "best_of", "invalid_value"),
     ({"max_tokens": 10**6}, "max_tokens", "context_length_exceeded"),
     ({"prompt": [5] * 600}, "prompt", "context_length_exceeded"),
-    ({"guided_json": {}}, "guided_json", "unsupported_parameter"),
+    ({"suffix": "a"}, "suffix", "unsupported_parameter"),
     ({"surprise": 1}, "surprise", "unknown_parameter"),
     ({"allowed_token_ids": [9], "stop_token_ids": [9], "min_tokens": 1}, "allowed_token_ids", None),
 ]

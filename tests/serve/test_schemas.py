@@ -61,7 +61,7 @@ REFUSED = [
     (completion, {"request_id": "a b"}, "request_id: string should match pattern"),
     (completion, {"truncate_prompt_tokens": "1"}, "truncate_prompt_tokens must be how many"),
     (completion, {"stream_interval": 2}, "stream_interval is not"),
-    (completion, {"guided_json": {}}, "guided_json is not"),
+    (completion, {"guided_json": 1}, "guided_json: input should be a valid"),
     (completion, {"max_token": 3}, "max_token is not"),
     (completion, {"prompt": None}, "prompt must be a string, a list of token ids"),
     (completion, {"prompt": [1, "a"]}, "prompt must be a string, a list of token ids"),
@@ -74,10 +74,10 @@ REFUSED = [
     (chat, {"messages": []}, "messages: list should have at least 1 item"),
     (chat, {"messages": [{"content": "a"}]}, "messages.0.role is required."),
     (chat, {"messages": [{**TURN, "role": "king"}]}, "messages.0.role: input should be 'system'"),
-    (chat, {"messages": [{**TURN, "tool_calls": [{}]}]}, "messages.0.tool_calls is not"),
-    (chat, {"tools": [{"type": "function"}]}, "tools is not"),
-    (chat, {"tool_choice": "required"}, "tool_choice is not"),
-    (chat, {"response_format": {"type": "json_object"}}, "response_format is not"),
+    (chat, {"messages": [{**TURN, "tool_calls": [{}]}]}, "messages.0.tool_calls.0.id is required."),
+    (chat, {"tools": [{"type": "function"}]}, "tools.0.function is required."),
+    (chat, {"tool_choice": "some"}, "tool_choice: input should be 'none', 'auto' or"),
+    (chat, {"response_format": {"type": "xml"}}, "response_format.type: input should be 'text'"),
     (chat, {"reasoning_effort": "high"}, "reasoning_effort is not"),
     (chat, {"top_logprobs": 21}, "top_logprobs: input should be less than or equal to 20"),
     (
@@ -108,7 +108,7 @@ CODES = [
     (completion, {"max_token": 3}, "unknown_parameter"),
     (chat, {"messages": [{"content": "a"}]}, "missing_required_parameter"),
     (chat, {"messages": [{**TURN, "role": "king"}]}, "invalid_value"),
-    (chat, {"messages": [{**TURN, "tool_calls": [{}]}]}, "unsupported_parameter"),
+    (chat, {"messages": [{**TURN, "audio": {}}]}, "unsupported_parameter"),
     (chat, {"messages": [{**TURN, "surprise": 1}]}, "unknown_parameter"),
 ]
 

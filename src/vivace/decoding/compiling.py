@@ -116,7 +116,7 @@ class Compiler:
 
 
 def _limits() -> LLParserLimits:
-    """About 20 ms of lexer to begin with, 14 ms of lexer and 2.5 ms of parser in a step, and at most
+    """About 20 ms of lexer to begin with, 14 ms of lexer and 2.5 ms of parser in a step, at most
     a few hundred MB of lexer states: what explodes ends there."""
     from llguidance import LLParserLimits
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vivace.core.structured import StructuredOutputsParams
+from vivace.text.lark import ANY_TEXT, JSON_OPTIONS, json_rule, literal
 
 _BODY = "body"
-_TEXT = r"/(.|\n)*/"
 
 
 class GrammarError(Exception):
@@ -26,7 +26,7 @@ def grammar_of(params: StructuredOutputsParams) -> str:
     parts = _PARTS[params.kind](params)
     if params.after is None:
         return json.dumps({"grammars": parts})
-    head = f"start: before @{_BODY}\nbefore[suffix={json.dumps(params.after)}]: {_TEXT}\n"
+    head = f"start: before @{_BODY}\nbefore[suffix={json.dumps(params.after)}]: {ANY_TEXT}\n"
     before = {"lark_grammar": head}
     return json.dumps({"grammars": [before, {**parts[0], "name": _BODY}, *parts[1:]]})
 
@@ -80,11 +80,11 @@ def tagged_text(
         options: llguidance's for JSON.
     """
     tags = " | ".join(f"tag_{i}" for i in range(len(triggers)))
-    rules = [f"start: ({tags})* rest", f"rest: {_TEXT}"]
+    rules = [f"start: ({tags})* rest", f"rest: {ANY_TEXT}"]
     numbers = {trigger: number for number, trigger in enumerate(dict.fromkeys(triggers))}
     for trigger, number in numbers.items():
         # Lazy: no other text can hold a trigger.
-        rules.append(f"trigger_{number}[suffix={literal(trigger)}]: {_TEXT}")
+        rules.append(f"trigger_{number}[suffix={literal(trigger)}]: {ANY_TEXT}")
     for i, (one, trigger) in enumerate(zip(structures, triggers, strict=True)):
         begin, end = literal(one["begin"][len(trigger) :]), literal(one["end"])
         schema = json_rule(one["schema"], options)
@@ -92,27 +92,13 @@ def tagged_text(
     return "\n".join(rules) + "\n"
 
 
-def json_rule(schema: Any, options: Mapping[str, Any]) -> str:
-    """Lark for an instance of a schema."""
-    return f"%json {json.dumps({**_as_object(schema), 'x-guidance': options})}"
-
-
-def literal(text: str) -> str:
-    """Lark for a text."""
-    return json.dumps(text, ensure_ascii=False)
-
-
 def options_of(params: StructuredOutputsParams) -> dict[str, Any]:
     """llguidance's for JSON, all of them: what a schema says of its own counts for nothing."""
-    compact = params.disable_any_whitespace or params.whitespace_pattern is not None
-    return {
-        "item_separator": "," if compact else ", ",
-        "key_separator": ":" if compact else ": ",
-        "whitespace_flexible": params.whitespace_pattern is not None,
-        "whitespace_pattern": params.whitespace_pattern,
-        "coerce_one_of": False,
-        "lenient": False,
-    }
+    if params.whitespace_pattern is None and not params.disable_any_whitespace:
+        return JSON_OPTIONS
+    flexible = params.whitespace_pattern is not None
+    tight = {"item_separator": ",", "key_separator": ":", "whitespace_flexible": flexible}
+    return {**JSON_OPTIONS, **tight, "whitespace_pattern": params.whitespace_pattern}
 
 
 def _with_options(schema: Any, params: StructuredOutputsParams) -> dict[str, Any]:

@@ -152,17 +152,21 @@ class EngineCore:
         """Queue the requests whose grammar is compiled; the ends of those that cannot be."""
         if self._constraints.num_waiting and not self.scheduler.has_work:
             self._constraints.wait(GRAMMAR_WAIT_SECONDS)
-        failed = []
-        for request, error in self._constraints.ready():
-            try:
-                if error is not None:
-                    raise error
-                self._queue(request)
-            except (OverloadedError, RequestError) as refusal:
-                self.adapters.leave(request.request_id)
-                self._constraints.remove(request.request_id)
-                failed.append(Delta.failed(request.request_id, refusal))
+        ready = self._constraints.ready()
+        found = [(one.request_id, error or self._refusal(one)) for one, error in ready]
+        failed = [Delta.failed(name, error) for name, error in found if error is not None]
+        for delta in failed:
+            self._constraints.remove(delta.request_id)
+            self.adapters.leave(delta.request_id)
         return failed
+
+    def _refusal(self, request: Request) -> VivaceError | None:
+        """Queue a request whose grammar is there; why that cannot be done."""
+        try:
+            self._queue(request)
+        except (OverloadedError, RequestError) as refusal:
+            return refusal
+        return None
 
     def _attempt(self, step: Step) -> _Outputs | None:
         """None where it fails: `_isolate` finds out whose fault that is."""

@@ -18,11 +18,14 @@ from vivace.core.request import Request as EngineRequest
 from vivace.core.sampling import SamplingParams
 from vivace.core.sight import Sight
 from vivace.core.stats import EngineInfo
+from vivace.core.structured import PARAM
 from vivace.engine.outputs import Collector
 from vivace.engine.requests import fan_out
 from vivace.serve.call_names import call_name
 from vivace.serve.calls import Call, Usage
-from vivace.serve.formats import AnswerFormat, ChatFormat, CompletionFormat
+from vivace.serve.chat_format import ChatFormat
+from vivace.serve.errors import ApiError
+from vivace.serve.formats import AnswerFormat, CompletionFormat
 from vivace.serve.generation import Generation
 from vivace.serve.logprobs import by_id, by_text
 from vivace.serve.names import ServedNames
@@ -36,6 +39,7 @@ from vivace.serve.sampling import (
 from vivace.serve.schemas import ChatBody, CompletionBody, StreamOptions
 from vivace.serve.standing import sight_of, tenant_of, with_standing
 from vivace.serve.streaming import EventStream, while_connected
+from vivace.serve.structured import constraint_name, renamed
 
 MAX_CHOICES_PER_CALL = 1024
 
@@ -83,8 +87,11 @@ class Answerer:
     ) -> Response:
         """Answer a conversation in the words of one of the APIs."""
         params = chat_params(body, self._info.default_params)
-        prompt = self._truncated(await self._prompts.chat(body), body)
+        conversation = await self._prompts.conversation(body)
+        params = self._prompts.constrained(params, body, conversation)
+        prompt = self._truncated(conversation.token_ids, body)
         call = self._call(http, body, [prompt], params, id_prefix)
+        call = replace(call, reader=self._prompts.reader(body, conversation))
         return await self._respond(http, bool(body.stream), make(call))
 
     def _truncated(self, prompt: list[int], body: Body) -> list[int]:
@@ -121,6 +128,7 @@ class Answerer:
             shows_logprobs=body.logprobs is not None and body.logprobs is not False,
             shows_prompt_logprobs=body.prompt_logprobs is not None,
             token_name=by_id if body.return_tokens_as_token_ids else by_text,
+            constraint_name=_constraint_name(body),
         )
 
     def _requests(
@@ -170,11 +178,19 @@ class Answerer:
             yield one
 
     async def _deltas(self, call: Call, usage: Usage) -> AsyncGenerator[tuple[int, Delta], None]:
-        async with aclosing(self._generation.run(call.requests)) as deltas:
-            async for place, delta in deltas:
-                wanted = call.wanted(delta)
-                usage.take(place, wanted, call)
-                yield place, wanted
+        try:
+            async with aclosing(self._generation.run(call.requests)) as deltas:
+                async for place, delta in deltas:
+                    wanted = call.wanted(delta)
+                    usage.take(place, wanted, call)
+                    yield place, wanted
+        except ApiError as error:
+            raise renamed(error, call.constraint_name) from error
+
+
+def _constraint_name(body: Body) -> str:
+    tools = isinstance(body, ChatBody) and body.tools
+    return constraint_name(body) or ("tools" if tools else PARAM)
 
 
 def _collector(request: EngineRequest) -> Collector:

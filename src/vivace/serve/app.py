@@ -57,7 +57,7 @@ def create_app_for(served: Models, shared: Shared) -> FastAPI:
     """The application for several models. Its `state` has them, for whoever runs the server.
 
     Raises:
-        UsageError: the file of keys is wrong.
+        UsageError: the file of keys is wrong, or a parser is unknown.
     """
     options = shared.options
     reader = BodyReader(served, options.max_body_bytes)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vivace.core.request import Delta, Request
+from vivace.core.structured import PARAM
 from vivace.serve.logprobs import TokenName, by_text
+from vivace.text.answer_reader import AnswerReader
+
+
+def read_plainly() -> AnswerReader:
+    """Everything is content."""
+    return AnswerReader(None, None)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Call:
     shows_prompt_logprobs: in vLLM's field of that name.
     continuous_usage: in every chunk the usage so far.
     token_name: how log-probabilities write a token.
+    reader: makes the reader of one answer.
+    constraint_name: the parameter that constrains the answers.
     """
 
     call_id: str
@@ -54,6 +63,8 @@ class Call:
     shows_prompt_logprobs: bool = False
     continuous_usage: bool = False
     token_name: TokenName = by_text
+    reader: Callable[[], AnswerReader] = read_plainly
+    constraint_name: str = PARAM
 
     def prompt_of(self, place: int) -> int:
         """Which prompt the choice at `place` answers."""

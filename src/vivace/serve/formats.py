@@ -17,7 +17,7 @@ from vivace.core.request import (
 )
 from vivace.serve.calls import Call, Echo, Usage
 from vivace.serve.errors import ApiError, error_body
-from vivace.serve.logprobs import chat_logprobs, legacy_logprobs, prompt_logprobs
+from vivace.serve.logprobs import legacy_logprobs, prompt_logprobs
 from vivace.serve.streaming import DONE, event
 
 
@@ -94,10 +94,9 @@ class OpenAIFormat(AnswerFormat):
         if first and not (delta.token_ids or delta.finish_reason):
             return None  # its prompt is being computed
         self._begun.add(place)
-        says = delta.text or delta.finish_reason or delta.logprobs or self.call.return_token_ids
-        if not (says or first):
-            return None
         choice = self._chunk_choice(place, delta, first)
+        if not (first or self.call.return_token_ids or self._says(choice, delta)):
+            return None
         if self.call.return_token_ids:
             choice["token_ids"] = delta.token_ids
             if first:
@@ -115,7 +114,11 @@ class OpenAIFormat(AnswerFormat):
         """Those of a whole choice or of a chunk, which may be its first."""
 
     @abstractmethod
-    def _chunk_content(self, place: int, text: str, first: bool) -> dict[str, Any]: ...
+    def _chunk_content(self, place: int, delta: Delta, first: bool) -> dict[str, Any]: ...
+
+    def _says(self, choice: dict[str, Any], delta: Delta) -> bool:
+        """Whether a chunk would tell anything."""
+        return bool(delta.text or delta.finish_reason or delta.logprobs)
 
     def _whole_choice(self, index: int, place: int, result: RequestOutput) -> dict[str, Any]:
         (output,) = result.outputs
@@ -135,7 +138,7 @@ class OpenAIFormat(AnswerFormat):
         finish: FinishReason | None = delta.finish_reason
         choice = {
             "index": place,
-            **self._chunk_content(place, delta.text, first),
+            **self._chunk_content(place, delta, first),
             "logprobs": self._logprobs(place, delta, first),
             "finish_reason": finish,
         }
@@ -162,8 +165,8 @@ class CompletionFormat(OpenAIFormat):
             content["prompt_logprobs"] = prompt_logprobs(scores)
         return content
 
-    def _chunk_content(self, place: int, text: str, first: bool) -> dict[str, Any]:
-        return self._content(place, text) if first else {"text": text}
+    def _chunk_content(self, place: int, delta: Delta, first: bool) -> dict[str, Any]:
+        return self._content(place, delta.text) if first else {"text": delta.text}
 
     def _logprobs(
         self, place: int, source: Delta | CompletionOutput, first: bool
@@ -188,37 +191,6 @@ class CompletionFormat(OpenAIFormat):
     def _echo(self, place: int) -> Echo | None:
         echoes = self.call.echoes
         return echoes[self.call.prompt_of(place)] if echoes else None
-
-
-class ChatFormat(OpenAIFormat):
-    """/v1/chat/completions."""
-
-    id_prefix = "chatcmpl-"
-    whole_name = "chat.completion"
-    chunk_name = "chat.completion.chunk"
-
-    def whole(self, results: list[RequestOutput], usage: Usage) -> dict[str, Any]:
-        answer = super().whole(results, usage)
-        if self.call.shows_prompt_logprobs:
-            answer["prompt_logprobs"] = prompt_logprobs(self._scores[0])
-        return answer
-
-    def _content(self, place: int, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
-
-    def _chunk_content(self, place: int, text: str, first: bool) -> dict[str, Any]:
-        content: dict[str, Any] = {"role": "assistant"} if first else {}
-        if text or first:
-            content["content"] = text
-        return {"delta": content}
-
-    def _logprobs(
-        self, place: int, source: Delta | CompletionOutput, first: bool
-    ) -> dict[str, Any] | None:
-        if not source.logprobs:
-            return None
-        top = self.call.requests[place].params.logprobs or 0
-        return chat_logprobs(source.token_ids, source.logprobs, top, self.call.token_name)
 
 
 def _shown(call: Call, results: Sequence[RequestOutput]) -> list[int]:

@@ -57,6 +57,11 @@ class Tokenizer(Protocol):
 
 
 class ChatTemplate(Protocol):
+    @property
+    def source(self) -> str | None:
+        """What is rendered; None where the model has no template."""
+        ...
+
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],

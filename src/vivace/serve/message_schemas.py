@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from vivace.serve.schemas import MAX_STOPS, StandingBody
+from vivace.serve.schemas import MAX_STOPS, MAX_TOOLS, StandingBody
 from vivace.serve.strict import Body, Int64, ListOf, Neutral
+from vivace.serve.tool_schemas import FunctionName
 
 
 class TextBlock(Body):
@@ -22,9 +23,54 @@ class TextBlock(Body):
     text: str
 
 
+class ToolUseBlock(Body):
+    """An earlier call, as it was answered."""
+
+    neutral: ClassVar[Neutral] = {"cache_control": ({"type": "ephemeral"},), "caller": ()}
+
+    type: Literal["tool_use"]
+    id: str
+    name: FunctionName
+    input: dict[str, Any]
+
+
+class ToolResultBlock(Body):
+    neutral: ClassVar[Neutral] = {"cache_control": ({"type": "ephemeral"},)}
+
+    type: Literal["tool_result"]
+    tool_use_id: Annotated[str, Field(min_length=1)]
+    content: str | ListOf[TextBlock] | None = None
+    is_error: bool | None = None
+
+
+Block: TypeAlias = Annotated[
+    TextBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")
+]
+
+
 class Turn(Body):
     role: Literal["user", "assistant"]
-    content: str | ListOf[TextBlock]
+    content: str | ListOf[Block]
+
+
+class MessageTool(Body):
+    neutral: ClassVar[Neutral] = {
+        "cache_control": ({"type": "ephemeral"},),
+        "type": ("custom",),
+    }
+
+    name: FunctionName
+    description: str | None = None
+    input_schema: dict[str, Any]
+    strict: bool | None = None
+
+
+class MessageToolChoice(Body):
+    """`name` belongs to the type tool."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: FunctionName | None = None
+    disable_parallel_tool_use: bool | None = None
 
 
 class Metadata(Body):
@@ -37,12 +83,12 @@ class ConversationBody(StandingBody):
     neutral: ClassVar[Neutral] = {
         "mcp_servers": ([],),
         "thinking": ({"type": "disabled"},),
-        "tool_choice": ({"type": "auto"}, {"type": "none"}),
-        "tools": ([],),
     }
 
     messages: Annotated[ListOf[Turn], Field(min_length=1)]
     system: str | ListOf[TextBlock] | None = None
+    tools: Annotated[ListOf[MessageTool] | None, Field(max_length=MAX_TOOLS)] = None
+    tool_choice: MessageToolChoice | None = None
 
 
 class MessagesBody(ConversationBody):

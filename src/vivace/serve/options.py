@@ -32,6 +32,9 @@ class ServeOptions:
     api_key_file: more keys, each a line such as NAME SHA256 max_concurrent=4 max_per_minute=60;
         the limits may be left out.
     admin_key: what administrators bring as theirs; None refuses their calls.
+    tool_call_parser: how the model writes calls of tools: hermes, llama3_json or mistral; None is
+        what its chat template looks like.
+    reasoning_parser: how it marks reasoning: deepseek_r1, which always reasons, or qwen3; likewise.
     max_body_bytes: larger request bodies are refused.
     models: further models, loaded when they are asked for, such as small=PATH,code=PATH.
     max_loaded_models: models that are loaded at once; None is all.
@@ -62,6 +65,8 @@ class ServeOptions:
     api_key: str | None = None
     api_key_file: str | None = None
     admin_key: str | None = None
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
     max_body_bytes: int = 10 * 2**20
     models: str | None = None
     max_loaded_models: int | None = None

@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from vivace.core.errors import RequestError
+from vivace.core.sampling import SamplingParams
 from vivace.serve.calls import Echo
 from vivace.serve.interfaces import ChatTemplate, Tokenizer
 from vivace.serve.schemas import ChatBody, CompletionBody, PromptBody, TokenizeBody
+from vivace.serve.tools import Parsers, plain_call
 from vivace.serve.turn_schemas import Message
+from vivace.text.answer_reader import AnswerReader
 
 LONG_TEXT = 4096  # characters; shorter is tokenized faster than a thread is woken
 
 ResultT = TypeVar("ResultT")
 GivenPrompts: TypeAlias = str | list[int] | list[str] | list[list[int]]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation as the model sees it: its text, and the text's tokens."""
+
+    text: str
+    token_ids: list[int]
 
 
 class Prompts:
@@ -26,11 +38,15 @@ class Prompts:
     Args:
         tokenizer: None where the model has none; prompts are then token ids.
         chat_template: turns messages into the text of a prompt.
+        parsers: how the model marks what is no content.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, chat_template: ChatTemplate) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer | None, chat_template: ChatTemplate, parsers: Parsers
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = chat_template
+        self._parsers = parsers
 
     async def each(
         self, given: GivenPrompts, param: str = "prompt", adds: bool = True
@@ -54,23 +70,49 @@ class Prompts:
         return [await self._echo(*pair) for pair in zip(given, prompts, strict=True)]
 
     async def chat(self, body: ChatBody) -> list[int]:
-        """Token ids of the conversation, up to where the assistant speaks next, or goes on.
+        """Token ids of the conversation; raises as `conversation`."""
+        return (await self.conversation(body)).token_ids
+
+    async def conversation(self, body: ChatBody) -> Conversation:
+        """The conversation up to where the assistant speaks next, or goes on.
 
         Raises:
-            RequestError: the model cannot chat, or its template refuses the messages.
+            RequestError: the model cannot chat or call tools, or its template refuses the messages.
         """
         tokenizer = self._need_tokenizer("messages")
         messages = [_plain(message) for message in body.messages]
         options = _template_options(body)
+        if tools := self._parsers.prompt_tools(body):
+            options["tools"] = tools
+        self._check_calls(body)
 
-        def encode() -> list[int]:
+        def encode() -> Conversation:
             text = self._template.render(messages, **options)
             if body.continue_final_message:
                 text = _open_end(text, messages[-1]["content"])
             # The template writes the special tokens itself.
-            return tokenizer.encode(text, add_special_tokens=bool(body.add_special_tokens))
+            token_ids = tokenizer.encode(text, add_special_tokens=bool(body.add_special_tokens))
+            return Conversation(text, token_ids)
 
         return await _off_loop(encode, sum(map(_characters, body.messages)))
+
+    def constrained(
+        self, params: SamplingParams, body: ChatBody, conversation: Conversation
+    ) -> SamplingParams:
+        """The parameters with what tools and reasoning make of an answer's form; raises
+        RequestError where these exclude each other."""
+        tokenizer = self._need_tokenizer("messages")
+        return self._parsers.constrained(params, body, conversation.text, tokenizer)
+
+    def reader(self, body: ChatBody, conversation: Conversation) -> Callable[[], AnswerReader]:
+        """Makes the reader of one answer."""
+        return self._parsers.reader(body, conversation.text)
+
+    def _check_calls(self, body: ChatBody) -> None:
+        """No call may be left out of the prompt."""
+        called = any(message.tool_calls for message in body.messages)
+        if called and "tool_calls" not in (self._template.source or ""):
+            raise RequestError("This model's chat template knows no tool calls.", "messages")
 
     async def either(self, body: PromptBody, opens: bool) -> list[int]:
         """Token ids of the body's prompt or messages.
@@ -90,6 +132,7 @@ class Prompts:
             messages=body.messages,
             add_generation_prompt=opens if said is None else said,
             chat_template_kwargs=body.chat_template_kwargs,
+            tools=body.tools,
         )
         return await self.chat(chat)
 
@@ -195,7 +238,13 @@ def called(**names: str) -> Iterator[None]:
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    return {"content": "", **message.model_dump(exclude_none=True)}
+    """As templates know it."""
+    given = {"content": "", **message.model_dump(exclude_none=True)}
+    if "tool_calls" in given:
+        given["tool_calls"] = list(map(plain_call, given["tool_calls"]))
+    if "reasoning" in given:
+        given.setdefault("reasoning_content", given.pop("reasoning"))
+    return given
 
 
 def _characters(message: Message) -> int:
@@ -205,7 +254,7 @@ def _characters(message: Message) -> int:
 
 def _template_options(body: ChatBody) -> dict[str, Any]:
     options = body.chat_template_kwargs or {}
-    reserved = {"self", "messages", "documents", "add_generation_prompt"} & options.keys()
+    reserved = {"self", "messages", "documents", "tools", "add_generation_prompt"} & options.keys()
     if reserved:
         raise RequestError(
             f"chat_template_kwargs cannot set {min(reserved)}.", "chat_template_kwargs"

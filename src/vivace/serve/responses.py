@@ -9,6 +9,7 @@ from typing import Any
 
 from vivace.core.request import Delta, FinishReason, RequestOutput
 from vivace.serve.calls import Call, Usage
+from vivace.serve.chat_format import said
 from vivace.serve.errors import ApiError
 from vivace.serve.formats import AnswerFormat
 from vivace.serve.response_schemas import InputText, ResponsesBody
@@ -42,12 +43,13 @@ def _content(given: str | list[InputText]) -> str | list[TextPart]:
 
 
 class ResponseFormat(AnswerFormat):
-    """/v1/responses."""
+    """/v1/responses. Reasoning is left out."""
 
     def __init__(self, call: Call, body: ResponsesBody) -> None:
         super().__init__(call)
         self._body = body
         self._numbers = count()
+        self._reader = call.reader()
         self._text: list[str] = []
         self._begun = False
         self._item_id = f"msg_{call.call_id.removeprefix(ID_PREFIX)}"
@@ -55,7 +57,8 @@ class ResponseFormat(AnswerFormat):
     def whole(self, results: list[RequestOutput], usage: Usage) -> dict[str, Any]:
         (result,) = results
         (output,) = result.outputs
-        return self._response(_status(output.finish_reason), usage, output.text)
+        text = said(self._reader.feed(output.text) + self._reader.finish())["content"]
+        return self._response(_status(output.finish_reason), usage, text)
 
     def events(self, place: int, delta: Delta, usage: Usage) -> Iterator[bytes]:
         if not (self._begun or delta.token_ids or delta.finish_reason):
@@ -63,9 +66,12 @@ class ResponseFormat(AnswerFormat):
         if not self._begun:
             self._begun = True
             yield from self._beginning(usage)
-        if delta.text:
-            self._text.append(delta.text)
-            piece = {"item_id": self._item_id, "delta": delta.text, "logprobs": []}
+        found = self._reader.feed(delta.text)
+        if delta.finish_reason is not None:
+            found += self._reader.finish()
+        if text := said(found)["content"]:
+            self._text.append(text)
+            piece = {"item_id": self._item_id, "delta": text, "logprobs": []}
             yield self._event("response.output_text.delta", **_PART, **piece)
         if delta.finish_reason is not None:
             yield from self._ending(_status(delta.finish_reason), usage)

@@ -8,6 +8,7 @@ from typing import Any
 from vivace.core.errors import RequestError
 from vivace.core.sampling import MAX_CHOICES, SamplingParams
 from vivace.serve.schemas import ChatBody, CompletionBody, GenerationBody
+from vivace.serve.structured import constraint
 
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
 
@@ -37,7 +38,9 @@ def completion_params(body: CompletionBody, defaults: SamplingParams) -> Samplin
     asked = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
     if echoes_alone(body):
         params = _params(body, defaults, 1, body.logprobs)
-        params = replace(params, stop=(), stop_token_ids=(), ignore_eos=True)
+        params = replace(
+            params, stop=(), stop_token_ids=(), ignore_eos=True, structured_outputs=None
+        )
     else:
         params = _params(body, defaults, asked, body.logprobs)
     return _with_best_of(body, _with_echo(body, params))
@@ -101,6 +104,7 @@ def _params(
         given["stop"] = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
     if body.logit_bias is not None:
         given["logit_bias"] = _logit_bias(body.logit_bias)
+    given["structured_outputs"] = constraint(body)
     return replace(defaults, **given, max_tokens=max_tokens, logprobs=logprobs)
 
 

@@ -16,6 +16,7 @@ from vivace.serve.observers import Observers
 from vivace.serve.options import ServeOptions
 from vivace.serve.prefetch import Prefetcher
 from vivace.serve.prompts import Prompts
+from vivace.serve.tools import Parsers
 from vivace.serve.version import vivace_version
 
 
@@ -56,13 +57,16 @@ def served_model(
     shared: with the other models of the server.
 
     Raises:
-        UsageError: readiness is to depend on the model's canary, and it has none.
+        UsageError: a parser is unknown, or readiness is to depend on the model's canary, and it
+            has none.
     """
     info, names = engine.info, ServedNames(engine, name)
     metrics = ServerMetrics(name, info)
     shared.observers.watch(metrics, name)
     generation = Generation(engine, metrics, shared.doors)
-    prompts = Prompts(tokenizer, chat_template)
+    options = shared.options
+    parsers = Parsers.of(chat_template.source, options.tool_call_parser, options.reasoning_parser)
+    prompts = Prompts(tokenizer, chat_template, parsers)
     numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
     fingerprint = f"vivace-{vivace_version()}-{info.backend}-{numbers}"
     return Served(
@@ -75,5 +79,5 @@ def served_model(
         Answerer(info, prompts, generation, names, fingerprint),
         Embedder(info, prompts, generation, names),
         Prefetcher(info, prompts, generation, names),
-        Canary(info, generation, metrics, shared.options),
+        Canary(info, generation, metrics, options),
     )

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from vivace.serve.bodies import BodyReader
 from vivace.serve.message_schemas import ConversationBody, MessagesBody
-from vivace.serve.messages import ID_PREFIX, MessageFormat, as_chat
+from vivace.serve.message_turns import as_chat
+from vivace.serve.messages import ID_PREFIX, MessageFormat
 from vivace.serve.openapi import AnthropicErrorAnswer, takes
 
 

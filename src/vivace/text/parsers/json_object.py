@@ -16,7 +16,7 @@ class JsonObject:
         text: what was read; the first character is the opening brace.
         complete: whether the closing brace was read.
         values: for each key of the object itself, at its first place, the [start, end) of its
-            value, without the space around it; the last one's end is None until it is known.
+            value, perhaps with space around it; the last one's end is None until it is known.
     """
 
     text: str = ""
