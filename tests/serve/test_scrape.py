@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tests.serve.checkpoint import write_tiny_chat_model
 from tests.serve.commanded import commanded, sample_values
 from tests.serve.dashboard import asked_metrics, names
+from tests.serve.scripted import wait_until
 
 POISON = 7  # a token whose embedding is not a number
 LENGTH = 40
@@ -53,8 +55,13 @@ def scrape(url: str) -> dict[str, float]:
 
 
 def ask(url: str, prompt: list[int], **fields: object) -> httpx.Response:
+    with httpx.Client(timeout=60) as client:
+        return ask_with(client, url, prompt, **fields)
+
+
+def ask_with(client: httpx.Client, url: str, prompt: list[int], **fields: object) -> httpx.Response:
     body = {"prompt": prompt, "temperature": 0, "ignore_eos": True, "max_tokens": 5, **fields}
-    return httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+    return client.post(f"{url}/v1/completions", json=body)
 
 
 def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
@@ -143,25 +150,35 @@ def test_what_is_no_number_ends_its_request_and_counts(url: str) -> None:
     assert ask(url, [20, 22, 21]).status_code == 200
 
 
+@contextmanager
+def busy(url: str) -> Iterator[httpx.Client]:
+    """A client that is ready while a call keeps the only seat for thousands of tokens; behind it
+    the call has ended."""
+    prompts = [[40] * 20] * 10
+    body = {"prompt": prompts, "max_tokens": 300, "ignore_eos": True, "stream": True}
+    with httpx.Client(timeout=60) as client:  # making one takes longer than many tokens
+        assert client.get(f"{url}/ready").status_code == 200
+        with client.stream("POST", f"{url}/v1/completions", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            yield client
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+    waiting = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    wait_until(lambda: not any(scrape(url)[name] for name in waiting), 60)
+
+
 def test_a_refusal_counts_by_its_reason(url: str) -> None:
     before = scrape(url)
-    body = {"prompt": [40] * 20, "max_tokens": 300, "ignore_eos": True, "stream": True}
-    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as slow:
-        next(slow.iter_lines())
-        two = {"prompt": [[50] * 200, [60] * 200], "max_tokens": 5}
-        assert httpx.post(f"{url}/v1/completions", json=two, timeout=60).status_code == 429
+    with busy(url) as client:
+        assert ask_with(client, url, [50] * 200).status_code == 429
     by = moved(before, scrape(url))
     assert by["vllm:admission_rejections_total max_num_queued_tokens"] == 1
 
 
 def test_an_urgent_request_preempts_and_both_are_counted(url: str) -> None:
     before = scrape(url)
-    body = {"prompt": [40] * 20, "max_tokens": 300, "ignore_eos": True, "stream": True}
-    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as slow:
-        lines = slow.iter_lines()
-        next(lines)
-        assert ask(url, [41] * 20, priority=-1).status_code == 200
-        assert [*lines]
+    with busy(url) as client:
+        assert ask_with(client, url, [41] * 20, priority=-1).status_code == 200
     by = moved(before, scrape(url))
     assert by["vllm:num_preemptions_total"] == 1
     assert by["vllm:request_num_preemptions_sum"] == 1
