@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.scripts import BENCHMARKS, run
+from tests.bench.scripts import run
 from vivace.evaluate.corpus import held_out_files
-
-MODEL = BENCHMARKS / "models" / "vivace-recall"
 
 
 @pytest.mark.oracle
@@ -62,7 +60,6 @@ def test_eviction() -> None:
     assert kept["4"]["pages"] < whole["pages"]
 
 
-@pytest.mark.skipif(not MODEL.exists(), reason="make train-recall makes its model")
 def test_recall_of_what_was_passed_needs_the_choice() -> None:
     result = run("recall.py", "--questions", "64", "--kept", "64")
     ways = result["kept"]["64"]
