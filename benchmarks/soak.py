@@ -72,23 +72,27 @@ class Client:
 
     async def streams(self, prompt: int = 64, leaves_after: int | None = None) -> None:
         """To the end, or until it leaves."""
-        body = self.asked(prompt, stream=True, ignore_eos=True)
+        usage = {"include_usage": True}
+        body = self.asked(prompt, stream=True, ignore_eos=True, stream_options=usage)
         sent = last = self.record.now
-        tokens = 0
+        events = tokens = 0
         async with self.http.stream("POST", PATH, json=body) as answer:
             self._check(answer.status_code == 200, f"status {answer.status_code}")
             async for line in answer.aiter_lines():
                 if not line.startswith("data: {"):
                     continue
-                self._check('"error"' not in line, line)
+                self._check(not line.startswith('data: {"error"'), line)
+                if '"choices":[]' in line:
+                    tokens = json.loads(line[6:])["usage"]["completion_tokens"]
+                    continue
                 now = self.record.now
-                if tokens:
+                if events:
                     self.record.gaps.append((now, now - last))
                 else:
                     self.record.firsts.append((now, now - sent))
                 last = now
-                tokens += 1
-                if tokens == leaves_after:
+                events += 1
+                if events == leaves_after:
                     return
         self._check(tokens == body["max_tokens"], f"{tokens} of {body['max_tokens']} tokens")
 
@@ -220,7 +224,7 @@ def main() -> None:
         result = {
             "minutes": given.minutes,
             "requests": dict(record.ended),
-            "tokens": len(record.gaps) + len(record.firsts),
+            "events": len(record.gaps) + len(record.firsts),
             "wrong": len(record.wrong),
             "examples": record.wrong[:5],
             "idle_afterwards": server.is_idle(),
