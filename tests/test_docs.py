@@ -17,7 +17,7 @@ from tests.formats.gguf_files import LLAMA, llama_tensors, write_gguf
 from tests.serve.process import url_of
 from vivace.bench.simulate.profile import Profile, write_profile
 from vivace.cache.blocks import KVGroup
-from vivace.scheduler.config import SchedulerConfig
+from vivace.scheduler.config import PolicyConfig, SchedulerConfig
 from vivace.scheduler.step_time import GUESS
 
 ROOT = Path(__file__).parent.parent
@@ -156,7 +156,7 @@ def folder(tmp_path: Path) -> Path:
     groups, limits = (KVGroup(400),), SchedulerConfig()
     write_profile(
         tmp_path / "engine.json",
-        Profile("vivace-mini", 1000, 2048, 16, groups, True, limits, GUESS),
+        Profile("vivace-mini", 1000, 2048, 16, groups, True, limits, PolicyConfig(), GUESS),
     )
     return tmp_path
 

@@ -63,7 +63,9 @@ def test_an_adapter_is_as_good_as_merged(case: Case, tmp_path: Path) -> None:
     shapes = {name: shape_of(module) for name, module in modules.items()}
     added = write_adapter(tmp_path / "lora", shapes, rank=4)
     backend = ReferenceBackend()
-    decoder = load_decoder(open_checkpoint(tmp_path / "model"), backend, LENGTH, adapters=ROOM)
+    checkpoint = open_checkpoint(tmp_path / "model")
+    spec = model_spec(checkpoint.config, LENGTH)
+    decoder = load_decoder(checkpoint, backend, spec, adapters=ROOM)
     parts = adapter_parts(decoder.spec, open_adapter(tmp_path / "lora"), ROOM)
     set_adapter(backend, decoder, 2, parts)
     plain = logits(decoder, backend, TOKENS)

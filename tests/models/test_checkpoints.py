@@ -29,7 +29,8 @@ BY_NAME = {case.name: case for case in CASES}
 
 def assert_as_transformers(case: Case, folder: Path, expected: np.ndarray) -> None:
     backend = ReferenceBackend("float32")
-    decoder = load_decoder(open_checkpoint(folder), backend, LENGTH)
+    checkpoint = open_checkpoint(folder)
+    decoder = load_decoder(checkpoint, backend, model_spec(checkpoint.config, LENGTH))
     found = logits(decoder, backend, TOKENS)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

@@ -28,7 +28,7 @@ from vivace.core.sampling import SamplingParams  # noqa: E402
 from vivace.engine.llm import LLM  # noqa: E402
 from vivace.formats.checkpoint import open_checkpoint  # noqa: E402
 from vivace.models.decoder import Decoder  # noqa: E402
-from vivace.models.loader import load_decoder  # noqa: E402
+from vivace.models.loader import load_decoder, model_spec  # noqa: E402
 
 pytestmark = pytest.mark.oracle
 
@@ -117,14 +117,14 @@ def row_error(case: Case, found: NDArray[np.float32], expected: NDArray[np.float
 def test_logits_and_greedy_tokens(sample: Sample, name: str) -> None:
     backend = make_backend(name)
     checkpoint = open_checkpoint(sample.folder)
-    decoder = load_decoder(checkpoint, backend, LENGTH)
+    decoder = load_decoder(checkpoint, backend, model_spec(checkpoint.config, LENGTH))
     assert relative_error(all_logits(decoder, backend, TOKENS), sample.logits) < TOLERANCE
     paged = paged_logits(decoder, backend, TOKENS, CHUNKS)
     assert relative_error(paged, sample.logits) < TOLERANCE
     if sample.answer is None:
         return
     # The decoder is causal: it answers so if each answered token is its best after the ones before.
-    decoder = load_decoder(checkpoint, backend, PROMPT + ANSWER)
+    decoder = load_decoder(checkpoint, backend, model_spec(checkpoint.config, PROMPT + ANSWER))
     spoken = TOKENS[:PROMPT] + sample.answer[:-1]
     best = all_logits(decoder, backend, spoken).argmax(-1)
     assert best[PROMPT - 1 :].tolist() == sample.answer
@@ -156,6 +156,7 @@ def test_bfloat16_errs_as_transformers_does(case: Case, name: str, tmp_path: Pat
     save_checkpoint(case, tmp_path, torch.bfloat16)
     exact = Oracle(case, tmp_path).logits(TOKENS)
     rounded = Oracle(case, tmp_path, torch.bfloat16).logits(TOKENS)
-    decoder = load_decoder(open_checkpoint(tmp_path), backend, LENGTH)
+    checkpoint = open_checkpoint(tmp_path)
+    decoder = load_decoder(checkpoint, backend, model_spec(checkpoint.config, LENGTH))
     found = paged_logits(decoder, backend, TOKENS, CHUNKS)
     assert row_error(case, found, exact) < 2 * row_error(case, rounded, exact)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serve.scripted import ScriptedEngine, scripted_app, serving
+from tests.serve.scripted import RoleTemplate, ScriptedEngine, scripted_app, serving
 from tests.serve.test_app import chat, complete, stream
 from vivace.serve.app import create_app
 
@@ -80,7 +80,7 @@ def test_prompt_logprobs_as_in_vllm(client: httpx.Client) -> None:
 
 
 def test_a_model_without_a_tokenizer_scores_token_ids() -> None:
-    app = create_app(ScriptedEngine(), None, None)  # type: ignore[arg-type]
+    app = create_app(ScriptedEngine(), None, RoleTemplate())
     with serving(app) as url, httpx.Client(base_url=url) as client:
         choice = complete(client, prompt=[97, 98], **ONE_TOKEN)["choices"][0]
     assert choice["logprobs"]["token_logprobs"] == [None, -98.0, -0.25]

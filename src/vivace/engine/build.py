@@ -149,11 +149,10 @@ def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     decoder = load_decoder(
         checkpoint,
         backend,
-        plan.max_model_len,
+        model_spec(checkpoint.config, plan.max_model_len, config.sight),
         _every_second(notify),
         policy,
         adapter_room(config),
-        config.sight,
     )
     served = with_kv_dtype(decoder.spec, config.kv_cache_dtype, backend.dtype)
     return _Loaded(

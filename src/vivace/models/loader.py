@@ -110,22 +110,23 @@ def role_schemes(spec: ModelSpec, policy: PrecisionPolicy) -> dict[str, Scheme]:
 def load_decoder(
     checkpoint: Checkpoint,
     backend: Backend,
-    max_model_len: int | None = None,
+    spec: ModelSpec | None = None,
     progress: Progress | None = None,
     policy: PrecisionPolicy = UNQUANTIZED,
     adapters: AdapterRoom | None = None,
-    sight: Sight = ALL,
 ) -> Decoder:
     """Check every name, shape and dtype, then hand the weights to the backend one by one.
 
-    `progress` is told how many of the tensors are done; `adapters` is room for them beside every
-    linear that can have them; `sight` is as for `model_spec`.
+    Args:
+        spec: of the checkpoint's configuration; None is at its own length.
+        progress: is told how many of the tensors are done.
+        adapters: room for them beside every linear that can have them.
 
     Raises:
         CheckpointError: as `model_spec`, or a tensor is missing, misshapen or of a wrong dtype.
         UsageError: the policy names what the model does not have.
     """
-    spec = model_spec(checkpoint.config, max_model_len, sight)
+    spec = spec or model_spec(checkpoint.config)
     schemes = role_schemes(spec, policy)
     plan = checked_plan(spec, checkpoint)
     keeping = Keeping(schemes, adapters)
