@@ -6,7 +6,7 @@ import pytest
 
 from vivace.cache.ages import AgeTally
 from vivace.cache.pages import PagePool
-from vivace.cache.prefix import PrefixTree
+from vivace.cache.prefix import PLAIN, PrefixTree
 
 pytestmark = pytest.mark.tiny
 
@@ -24,7 +24,7 @@ def test_a_page_tells_its_ages() -> None:
     pool, tree = PagePool(2, ages), PrefixTree(1)
     clock.now = 3
     page = pool.take()
-    pool.keep(page, tree.root(""))
+    pool.keep(page, tree.root(PLAIN))
     clock.now = 10
     pool.drop(page)
     clock.now = 14
@@ -45,7 +45,7 @@ def test_what_is_forgotten_on_purpose_was_not_evicted() -> None:
     ages = AgeTally(Clock())
     pool = PagePool(1, ages)
     page = pool.take()
-    pool.keep(page, PrefixTree(1).root(""))
+    pool.keep(page, PrefixTree(1).root(PLAIN))
     pool.drop(page)
     pool.forget(page)
     assert sum(ages.stats().lifetime.counts) == 0
