@@ -9,7 +9,7 @@ import pytest
 
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
-from vivace.core.step import Advance, ScheduledSequence
+from vivace.core.step import Advance, Picked, ScheduledSequence
 from vivace.decoding.stops import OutputText, first_stop
 from vivace.text.held import num_held
 from vivace.text.tokenizer import Tokenizer
