@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,11 +15,14 @@ from claims.row import Outcome
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 
 
-def run_benchmark(script: str, *arguments: str, minutes: float | None = None) -> dict[str, Any]:
+def run_benchmark(
+    script: str, *arguments: str, minutes: float | None = None, isa: str | None = None
+) -> dict[str, Any]:
     """What it prints.
 
     Args:
         minutes: after which it is ended; None lets it run.
+        isa: the level of the kernels; None is the machine's best.
 
     Raises:
         CalledProcessError: it failed.
@@ -26,7 +30,14 @@ def run_benchmark(script: str, *arguments: str, minutes: float | None = None) ->
     """
     command = [sys.executable, str(BENCHMARKS / script), *arguments]
     limit = None if minutes is None else 60 * minutes
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=limit)
+    process = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=limit,
+        env=os.environ if isa is None else {**os.environ, "VIVACE_ISA": isa},
+    )
     return dict(json.loads(process.stdout))
 
 
