@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
@@ -56,7 +58,13 @@ def test_the_real_engine_finds_what_was_prefetched(url: str) -> None:
         usage = client.post("/v1/completions", json=asked).json()["usage"]
         cached = usage["prompt_tokens_details"]["cached_tokens"]
         assert warmed["prompt_tokens"] - 32 <= cached < usage["prompt_tokens"]
-        assert "vivace:kv_pages_pinned" in client.get("/metrics").text
+        metrics = client.get("/metrics").text
+        assert "vivace:kv_pages_pinned" in metrics
+        used = re.search(r"^vivace:prefetched_tokens_used_total{.*} (.+)$", metrics, re.MULTILINE)
+        assert used is not None
+        assert float(used[1]) == cached
+        best = client.get("/server_info").json()["engine"]["prefixes"][0]
+        assert (best["num_tokens"], best["hits"], best["tokens_saved"]) == (cached, 1, cached)
         assert client.delete(f"/v1/prefetch/{warmed['id']}").status_code == 200
         assert client.delete(f"/v1/prefetch/{warmed['id']}").status_code == 404
         refused = client.post("/v1/prefetch", json={"prompt": "x" * 100_000, "pin": True})

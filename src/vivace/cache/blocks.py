@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vivace.cache.books import Found, KVGroup, PageBooks, SequencePages
+from vivace.cache.books import KVGroup, PageBooks
 from vivace.cache.fetch import PrefixFetcher
+from vivace.cache.held import Ahead, Found, SequencePages
 from vivace.cache.integrity import check_books
 from vivace.cache.pins import Pins
 from vivace.cache.prefix import PLAIN, PrefixUse, Scope
@@ -77,6 +78,11 @@ class KVManager:
         """Allocated and not released."""
         return set(self._live)
 
+    @property
+    def ahead(self) -> Ahead:
+        """What came of prefetches."""
+        return self._books.ahead
+
     def most_used(self, count: int) -> list[PrefixUse]:
         """The prefixes on the device that saved most tokens."""
         return self._books.tree.most_used(count)
@@ -106,9 +112,11 @@ class KVManager:
         spare: int = 0,
         *,
         reuses: bool = True,
+        ahead: bool = False,
     ) -> SequencePages | None:
         """Open a sequence, sharing the pages of its longest known prefix in its scope; a sequence
-        that is to be computed whole (not `reuses`) gives without taking.
+        that is to be computed whole (not `reuses`) gives without taking, and one that is computed
+        for others (`ahead`) is no use of what it finds.
 
         What lower tiers know of the prefix is copied to new pages; where no other sequence is open,
         what is on its way from disk is waited for. Takes no other page; but there is room for all
@@ -123,6 +131,7 @@ class KVManager:
             books.tree.prune(root)
             return None
         pages = books.open(tokens, scope)
+        pages.ahead = ahead
         books.share(pages, path)
         if scope.salt is not None and reuses and self._fetcher is not None:
             self._fetcher.want(tokens, scope)

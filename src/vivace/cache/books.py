@@ -7,16 +7,15 @@ proves them, fetch.py fills them from below.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from vivace.cache.ages import AgeTally
+from vivace.cache.held import Ahead, LowerBlock, SequencePages, Tier
 from vivace.cache.pages import PagePool
 from vivace.cache.prefix import PrefixNode, PrefixTree, Scope
 from vivace.cache.seen import SeenBlocks
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
-
-Tier: TypeAlias = Literal["device", "host", "disk"]
 
 
 class KVGroup(NamedTuple):
@@ -27,72 +26,6 @@ class KVGroup(NamedTuple):
 
     num_pages: int
     window: int | None = None
-
-
-class Found(NamedTuple):
-    """Tokens that were not computed again, by where they were found."""
-
-    device: int = 0
-    host: int = 0
-    disk: int = 0
-
-    def plus(self, tier: Tier, tokens: int) -> Found:
-        return self._replace(**{tier: getattr(self, tier) + tokens})
-
-
-class SequencePages:
-    """What one sequence holds. Only `KVManager` changes it; the tables may be read at any time.
-
-    Attributes:
-        tokens: the sequence's known tokens: the caller's own list, which may grow.
-        scope: where its full pages are shared with equal prefixes.
-        sights: per group what its rows see.
-        tables: per group the page of each block; 0 where no later row sees it.
-        computed: positions [0, computed) are in the pages.
-        found: how many of these were found there, not computed.
-    """
-
-    __slots__ = ("computed", "firsts", "found", "scope", "sights", "tables", "tail", "tokens")
-
-    def __init__(
-        self,
-        tokens: Sequence[int],
-        tail: PrefixNode,
-        scope: Scope,
-        sights: tuple[SeenBlocks, ...],
-    ) -> None:
-        self.tokens = tokens
-        self.scope = scope
-        self.sights = sights
-        self.tables: tuple[list[int], ...] = tuple([] for _ in sights)
-        self.computed = 0
-        self.found = Found()
-        self.firsts = [0] * len(sights)  # per group the first block not passed, sinks left out
-        self.tail = tail  # the node of the last full computed block
-
-    def holds(self, group: int, block: int) -> bool:
-        """Whether the block, if it is there at all, has a page."""
-        return block >= self.firsts[group] or block < self.sights[group].sinks
-
-    def held(self, group: int) -> list[int]:
-        """The blocks that have pages."""
-        end, first = len(self.tables[group]), self.firsts[group]
-        sinks = min(self.sights[group].sinks, first, end)
-        return [*range(sinks), *range(first, end)]
-
-
-class LowerBlock(NamedTuple):
-    """A block that is not on the device, or only in part.
-
-    Attributes:
-        tokens: the block's own.
-        pages: per group the page that a lower tier has; None where the device has it, or nobody.
-        tier: the lowest that one of them came from.
-    """
-
-    tokens: tuple[int, ...]
-    pages: tuple[StoredPage | None, ...]
-    tier: Tier
 
 
 class PageBooks:
@@ -111,6 +44,7 @@ class PageBooks:
         self.pools = tuple(PagePool(group.num_pages, self.ages) for group in groups)
         self.tree = PrefixTree(len(groups))
         self.tiers = tiers
+        self.ahead = Ahead()
 
     def sights(self, scope: Scope) -> tuple[SeenBlocks, ...]:
         """Per group what rows of a scope's sequences see."""
@@ -248,6 +182,9 @@ class PageBooks:
             return
         for block in range(begin, stop):
             node = self.tree.child(node, tuple(pages.tokens[block * size : (block + 1) * size]))
+            if pages.ahead and node.unused:
+                node.awaited = True
+                self.ahead.computed += size
             for group, table in enumerate(pages.tables):
                 seen = pages.sights[group].sees(block, (block + 1) * size)
                 if seen and pages.holds(group, block):
@@ -282,6 +219,10 @@ class PageBooks:
         holds the pages they have."""
         start = pages.computed // self.page_tokens
         self._move_tail(pages, nodes[-1])  # from now on it keeps them in the tree
+        for node in nodes:
+            if node.awaited and not pages.ahead:
+                node.awaited = False
+                self.ahead.used += self.page_tokens
         for block, tier in enumerate(tiers, start + 1):
             end = block * self.page_tokens
             pages.found = pages.found.plus(tier, end - pages.computed)
@@ -331,6 +272,9 @@ class PageBooks:
             lower.save(node, group, page)
         self.pools[group].evict(page)
         node.pages[group] = None
+        if node.awaited:
+            node.awaited = False
+            self.ahead.wasted += self.page_tokens
 
     def _merge(self, group: int, table: list[int], block: int, node: PrefixNode) -> None:
         pool, mine, known = self.pools[group], table[block], node.pages[group]

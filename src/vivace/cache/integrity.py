@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vivace.cache.books import PageBooks, SequencePages
+from vivace.cache.books import PageBooks
+from vivace.cache.held import SequencePages
 from vivace.cache.prefix import IntegrityError
 
 

@@ -66,9 +66,11 @@ class PrefixNode:
         digest: names the prefix outside the device (chain.py), once somebody asked.
         hits: how often a sequence found its prefix up to here and no further.
         last_hit: when it last did, in seconds on the tree's clock.
+        awaited: whether it was computed ahead of its use, and nobody has found it yet.
     """
 
     __slots__ = (
+        "awaited",
         "block",
         "children",
         "digest",
@@ -97,6 +99,7 @@ class PrefixNode:
         self.digest: bytes | None = None
         self.hits = 0
         self.last_hit = 0.0
+        self.awaited = False
 
     @property
     def unused(self) -> bool:
@@ -126,6 +129,7 @@ class PrefixTree:
     def __init__(self, num_groups: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._num_groups = num_groups
         self._clock = clock
+        self._hit: set[PrefixNode] = set()
         self._top = PrefixNode(None, PLAIN, num_groups)  # its children are the roots, one per scope
 
     def root(self, scope: Scope) -> PrefixNode:
@@ -146,17 +150,19 @@ class PrefixTree:
         """Take a node that nobody needs out of the tree, and each ancestor left so."""
         while node.parent is not None and node.unused:
             del node.parent.children[node.key]
+            self._hit.discard(node)
             node = node.parent
 
     def count_hit(self, node: PrefixNode) -> None:
         """A sequence found its prefix up to here."""
         node.hits += 1
         node.last_hit = self._clock()
+        self._hit.add(node)
 
     def most_used(self, count: int) -> list[PrefixUse]:
         """The prefixes that saved most tokens, best first; what was evicted is forgotten."""
-        used = (self._use(node) for node in self.nodes() if node.hits)
-        return heapq.nlargest(count, used, key=lambda use: use.tokens_saved)
+        best = heapq.nlargest(count, self._hit, key=lambda node: node.hits * (node.block + 1))
+        return [self._use(node) for node in best]
 
     def _use(self, node: PrefixNode) -> PrefixUse:
         tokens, at = [], node

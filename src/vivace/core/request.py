@@ -64,6 +64,7 @@ class Request:
             states, or the last of them.
         adapter: the LoRA adapter to answer with, by name.
         adapter_place: where that is; the engine fills it in.
+        ahead: it computes its prompt for others, who may come (a prefetch).
         sight: what its rows see, with its prompt; pages that none will see again are given back.
     """
 
@@ -82,6 +83,7 @@ class Request:
     sight: Sight = ALL
     adapter: str | None = None
     adapter_place: AdapterPlace | None = None
+    ahead: bool = False
 
     @property
     def cache_scope(self) -> str:

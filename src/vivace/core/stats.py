@@ -152,6 +152,23 @@ class TierStats:
 
 
 @dataclass(frozen=True)
+class PrefixStats:
+    """A prefix on the device that was found again.
+
+    Attributes:
+        num_tokens: its length.
+        hits: sequences that found it, and nothing longer.
+        tokens_saved: tokens that they did not compute again.
+        idle_seconds: since one last did.
+    """
+
+    num_tokens: int
+    hits: int
+    tokens_saved: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True)
 class PageAges:
     """Seconds, over the pages that left the device or were found there again.
 
@@ -202,6 +219,10 @@ class EngineStats:
     pins: tuple[str, ...] = ()
     pages_pinned: int = 0
     tiers: TierStats = field(default_factory=TierStats)
+    prefixes: tuple[PrefixStats, ...] = ()
+    prefetched: int = 0
+    prefetched_used: int = 0
+    prefetched_wasted: int = 0
     running_adapters: tuple[str, ...] = ()
     waiting_adapters: tuple[str, ...] = ()
     restarts: int = 0

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.cache.blocks import KVGroup, KVManager, SequencePages
-from vivace.cache.prefix import Scope
+from vivace.cache.prefix import PrefixUse, Scope
 from vivace.core.errors import CapacityError, OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats, Tally
+from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats, PrefixStats, Tally
 from vivace.core.step import Advance, Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.constraints import ConstraintError
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
@@ -33,6 +33,7 @@ _log = logging.getLogger("vivace")
 SHRINK_SHARE = 0.25  # of the KV pages, each time that memory runs out
 IDLE_PAGES = 16  # written down before the engine looks for work again
 CLOSE_SECONDS = 5.0
+TOLD_PREFIXES = 8  # of those that saved most
 GRAMMAR_WAIT_SECONDS = 0.005  # for a grammar, where there is nothing else to do
 
 
@@ -333,9 +334,17 @@ class EngineCore:
             pins=self._kv.pins.ids,
             pages_pinned=self._kv.pins.num_pages,
             tiers=self._kv.tier_stats(),
+            prefixes=tuple(map(_told_of, self._kv.most_used(TOLD_PREFIXES))),
+            prefetched=self._kv.ahead.computed,
+            prefetched_used=self._kv.ahead.used,
+            prefetched_wasted=self._kv.ahead.wasted,
             running_adapters=_adapters_of(self.scheduler.running),
             waiting_adapters=_adapters_of(self.scheduler.waiting),
         )
+
+
+def _told_of(use: PrefixUse) -> PrefixStats:
+    return PrefixStats(len(use.tokens), use.hits, use.tokens_saved, time.monotonic() - use.last_hit)
 
 
 def _adapters_of(requests: Sequence[Request]) -> tuple[str, ...]:

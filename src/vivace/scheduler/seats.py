@@ -34,8 +34,13 @@ class Seats:
         attempt = (sequence, kv.pages_returned, self._taken)
         if self._refused == attempt:
             return False  # nothing has changed since
-        scope = Scope.of(sequence.request)
-        pages = kv.allocate(sequence.tokens, scope, spare=self._taken, reuses=sequence.reuses)
+        pages = kv.allocate(
+            sequence.tokens,
+            Scope.of(sequence.request),
+            spare=self._taken,
+            reuses=sequence.reuses,
+            ahead=sequence.request.ahead,
+        )
         if pages is None:
             self._refused = attempt
             return False

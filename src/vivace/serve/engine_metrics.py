@@ -154,6 +154,13 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
         ("vivace:steps", "Steps of the engine.", stats.steps),
         ("vivace:step_seconds", "Seconds that these took.", stats.step_seconds),
         ("vivace:native_seconds", "Of these, seconds in the backend.", stats.native_seconds),
+        ("vivace:prefetched_tokens", "Tokens computed by prefetches.", stats.prefetched),
+        ("vivace:prefetched_tokens_used", "Of these, found by a request.", stats.prefetched_used),
+        (
+            "vivace:prefetched_tokens_wasted",
+            "Of these, gone from the device before a request found them.",
+            stats.prefetched_wasted,
+        ),
         ("vivace:kv_pages_saved", "Pages gone to host memory.", tiers.saved),
         ("vivace:kv_pages_restored", "Pages come back to the device.", tiers.restored),
         ("vivace:kv_pages_fetched", "Pages read from disk ahead.", tiers.fetched),

@@ -53,6 +53,7 @@ class Prefetcher:
             cache_salt=body.cache_salt or "",
             pin_id=call_id if body.pin else None,
             adapter=self._names.adapter(body.model),
+            ahead=True,
         )
         return await while_connected(http.receive, self._compute(request))
 
