@@ -22,7 +22,8 @@ CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfo
 
 
 def sources() -> Iterator[str]:
-    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+    folder = Path(sysconfig.get_path("stdlib"))
+    for path in [*sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))]:
         yield path.read_text(encoding="utf-8", errors="replace")
 
 

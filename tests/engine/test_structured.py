@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ import pytest
 
 from tests.serve.checkpoint import write_tiny_chat_model
 from vivace import LLM, SamplingParams, StructuredOutputsParams
-from vivace.core.errors import RequestError
+from vivace.core.config import EngineConfig
+from vivace.core.errors import OverloadedError, RequestError
+from vivace.core.request import Request
+from vivace.engine.build import build_engine
+from vivace.engine.core import EngineCore
+from vivace.engine.requests import fan_out
 
 ITEM = {
     "type": "object",
@@ -124,3 +130,50 @@ def test_what_is_no_constraint_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as caught:
         StructuredOutputsParams(**fields)
     assert caught.value.param == "structured_outputs"
+
+
+SLOW = StructuredOutputsParams(json={"type": "integer", "multipleOf": 199_999})
+
+
+def asked(core: EngineCore, name: str, **fields: Any) -> Request:
+    sampling = params(max_tokens=4, structured_outputs=SLOW)
+    (request,) = fan_out(core.info, name, [1, 2, 3], sampling)
+    return replace(request, **fields)
+
+
+def test_who_waits_for_a_grammar_has_a_place_in_the_queue(folder: Path) -> None:
+    core = build_engine(EngineConfig(str(folder), backend="reference", max_queued_requests=1))
+    core.add(asked(core, "a"))
+    assert core.stats().waiting == 1
+    with pytest.raises(OverloadedError):
+        core.add(asked(core, "b"))
+    plain = replace(asked(core, "c"), params=SamplingParams(max_tokens=2))
+    with pytest.raises(OverloadedError):
+        core.add(plain)
+    core.abort("a")
+    core.add(plain)
+    core.close()
+
+
+def test_who_waits_for_a_grammar_can_be_late(folder: Path) -> None:
+    core = build_engine(EngineConfig(str(folder), backend="reference"))
+    core.add(asked(core, "a", deadline=0.0, drop_if_late=True))
+    core.add(asked(core, "b", deadline=0.0))
+    ends = [delta for delta in core.step() if delta.finish_reason is not None]
+    assert [(one.request_id, one.finish_reason) for one in ends] == [("a", "deadline")]
+    assert core.has_work
+    core.close()
+
+
+@pytest.mark.parametrize(
+    ("divisors", "fits"),
+    [([5, 60, 3600, 0.01], True), ([500_000_000], True), ([9_999_991], False), ([997, 991], False)],
+)
+def test_too_many_remainders_are_refused_at_once(llm: LLM, divisors: Any, fits: bool) -> None:
+    schema = {"anyOf": [{"type": "number", "multipleOf": one} for one in divisors]}
+    written = StructuredOutputsParams(grammar=f"start: %json {json.dumps(schema)}")
+    for form in (StructuredOutputsParams(json=schema), written):
+        (output,) = llm.generate("a", params(structured_outputs=form, max_tokens=2))
+        told = output.outputs[0]
+        assert (told.finish_reason == "error") is not fits, told.error
+        assert fits or "multipleOf" in (told.error or "")

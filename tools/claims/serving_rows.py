@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from claims import page, robustness
+from claims import page, robustness, structured
 from claims.benchmark import judged
 from claims.by_tests import tests_pass_with
-from claims.row import Outcome, Row, missing
-
-
-def structured() -> Outcome:
-    return missing("structured output")
+from claims.row import Outcome, Row
 
 
 def drills() -> Outcome:
@@ -33,10 +29,10 @@ ROWS: dict[int, Row] = {
     ),
     3: Row(
         "Structured output is what was asked for",
-        "1,000 random schemas: what ends by stop is valid, 95% end within 512 tokens; 90% of the "
-        "throughput without",
-        "no time yet",
-        structured,
+        "1,000 random schemas, 100 regexes and 50 grammars: what ends by stop is valid, 95% end "
+        "within 512 tokens; what explodes is refused within 12 s; 90% of the throughput without",
+        "5 minutes, at most 15",
+        judged("structured.py", 15, structured.structured),
     ),
     4: Row(
         "Drills: clients, engines, memory and disks fail under load",

@@ -88,6 +88,11 @@ class Constraints:
         """Requests whose grammar is being compiled."""
         return len(self._waiting)
 
+    @property
+    def waiting_tokens(self) -> list[int]:
+        """Of the prompt of each of them."""
+        return [len(request.prompt_token_ids) for request in self._waiting.values()]
+
     def add(self, request: Request) -> bool:
         """Whether it can run now. Otherwise its grammar is compiled, and `ready` will have it.
 
@@ -116,6 +121,18 @@ class Constraints:
                 found.append((request, error))
             del self._waiting[request.request_id]
         return found
+
+    def drop_late(self, now: float) -> list[str]:
+        """Forget the requests whose deadline has passed before their grammar was there, and that
+        asked for it; their ids."""
+        late = [
+            name
+            for name, request in self._waiting.items()
+            if request.drop_if_late and request.deadline is not None and now > request.deadline
+        ]
+        for name in late:
+            del self._waiting[name]
+        return late
 
     def wait(self, seconds: float) -> None:
         """Until one more may be ready, but no longer than that."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from vivace.core.structured import StructuredOutputsParams
 from vivace.text.lark import ANY_TEXT, JSON_OPTIONS, json_rule, literal
 
+# Compiling walks through every remainder of a divisor, and nothing else bounds or stops that.
+MAX_DIVISOR = 500_000
+_DIVISORS = re.compile(r'multipleOf\\*"\s*:\s*([0-9.]*[0-9](?:[eE][-+]?[0-9]+)?)')
 _BODY = "body"
 
 
@@ -21,9 +26,11 @@ def grammar_of(params: StructuredOutputsParams) -> str:
     """The grammar of a whole answer.
 
     Raises:
-        GrammarError: a schema or a tag is no JSON, or not of the form that it must have.
+        GrammarError: a schema or a tag is no JSON, not of the form that it must have, or divides
+            by too much.
     """
     parts = _PARTS[params.kind](params)
+    _check_divisors(json.dumps(parts))
     if params.after is None:
         return json.dumps({"grammars": parts})
     head = f"start: before @{_BODY}\nbefore[suffix={json.dumps(params.after)}]: {ANY_TEXT}\n"
@@ -126,6 +133,15 @@ def _regex_literal(regex: str) -> str:
         return literal("")
     escaped = re.sub(r"\\.|/", lambda found: "\\/" if found[0] == "/" else found[0], regex)
     return "/" + escaped.replace("\n", "\\n") + "/"
+
+
+def _check_divisors(grammar: str) -> None:
+    """Of all schemas in it together: those of `allOf` meet in their common multiple. Powers of ten
+    cost nothing."""
+    digits = (Decimal(one).normalize().as_tuple().digits for one in _DIVISORS.findall(grammar))
+    divisors = {int("".join(map(str, one))) for one in digits}
+    if math.lcm(*divisors) > MAX_DIVISOR:
+        raise GrammarError(f"the common multiple of all multipleOf must be at most {MAX_DIVISOR}")
 
 
 def _is_structure(one: Any) -> bool:

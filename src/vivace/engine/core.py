@@ -80,7 +80,8 @@ class EngineCore:
         return self.scheduler.has_work or self._constraints.num_waiting > 0
 
     def add(self, request: Request) -> None:
-        """Queue a request, or have its grammar compiled first.
+        """Queue a request, or have its grammar compiled first; it has its place in the queue
+        meanwhile.
 
         Raises:
             RequestError: it, or its pin, can never fit, or its adapter is unknown; the engine is
@@ -90,6 +91,7 @@ class EngineCore:
         request = self.adapters.bind(request)
         if request.pin_id is not None:
             self._kv.pins.check(request.pin_id, request.prompt_token_ids, Scope.of(request))
+        self.scheduler.check(request, self._constraints.waiting_tokens)
         if self._constraints.add(request):
             self._queue(request)
         self.adapters.enter(request)
@@ -254,6 +256,9 @@ class EngineCore:
 
     def _drop_late(self) -> list[Delta]:
         """Ends of requests that are late, with the text that waited for more."""
+        early = self._constraints.drop_late(time.monotonic())
+        for request_id in early:
+            self.adapters.leave(request_id)
         late = self.scheduler.drop_late()
         for delta in late:
             self._runner.forget(delta.request_id)
@@ -261,7 +266,8 @@ class EngineCore:
             self._constraints.remove(delta.request_id)
             self._pooler.forget(delta.request_id)
             self.adapters.leave(delta.request_id)
-        return [replace(delta, text=self._text.finish(delta.request_id)) for delta in late]
+        ended = [replace(delta, text=self._text.finish(delta.request_id)) for delta in late]
+        return [Delta(one, finish_reason="deadline") for one in early] + ended
 
     def _fail(self, request_ids: Sequence[str], error: Exception) -> list[Delta]:
         """End these requests; what the step computed of others is computed again."""

@@ -13,7 +13,7 @@ refuses what does not fit alone; with none running every page is available to th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from math import ceil, inf
 
 from vivace.cache.blocks import KVManager
@@ -115,16 +115,27 @@ class Scheduler:
             RequestError: it can never fit in the KV pages, or its id is in use.
             OverloadedError: the queue is full.
         """
-        self._check(request)
-        if self._admission.limited:
-            queued = [one.left for one in self._alive.values() if not one.seated]
-            self._admission.check(queued, len(request.prompt_token_ids))
+        self.check(request)
         sequence = Sequence(request, self._num_added, self._clock())
         self._alive[request.request_id] = sequence
         self._num_added += 1
         self._shares.join(request.tenant)
         if sequence.reuses:
             self._kv.want(request.prompt_token_ids, Scope.of(request))
+
+    def check(self, request: Request, coming: Collection[int] = ()) -> None:
+        """Whether `add` would take a request now.
+
+        Args:
+            coming: tokens of each request that has a place in the queue and is not there yet.
+
+        Raises:
+            As `add`.
+        """
+        self._check_fits(request)
+        if self._admission.limited:
+            queued = [one.left for one in self._alive.values() if not one.seated]
+            self._admission.check([*queued, *coming], len(request.prompt_token_ids))
 
     def abort(self, request_id: str) -> bool:
         """Forget a request and give back its pages now. False where the id is unknown."""
@@ -205,7 +216,7 @@ class Scheduler:
         """Raises IntegrityError if pages or sequences are lost, or counted wrong."""
         self._seats.check_integrity(list(self._alive.values()))
 
-    def _check(self, request: Request) -> None:
+    def _check_fits(self, request: Request) -> None:
         max_tokens = request.params.max_tokens
         if request.request_id in self._alive:
             raise RequestError(f"request_id {request.request_id!r} is in use.", "request_id")
