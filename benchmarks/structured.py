@@ -147,7 +147,11 @@ def _answers(llm: LLM, name: str, asked: Sequence[Asked]) -> dict[str, Any]:
             answer = output.outputs[0]
             reasons[str(answer.finish_reason)] += 1
             tokens += len(answer.token_ids)
-            told = {"form": getattr(one.form, one.form.kind), "text": answer.text, "error": answer.error}
+            told = {
+                "form": getattr(one.form, one.form.kind),
+                "text": answer.text,
+                "error": answer.error,
+            }
             if answer.finish_reason != "stop":
                 unended.append(told)
             elif not one.fits(answer.text):
