@@ -9,7 +9,7 @@ import pytest
 
 from vivace.core.request import Request
 from vivace.core.sampling import SamplingParams
-from vivace.core.step import Advance, ScheduledSequence
+from vivace.core.step import Advance, Picked, ScheduledSequence
 from vivace.decoding.stops import OutputText, first_stop
 from vivace.text.held import num_held
 from vivace.text.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ def run(tokenizer: Tokenizer | None, params: SamplingParams, words: list[str]) -
     for word in words:
         sequence = ScheduledSequence(request, token_ids, len(token_ids) - 1, 1, ((),), True)
         token_id = WORDS.index(word)
-        advance = output.advance(sequence, token_id)
+        advance = output.advance(sequence, Picked("r", token_id))
         token_ids.append(token_id)
         pieces.append(advance.text)
         if advance.finish_reason:
