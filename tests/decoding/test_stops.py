@@ -145,7 +145,9 @@ def test_each_request_keeps_its_own_text(tokenizer: Tokenizer) -> None:
     for request in requests:
         output.add(request)
         sequences.append(ScheduledSequence(request, [5], 0, 1, ((),), True))
-    advances = [output.advance(sequence, WORDS.index("a")) for sequence in sequences]
+    advances = [
+        output.advance(one, Picked(one.request.request_id, WORDS.index("a"))) for one in sequences
+    ]
     assert advances == [Advance("a", ""), Advance("b", "a")]
     output.remove("nobody")
 
