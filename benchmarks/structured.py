@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import jsonschema
-from forms.grammars import grammars
+from forms.grammars import Grammar, grammars
 from forms.patterns import patterns
 from forms.schemas import schemas
 from forms.throughput import rates, share, with_tokenizer
@@ -30,6 +30,7 @@ from scheduling.engines import start
 
 from vivace import LLM, SamplingParams, StructuredOutputsParams
 from vivace.core.config import EngineConfig
+from vivace.core.request import CompletionOutput
 
 MAX_TOKENS = 512
 PROMPT = "answer = "
@@ -70,7 +71,7 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     asked = {
         "schemas": [_schema(one) for one in schemas(sizes.schemas, SEED)],
         "patterns": [_pattern(one) for one in patterns(sizes.patterns, SEED)],
-        "grammars": [_grammar(number, sizes.grammars) for number in range(sizes.grammars)],
+        "grammars": [_grammar(*one) for one in enumerate(grammars(sizes.grammars, SEED))],
     }
     validity = {name: _answers(llm, name, each) for name, each in asked.items()}
     refusals = {name: _refusal(llm, form) for name, form in explosions().items()}
@@ -121,9 +122,8 @@ def _pattern(pattern: str) -> Asked:
     return Asked(StructuredOutputsParams(regex=pattern), fits)
 
 
-def _grammar(number: int, count: int) -> Asked:
+def _grammar(number: int, grammar: Grammar) -> Asked:
     """Every second one as GBNF."""
-    grammar = grammars(count, SEED)[number]
     text = grammar.gbnf() if number % 2 else grammar.lark()
     return Asked(StructuredOutputsParams(grammar=text), grammar.matches)
 
@@ -133,25 +133,11 @@ def _answers(llm: LLM, name: str, asked: Sequence[Asked]) -> dict[str, Any]:
     tokens, wrong, unended = 0, [], []
     for first in range(0, len(asked), AT_ONCE):
         part = asked[first : first + AT_ONCE]
-        params = [
-            SamplingParams(
-                temperature=float(place % 2),
-                seed=first + place,
-                max_tokens=MAX_TOKENS,
-                structured_outputs=one.form,
-            )
-            for place, one in enumerate(part)
-        ]
-        outputs = llm.generate([PROMPT] * len(part), params)
-        for one, output in zip(part, outputs, strict=True):
-            answer = output.outputs[0]
+        for one, answer in zip(part, _answered(llm, part, first), strict=True):
             reasons[str(answer.finish_reason)] += 1
             tokens += len(answer.token_ids)
-            told = {
-                "form": getattr(one.form, one.form.kind),
-                "text": answer.text,
-                "error": answer.error,
-            }
+            form = getattr(one.form, one.form.kind)
+            told = {"form": form, "text": answer.text, "error": answer.error}
             if answer.finish_reason != "stop":
                 unended.append(told)
             elif not one.fits(answer.text):
@@ -164,6 +150,19 @@ def _answers(llm: LLM, name: str, asked: Sequence[Asked]) -> dict[str, Any]:
         "wrong": len(wrong),
         "examples": {"wrong": wrong[:5], "unended": unended[:5]},
     }
+
+
+def _answered(llm: LLM, asked: Sequence[Asked], seed: int) -> list[CompletionOutput]:
+    params = [
+        SamplingParams(
+            temperature=float(place % 2),
+            seed=seed + place,
+            max_tokens=MAX_TOKENS,
+            structured_outputs=one.form,
+        )
+        for place, one in enumerate(asked)
+    ]
+    return [output.outputs[0] for output in llm.generate([PROMPT] * len(asked), params)]
 
 
 def explosions() -> dict[str, StructuredOutputsParams]:
@@ -200,7 +199,7 @@ def _refusal(llm: LLM, form: StructuredOutputsParams) -> dict[str, Any]:
 if __name__ == "__main__":
     Command(
         about="Structured output: validity, ends, refusals and throughput.",
-        takes="8 minutes",
+        takes="5 minutes",
         full=FULL,
         short=SHORT,
         measure=measure,

@@ -1,8 +1,8 @@
 """Random JSON schemas of the common kinds, each with a bound on the length of its instances.
 
 A schema holds at most `LEAVES` values that are no object and no array, however its arrays are
-filled; strings without a pattern or a format have a largest length, numbers a range, and objects
-take no property that is not named.
+filled. Strings whose pattern or format has no end have a largest length, numbers have a range, and
+objects take no property that is not named.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ DEPTH = 3
 PROPERTIES = 5
 ITEMS = 4
 LONGEST = 24  # characters of a string
+ADDRESS = 40  # of an e-mail address
 ODD = ('"', "\\", " ", "é", "名", "\n")
 FORMATS = ("date", "time", "date-time", "email", "uuid", "ipv4")
 
@@ -117,7 +118,9 @@ class _Writer:
         return {"type": "string", "pattern": f"^{simple_pattern(self._rng)}$"}
 
     def _format(self) -> Schema:
-        return {"type": "string", "format": self._rng.choice(FORMATS)}
+        kind = self._rng.choice(FORMATS)
+        bound = {"maxLength": ADDRESS} if kind == "email" else {}
+        return {"type": "string", "format": kind, **bound}
 
     def _names(self, count: int) -> list[str]:
         """Different words; some need escapes in JSON or are no ASCII."""

@@ -52,7 +52,7 @@ def run(tokenizer: Tokenizer | None, params: SamplingParams, words: list[str]) -
     for word in words:
         sequence = ScheduledSequence(request, token_ids, len(token_ids) - 1, 1, ((),), True)
         token_id = WORDS.index(word)
-        advance = output.advance(sequence, Picked(sequence.request.request_id, token_id))
+        advance = output.advance(sequence, Picked("r", token_id))
         token_ids.append(token_id)
         pieces.append(advance.text)
         if advance.finish_reason:
@@ -146,8 +146,7 @@ def test_each_request_keeps_its_own_text(tokenizer: Tokenizer) -> None:
         output.add(request)
         sequences.append(ScheduledSequence(request, [5], 0, 1, ((),), True))
     advances = [
-        output.advance(sequence, Picked(sequence.request.request_id, WORDS.index("a")))
-        for sequence in sequences
+        output.advance(one, Picked(one.request.request_id, WORDS.index("a"))) for one in sequences
     ]
     assert advances == [Advance("a", ""), Advance("b", "a")]
     output.remove("nobody")

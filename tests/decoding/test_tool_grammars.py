@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken
-from tokenizers import Tokenizer as RustTokenizer
 
+from tests.decoding.matching import Matching
 from tests.text.trained import byte_level
 from vivace.core.structured import StructuredOutputsParams
-from vivace.decoding.compiling import Compiler
 from vivace.text.parsers.events import CallArguments, CallBegun, Event, Said, joined
 from vivace.text.parsers.tool_calls import PARSERS
-from vivace.text.tokenizer import Tokenizer
 from vivace.text.tool_grammar import FORMS, CallRules, tool_grammar
 
 MARK = "[TOOL_CALLS]"
@@ -32,51 +30,19 @@ def schema(properties: dict[str, Any]) -> dict[str, Any]:
 FUNCTIONS = (("get", schema(CITY)), ("put", schema(ON)))
 
 
-class Model:
-    """A tokenizer, and texts that it writes under a grammar."""
-
-    def __init__(self, rust: RustTokenizer) -> None:
-        self.tokenizer = Tokenizer(rust, {"eos_token": "</s>"})
-        self.end = rust.token_to_id("</s>")
-        self._rust = rust
-        self._compiler = Compiler(self.tokenizer, rust.get_vocab_size(), [self.end])
-
-    def close(self) -> None:
-        self._compiler.close()
-
-    def matcher(self, form: str, rules: CallRules) -> Any:
-        grammar = tool_grammar(FORMS[form], rules, self._rust.token_to_id)
-        params = StructuredOutputsParams(grammar=grammar)
-        self._compiler.begin(params)
-        self._compiler.wait([params], 10)
-        return self._compiler.matcher(params)
-
-    def takes(self, form: str, rules: CallRules, text: str) -> bool:
-        """Whether the text is a whole answer."""
-        matcher = self.matcher(form, rules)
-        ids = self._rust.encode(text, add_special_tokens=False).ids
-        return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
-
-    def says(self, form: str, rules: CallRules, rng: random.Random) -> str:
-        """Tokens drawn at random; where it may end, it does so every second time."""
-        matcher, ids = self.matcher(form, rules), []
-        while not (matcher.is_accepting() and rng.random() < 0.5):
-            allowed = [token for token, bias in enumerate(matcher.compute_logit_bias()) if bias]
-            if allowed == [self.end]:
-                break
-            ids.append(rng.choice([token for token in allowed if token != self.end]))
-            assert matcher.consume_token(ids[-1])
-        return str(self._rust.decode(ids, skip_special_tokens=False))
-
-
 @pytest.fixture(scope="module", params=["mark is text", "mark is a token"])
-def model(request: pytest.FixtureRequest) -> Iterator[Model]:
+def model(request: pytest.FixtureRequest) -> Iterator[Matching]:
     rust = byte_level()
     if request.param == "mark is a token":
         rust.add_special_tokens([AddedToken(mark, special=True) for mark in (MARK, "<tool_call>")])
-    model = Model(rust)
+    model = Matching(rust)
     yield model
     model.close()
+
+
+def constraint(model: Matching, form: str, rules: CallRules) -> StructuredOutputsParams:
+    grammar = tool_grammar(FORMS[form], rules, model.rust.token_to_id)
+    return StructuredOutputsParams(grammar=grammar)
 
 
 def read(form: str, text: str) -> list[Event]:
@@ -92,11 +58,11 @@ def call(form: str, name: str, arguments: str) -> str:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("parallel", [False, True])
-def test_what_must_be_calls_is_read_as_calls(model: Model, form: str, parallel: bool) -> None:
+def test_what_must_be_calls_is_read_as_calls(model: Matching, form: str, parallel: bool) -> None:
     rules = CallRules(FUNCTIONS, required=True, parallel=parallel)
     most = 0
     for seed in range(12):
-        events = read(form, model.says(form, rules, random.Random(seed)))
+        events = read(form, model.says(constraint(model, form, rules), random.Random(seed)))
         names = [event.name for event in events if isinstance(event, CallBegun)]
         arguments = [json.loads(one.text) for one in events if isinstance(one, CallArguments)]
         assert len(events) == len(names) + len(arguments) == 2 * len(names)
@@ -115,14 +81,15 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("form", WHOLE)
-def test_what_a_grammar_takes(model: Model, form: str) -> None:
+def test_what_a_grammar_takes(model: Matching, form: str) -> None:
     begin, end, between = WHOLE[form]
     one = call(form, "get", GET)
     two = between.join([one, call(form, "put", '{"on": true, "n": 3}')])
-    required = CallRules(FUNCTIONS, required=True, parallel=True)
-    assert model.takes(form, required, begin + one + end)
-    assert model.takes(form, required, begin + two + end)
-    assert not model.takes(form, CallRules(FUNCTIONS, True, False), begin + two + end)
+    required = constraint(model, form, CallRules(FUNCTIONS, required=True, parallel=True))
+    single = constraint(model, form, CallRules(FUNCTIONS, required=True, parallel=False))
+    assert model.takes(required, begin + one + end)
+    assert model.takes(required, begin + two + end)
+    assert not model.takes(single, begin + two + end)
     for bad in (
         call(form, "rm", GET),
         call(form, "get", '{"city": "Bonn"}'),
@@ -130,18 +97,18 @@ def test_what_a_grammar_takes(model: Model, form: str) -> None:
         one[:-1],
         one + between,
     ):
-        assert not model.takes(form, required, begin + bad + end), bad
-    assert not model.takes(form, required, "Hello.")
+        assert not model.takes(required, begin + bad + end), bad
+    assert not model.takes(required, "Hello.")
 
 
 @pytest.mark.parametrize("form", WHOLE)
-def test_a_free_answer_is_text_or_calls(model: Model, form: str) -> None:
+def test_a_free_answer_is_text_or_calls(model: Matching, form: str) -> None:
     begin, end, _ = WHOLE[form]
-    free = CallRules(FUNCTIONS, required=False, parallel=False)
+    free = constraint(model, form, CallRules(FUNCTIONS, required=False, parallel=False))
     one = begin + call(form, "get", GET) + end
-    assert model.takes(form, free, "Hello {}.\nBye.")
-    assert model.takes(form, free, one)
-    assert not model.takes(form, free, one + one)
-    assert not model.takes(form, free, begin + '{"a": 1}')
-    assert model.takes(form, free, f"So: {one}")
+    assert model.takes(free, "Hello {}.\nBye.")
+    assert model.takes(free, one)
+    assert not model.takes(free, one + one)
+    assert not model.takes(free, begin + '{"a": 1}')
+    assert model.takes(free, f"So: {one}")
     assert isinstance(read(form, f"So: {one}")[0], Said)

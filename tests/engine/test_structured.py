@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vivace import LLM, SamplingParams, StructuredOutputsParams
 from vivace.core.config import EngineConfig
 from vivace.core.errors import OverloadedError, RequestError
 from vivace.core.request import Request
+from vivace.decoding import compiling
 from vivace.engine.build import build_engine
 from vivace.engine.core import EngineCore
 from vivace.engine.requests import fan_out
@@ -177,3 +179,21 @@ def test_too_many_remainders_are_refused_at_once(llm: LLM, divisors: Any, fits: 
         told = output.outputs[0]
         assert (told.finish_reason == "error") is not fits, told.error
         assert fits or "multipleOf" in (told.error or "")
+
+
+def test_nobody_waits_for_ever_behind_what_takes_long(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "TURN_SECONDS", 0.0)
+    core = build_engine(EngineConfig(str(folder), backend="reference"))
+    blocked = threading.Event()
+    monkeypatch.setattr(compiling.Compiler, "_compile", lambda self, params: blocked.wait())
+    for i in range(compiling.THREADS + 1):
+        form = StructuredOutputsParams(regex=f"a{{{i + 1}}}")
+        sampling = params(max_tokens=4, structured_outputs=form)
+        core.add(fan_out(core.info, f"r{i}", [1, 2, 3], sampling)[0])
+    (end,) = core.step()
+    blocked.set()
+    assert (end.request_id, end.finish_reason) == (f"r{compiling.THREADS}", "error")
+    assert end.retry_after_seconds == compiling.COMPILE_SECONDS
+    core.close()

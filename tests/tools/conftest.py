@@ -1,8 +1,10 @@
-"""The programs in `tools/` are plain scripts: their folder goes on the path."""
+"""The programs in `tools/` and `benchmarks/` are plain scripts: their folders go on the path."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+sys.path.append(str(ROOT / "benchmarks"))

@@ -137,3 +137,45 @@ def test_tokens_that_were_put_together_do_not_count(
     assert outcome.holds is holds
     assert outcome.absent is None
     assert "did not install" in outcome.measured
+
+
+def structured(**changes: Any) -> dict[str, Any]:
+    """What structured.py prints where all is well, with parts of it changed by their paths."""
+    result: dict[str, Any] = {
+        "validity": {
+            name: {"asked": asked, "reasons": {"stop": asked}, "wrong": 0}
+            for name, asked in (("schemas", 1000), ("patterns", 100), ("grammars", 50))
+        },
+        "refusals": {"large": {"seconds": 10.1, "refused": True, "beside": True}},
+        "throughput": {"mini": {"1": {"share": 0.5}}, "0.35b": {"1": {"share": 0.9}}},
+    }
+    for path, value in changes.items():
+        *parents, last = path.split("/")
+        place = result
+        for name in parents:
+            place = place[name]
+        place[last] = value
+    return result
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [
+        ({}, True),
+        ({"validity/schemas/asked": 999}, False),
+        ({"validity/schemas/wrong": 1}, False),
+        ({"validity/grammars/wrong": 1}, False),
+        ({"validity/patterns/reasons": {"stop": 95, "length": 5}}, True),
+        ({"validity/patterns/reasons": {"stop": 94, "error": 6}}, False),
+        ({"refusals/large/seconds": 13.0}, False),
+        ({"refusals/large/refused": False}, False),
+        ({"refusals/large/beside": False}, False),
+        ({"throughput/0.35b/1": {"share": 0.89}}, False),
+        ({"throughput": {"mini": {"1": {"share": 1.0}}}}, False),
+    ],
+    ids=str,
+)
+def test_structured_output_is_valid_ends_and_is_cheap(changes: dict[str, Any], holds: bool) -> None:
+    from claims.structured import structured as judge
+
+    assert judge(structured(**changes)).holds is holds

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vivace.core.errors import RequestError
+from vivace.core.errors import OverloadedError, RequestError
 from vivace.core.structured import PARAM, StructuredOutputsParams
 from vivace.decoding.grammars import GrammarError, grammar_of
 from vivace.text.tokenizer import Tokenizer
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 COMPILE_SECONDS = 10.0
+TURN_SECONDS = 60.0  # until others' constraints are compiled
 MAX_CACHED = 128
 THREADS = 2
 MAX_SHOWN = 400  # characters of what the library says
@@ -27,9 +28,11 @@ MAX_SHOWN = 400  # characters of what the library says
 
 @dataclass
 class _Job:
-    """A constraint being compiled, or compiled; matchers are copied from its result."""
+    """A constraint being compiled, or compiled; matchers are copied from its result. Times are on
+    the monotonic clock."""
 
-    started: float | None = None  # on the monotonic clock
+    asked: float
+    started: float | None = None
     result: Future[LLMatcher] = field(default_factory=Future)
 
 
@@ -54,7 +57,7 @@ class Compiler:
         if params in self._jobs:
             self._jobs.move_to_end(params)
             return
-        job = _Job()
+        job = _Job(time.monotonic())
         self._jobs[params] = job
         self._pool.submit(self._run, job, params)
         while len(self._jobs) > MAX_CACHED and next(iter(self._jobs.values())).result.done():
@@ -65,12 +68,19 @@ class Compiler:
 
         Raises:
             RequestError: the constraint is wrong, too large, or took longer than COMPILE_SECONDS.
+            OverloadedError: its turn to be compiled has not come within TURN_SECONDS.
         """
         self.begin(params)  # others may have pushed it out
         job = self._jobs[params]
         if job.result.done():
             return job.result.result().deep_copy()
-        if job.started is not None and time.monotonic() - job.started > COMPILE_SECONDS:
+        now = time.monotonic()
+        if job.started is None and now - job.asked > TURN_SECONDS:
+            self.forget(params)
+            raise OverloadedError(
+                "Other constraints take long to compile; try again.", COMPILE_SECONDS, "grammars"
+            )
+        if job.started is not None and now - job.started > COMPILE_SECONDS:
             raise _refusal(f"it takes longer than {COMPILE_SECONDS:g} seconds to compile")
         return None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.core.errors import RequestError
+from vivace.core.errors import OverloadedError, RequestError, VivaceError
 from vivace.core.request import Request
 from vivace.core.step import ScheduledSequence
 from vivace.core.structured import PARAM, StructuredOutputsParams
@@ -109,15 +109,15 @@ class Constraints:
         self._waiting[request.request_id] = request
         return False
 
-    def ready(self) -> list[tuple[Request, RequestError | None]]:
+    def ready(self) -> list[tuple[Request, VivaceError | None]]:
         """Requests whose grammar is there, or why it will never be; each once."""
-        found: list[tuple[Request, RequestError | None]] = []
+        found: list[tuple[Request, VivaceError | None]] = []
         for request in list(self._waiting.values()):
             try:
                 if not self._follow(request):
                     continue
                 found.append((request, None))
-            except RequestError as error:
+            except (OverloadedError, RequestError) as error:
                 found.append((request, error))
             del self._waiting[request.request_id]
         return found

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from vivace.core.structured import StructuredOutputsParams
-from vivace.text.lark import ANY_TEXT, JSON_OPTIONS, json_rule, literal
+from vivace.text.lark import ANY_TEXT, JSON_OPTIONS, json_rule, literal, with_options
 
 # Compiling walks through every remainder of a divisor, and nothing else bounds or stops that.
 MAX_DIVISOR = 500_000
@@ -109,7 +109,7 @@ def options_of(params: StructuredOutputsParams) -> dict[str, Any]:
 
 
 def _with_options(schema: Any, params: StructuredOutputsParams) -> dict[str, Any]:
-    return {**_as_object(schema), "x-guidance": options_of(params)}
+    return with_options(_as_object(schema), options_of(params))
 
 
 def _as_object(schema: Any) -> dict[str, Any]:

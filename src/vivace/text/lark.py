@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from vivace.text.calendar import with_calendar
+
 ANY_TEXT = r"/(.|\n)*/"
 # One space behind each comma and colon, as Python writes JSON, and none elsewhere. A model that may
 # put space anywhere may do so for ever.
@@ -26,4 +28,9 @@ def literal(text: str) -> str:
 
 def json_rule(schema: Mapping[str, Any], options: Mapping[str, Any] = JSON_OPTIONS) -> str:
     """An instance of a schema."""
-    return f"%json {json.dumps({**schema, 'x-guidance': dict(options)})}"
+    return f"%json {json.dumps(with_options(schema, options))}"
+
+
+def with_options(schema: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema as llguidance is to read it."""
+    return {**with_calendar(dict(schema)), "x-guidance": dict(options)}
