@@ -149,7 +149,13 @@ def _ttfts(timelines: Iterable[Timeline]) -> list[float]:
 
 def _starved(sizes: Sizes, max_wait: float, rng: np.random.Generator) -> list[float]:
     """Times to first token of those that urgent work without end keeps waiting."""
-    core = int8_engine(sizes.preset, max_num_seqs=sizes.seats, max_wait_seconds=max_wait)
+    core = int8_engine(
+        sizes.preset,
+        max_num_seqs=sizes.seats,
+        kv_memory_bytes=sizes.kv_memory,
+        max_wait_seconds=max_wait,
+    )
+    drive(core, _batch(core, sizes, rng))  # warms up
     requests = random_requests(core, sizes.starved, *sizes.urgent_lengths, rng)
     arrivals = (max_wait * (0.5 + 0.25 * np.arange(sizes.starved))).tolist()
     urgent = Background(
