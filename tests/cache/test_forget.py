@@ -87,3 +87,16 @@ def test_a_sequence_that_is_computed_whole_gives_what_it_does_not_take() -> None
     user.kv.check_integrity()
     user.kv.release(pages)
     assert run(user, LONG) == 3 * PAGE
+
+
+@pytest.mark.parametrize("groups", [[KVGroup(8)], GROUPS])
+def test_pages_that_nobody_needed_were_not_evicted(groups: list[KVGroup]) -> None:
+    user = PageUser(groups)
+    run(user, LONG)
+    user.kv.forget_prefixes()
+    run(user, LONG)
+    assert user.kv.shrink(0.5) > 0
+    assert sum(user.kv.page_ages().lifetime.counts) == 0
+    for token in range(10):
+        run(user, [token] * (PAGE + 1))
+    assert sum(user.kv.page_ages().lifetime.counts) > 0

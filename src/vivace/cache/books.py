@@ -6,16 +6,18 @@ proves them, fetch.py fills them from below.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from vivace.cache.ages import AgeTally
 from vivace.cache.held import Ahead, LowerBlock, SequencePages, Tier
 from vivace.cache.pages import PagePool
 from vivace.cache.prefix import PrefixNode, PrefixTree, Scope
-from vivace.cache.seen import SeenBlocks
+from vivace.cache.seen import SeenBlocks, none_seen
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
+
+Free: TypeAlias = Callable[[PrefixNode, int, int], None]  # a node's page of a group
 
 
 class KVGroup(NamedTuple):
@@ -140,14 +142,14 @@ class PageBooks:
         """A page for somebody alone; the longest idle one gives way where none is free."""
         pool = self.pools[group]
         if pool.num_free == 0:
-            self._evict(group, self.tiers)
+            self._free_longest_idle(group, self._evict)
         return pool.take()
 
     def forget_idle(self) -> None:
         """Take what nobody holds out of the tree; lower tiers do not get it."""
         for group, pool in enumerate(self.pools):
             while pool.num_idle:
-                self._evict(group, None)
+                self._free_longest_idle(group, self._forget)
 
     def retire(self, group: int, count: int) -> int:
         """Give up so many pages for good, or as many as nobody holds; lower tiers do not get what
@@ -155,7 +157,7 @@ class PageBooks:
         pool = self.pools[group]
         count = min(count, pool.num_available)
         while pool.num_free < count:
-            self._evict(group, None)
+            self._free_longest_idle(group, self._forget)
         for _ in range(count):
             pool.retire()
         return count
@@ -247,34 +249,41 @@ class PageBooks:
         self.pools[group].keep(page, node)
         return page
 
-    def _evict(self, group: int, lower: PageTiers | None) -> None:
-        """Free the longest idle page; `lower` may keep what was in it. Where a window passes it
-        goes alone. A prefix without a page that all later rows see is of no use: its node goes
-        whole, with what is behind it, which nobody holds then."""
+    def _free_longest_idle(self, group: int, free: Free) -> None:
+        """Free the longest idle page. Where a window passes it goes alone. A prefix without a page
+        that all later rows see is of no use: its node goes whole, with what is behind it, which
+        nobody holds then."""
         node = self.pools[group].longest_idle()
         if not self.sights(node.scope)[group].always(node.block):
-            self._forget(node, group, lower)
+            self._take_out(node, group, free)
             self.tree.prune(node)
             return
         nodes = [node, *self.tree.behind(node)]
         for each in nodes:
             for other in range(len(self.pools)):
-                self._forget(each, other, lower)
+                self._take_out(each, other, free)
         for leaf in [each for each in nodes if not each.children]:
             self.tree.prune(leaf)
 
-    def _forget(self, node: PrefixNode, group: int, lower: PageTiers | None) -> None:
-        """The tree has the node's page no more, if it had one; `lower` may."""
+    def _take_out(self, node: PrefixNode, group: int, free: Free) -> None:
+        """The tree has the node's page no more, if it had one."""
         page = node.pages[group]
         if page is None:
             return
-        if lower is not None:
-            lower.save(node, group, page)
-        self.pools[group].evict(page)
+        free(node, group, page)
         node.pages[group] = None
         if node.awaited:
             node.awaited = False
             self.ahead.wasted += self.page_tokens
+
+    def _evict(self, node: PrefixNode, group: int, page: int) -> None:
+        """Another needs the page; lower tiers may keep what is in it."""
+        if self.tiers is not None:
+            self.tiers.save(node, group, page)
+        self.pools[group].evict(page)
+
+    def _forget(self, node: PrefixNode, group: int, page: int) -> None:
+        self.pools[group].forget(page)
 
     def _merge(self, group: int, table: list[int], block: int, node: PrefixNode) -> None:
         pool, mine, known = self.pools[group], table[block], node.pages[group]
@@ -291,11 +300,3 @@ class PageBooks:
         pages.tail.num_tails -= 1
         pages.tail = node
         node.num_tails += 1
-
-
-def none_seen(sights: Sequence[SeenBlocks], missing: Sequence[int], position: int) -> bool:
-    """Whether a row at `position` sees none of the missing blocks, the last of each group; sinks
-    are not among them."""
-    return all(
-        last < seen.first_recent(position) for seen, last in zip(sights, missing, strict=True)
-    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vivace.cache.books import PageBooks, none_seen
+from vivace.cache.books import PageBooks
 from vivace.cache.held import LowerBlock, SequencePages, Tier
 from vivace.cache.prefix import PrefixNode, Scope
+from vivace.cache.seen import none_seen
 from vivace.cache.stored import PageKey, StoredPage
 from vivace.cache.tiers import PageTiers
 

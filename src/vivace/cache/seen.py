@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vivace.core.sight import Sight
@@ -37,3 +38,11 @@ class SeenBlocks(NamedTuple):
             return blocks
         recent = (self.sight.window + self.page_tokens - 2) // self.page_tokens + 1
         return min(blocks, self.sinks + recent)
+
+
+def none_seen(sights: Sequence[SeenBlocks], missing: Sequence[int], position: int) -> bool:
+    """Whether a row at `position` sees none of the missing blocks, the last of each group; sinks
+    are not among them."""
+    return all(
+        last < seen.first_recent(position) for seen, last in zip(sights, missing, strict=True)
+    )

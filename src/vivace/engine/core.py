@@ -12,19 +12,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.cache.blocks import KVGroup, KVManager, SequencePages
-from vivace.cache.prefix import PrefixUse, Scope
+from vivace.cache.blocks import KVGroup, KVManager
+from vivace.cache.prefix import Scope
 from vivace.core.errors import CapacityError, OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
-from vivace.core.stats import STEP_SIZES, EngineInfo, EngineStats, PrefixStats, Tally
+from vivace.core.stats import EngineInfo, EngineStats
 from vivace.core.step import Advance, Picked, ScheduledSequence, Scored, Step
 from vivace.decoding.constraints import ConstraintError
 from vivace.decoding.sampler import InvalidLogitsError, NothingAllowedError, Sampler
 from vivace.decoding.stops import OutputText
-from vivace.engine.plan import LOGIT_ROWS
 from vivace.engine.pooling import Pooler
-from vivace.engine.requests import check_token_ids
 from vivace.engine.runner import Runner
+from vivace.engine.sequence_logits import SequenceLogits
+from vivace.engine.stats import StepCounts, engine_stats
 from vivace.scheduler.scheduler import Scheduler
 from vivace.scheduler.step_time import StepShape
 
@@ -33,7 +33,6 @@ _log = logging.getLogger("vivace")
 SHRINK_SHARE = 0.25  # of the KV pages, each time that memory runs out
 IDLE_PAGES = 16  # written down before the engine looks for work again
 CLOSE_SECONDS = 5.0
-TOLD_PREFIXES = 8  # of those that saved most
 GRAMMAR_WAIT_SECONDS = 0.005  # for a grammar, where there is nothing else to do
 
 
@@ -67,9 +66,8 @@ class EngineCore:
         self.adapters = runner.adapters
         self._pooler = Pooler()
         self._pinning: dict[str, Request] = {}
-        self._steps = 0
-        self._step_seconds = 0.0
-        self._step_sizes = Tally(STEP_SIZES)
+        self._sequence_logits = SequenceLogits(info, kv, runner)
+        self._steps = StepCounts()
 
     @property
     def kv_groups(self) -> tuple[KVGroup, ...]:
@@ -207,9 +205,7 @@ class EngineCore:
         )
 
     def _count(self, step: Step, seconds: float) -> None:
-        self._steps += 1
-        self._step_seconds += seconds
-        self._step_sizes.add(step.num_tokens)
+        self._steps.add(step, seconds)
         self.scheduler.step_time.observe(StepShape.of(step), seconds)
 
     def _compute(self, step: Step) -> _Outputs:
@@ -287,74 +283,17 @@ class EngineCore:
         """The same, at most `LOGIT_ROWS` rows at a time; its pages are held until it ends.
 
         Raises:
-            RequestError: there are no tokens, unknown ones, or more than the context holds.
-            CapacityError: running requests hold the pages it needs.
+            As `SequenceLogits.batches`.
         """
-        check_token_ids(self.info, token_ids)
-        tokens = list(token_ids)
-        pages = self._kv.allocate(tokens, Scope(None, self.info.sight.uncut))
-        if pages is None:
-            raise CapacityError("Running requests hold the KV pages that this needs; wait.")
-        try:
-            yield from self._logit_batches(tokens, pages)
-        finally:
-            self._kv.release(pages)
-
-    def _logit_batches(
-        self, tokens: list[int], pages: SequencePages
-    ) -> Iterator[NDArray[np.float32]]:
-        request = Request("logits", tuple(tokens), sight=self.info.sight.uncut)
-        while pages.computed < len(tokens):
-            start = pages.computed
-            end = self._kv.extend(pages, min(start + LOGIT_ROWS, len(tokens)))
-            chunk = ScheduledSequence(
-                request, tokens, start, end - start, pages.tables, samples=False
-            )
-            yield self._runner.run_all_rows(chunk).copy()
-            self._kv.commit(pages, end)
+        return self._sequence_logits.batches(token_ids)
 
     def check_integrity(self) -> None:
         """Raises IntegrityError if a page or a request was lost, or counted wrong."""
         self.scheduler.check_integrity()
 
     def stats(self) -> EngineStats:
-        counters = self.scheduler.counters
-        return EngineStats(
-            running=self.scheduler.num_running,
-            waiting=self.scheduler.num_waiting + self._constraints.num_waiting,
-            pages_used=self._kv.pages_used,
-            pages_total=self._kv.pages_total,
-            prefix_query_tokens=counters.prefix_query_tokens,
-            prefix_hit_tokens=counters.prefix_hit_tokens,
-            prefix_host_tokens=counters.prefix_host_tokens,
-            prefix_disk_tokens=counters.prefix_disk_tokens,
-            preemptions=counters.preemptions,
-            prompt_tokens=counters.prompt_tokens,
-            generation_tokens=counters.generation_tokens,
-            steps=self._steps,
-            step_seconds=self._step_seconds,
-            native_seconds=self._runner.seconds,
-            cpu_seconds=time.process_time(),
-            step_sizes=self._step_sizes.histogram(),
-            page_ages=self._kv.page_ages(),
-            pins=self._kv.pins.ids,
-            pages_pinned=self._kv.pins.num_pages,
-            tiers=self._kv.tier_stats(),
-            prefixes=tuple(map(_told_of, self._kv.most_used(TOLD_PREFIXES))),
-            prefetched=self._kv.ahead.computed,
-            prefetched_used=self._kv.ahead.used,
-            prefetched_wasted=self._kv.ahead.wasted,
-            running_adapters=_adapters_of(self.scheduler.running),
-            waiting_adapters=_adapters_of(self.scheduler.waiting),
-        )
-
-
-def _told_of(use: PrefixUse) -> PrefixStats:
-    return PrefixStats(len(use.tokens), use.hits, use.tokens_saved, time.monotonic() - use.last_hit)
-
-
-def _adapters_of(requests: Sequence[Request]) -> tuple[str, ...]:
-    return tuple(sorted({one.adapter for one in requests if one.adapter is not None}))
+        parts = (self._kv, self.scheduler, self._runner, self._constraints)
+        return engine_stats(*parts, self._steps)
 
 
 def _told(error: Exception) -> VivaceError:

@@ -1,15 +1,36 @@
-"""How long the queue may grow, and when somebody who was sent away should come back."""
+"""What can be served at all, how long the queue may grow, and when somebody who was sent away
+should come back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from vivace.core.errors import OverloadedError
+from vivace.cache.blocks import KVManager
+from vivace.cache.prefix import Scope
+from vivace.core.errors import OverloadedError, RequestError
+from vivace.core.request import Request
 
 Estimate: TypeAlias = Callable[[int], float]  # tokens to compute -> seconds
 
 MIN_RETRY_SECONDS = 0.1
+
+
+def check_fits(request: Request, kv: KVManager) -> None:
+    """Raises RequestError where it can never be served."""
+    max_tokens = request.params.max_tokens
+    if not request.prompt_token_ids:
+        raise RequestError("The prompt is empty; give at least one token.", "prompt")
+    if max_tokens is None:
+        raise RequestError("max_tokens must be a number here.", "max_tokens")
+    # the last token is drawn and never computed
+    num_tokens = len(request.prompt_token_ids) + max_tokens - 1
+    if not kv.can_hold(num_tokens, Scope.of(request)):
+        raise RequestError(
+            f"A prompt of {len(request.prompt_token_ids)} tokens and max_tokens of "
+            f"{max_tokens} need more than all KV pages; lower them or raise the KV memory.",
+            "max_tokens",
+        )
 
 
 class Admission:

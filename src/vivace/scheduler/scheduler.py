@@ -21,7 +21,7 @@ from vivace.cache.prefix import Scope
 from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.step import Advance, Picked, Pooled, ScheduledSequence, Scored, Step
-from vivace.scheduler.admission import Admission
+from vivace.scheduler.admission import Admission, check_fits
 from vivace.scheduler.aging import Aging
 from vivace.scheduler.budget import Demand, step_budget
 from vivace.scheduler.config import PolicyConfig, SchedulerConfig, SchedulerCounters
@@ -132,7 +132,9 @@ class Scheduler:
         Raises:
             As `add`.
         """
-        self._check_fits(request)
+        if request.request_id in self._alive:
+            raise RequestError(f"request_id {request.request_id!r} is in use.", "request_id")
+        check_fits(request, self._kv)
         if self._admission.limited:
             queued = [one.left for one in self._alive.values() if not one.seated]
             self._admission.check([*queued, *coming], len(request.prompt_token_ids))
@@ -215,23 +217,6 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raises IntegrityError if pages or sequences are lost, or counted wrong."""
         self._seats.check_integrity(list(self._alive.values()))
-
-    def _check_fits(self, request: Request) -> None:
-        max_tokens = request.params.max_tokens
-        if request.request_id in self._alive:
-            raise RequestError(f"request_id {request.request_id!r} is in use.", "request_id")
-        if not request.prompt_token_ids:
-            raise RequestError("The prompt is empty; give at least one token.", "prompt")
-        if max_tokens is None:
-            raise RequestError("max_tokens must be a number here.", "max_tokens")
-        # the last token is drawn and never computed
-        num_tokens = len(request.prompt_token_ids) + max_tokens - 1
-        if not self._kv.can_hold(num_tokens, Scope.of(request)):
-            raise RequestError(
-                f"A prompt of {len(request.prompt_token_ids)} tokens and max_tokens of "
-                f"{max_tokens} need more than all KV pages; lower them or raise the KV memory.",
-                "max_tokens",
-            )
 
     def _seconds_to_compute(self, tokens: int) -> float:
         """How long so many tokens of the queue take, in steps as full as the budget makes them."""
