@@ -104,6 +104,18 @@ def test_outliers_count_less_than_they_would_in_a_plain_fit() -> None:
     assert model.refine().predict(shape) == pytest.approx(0.02, rel=0.05)
 
 
+def test_the_margin_is_what_nine_of_ten_steps_stay_within() -> None:
+    assert taught(np.random.default_rng(4), 400).margin < 1.02
+    rng = np.random.default_rng(4)
+    model = taught(rng, 1000, noise=0.1)
+    shapes = [some_shape(rng) for _ in range(500)]
+    took = [truth(shape) * np.exp(rng.normal(0, 0.1)) for shape in shapes]
+    within = [s <= model.margin * model.predict(shape) for s, shape in zip(took, shapes, strict=True)]
+    assert np.mean(within) == pytest.approx(0.9, abs=0.04)
+    model.forget()
+    assert model.margin == 1
+
+
 def test_many_decodes_do_not_push_out_what_is_known_of_prefill() -> None:
     rng = np.random.default_rng(2)
     model = taught(rng, 400)

@@ -15,7 +15,7 @@ from vivace.scheduler.sequence import Sequence
 from vivace.scheduler.step_time import StepTimeModel
 
 CHUNK = 16  # tokens: the least prefill beside decodes
-GRAIN = 8  # tokens: between two sizes of it
+TILE = 16  # tokens of a step that kernels compute together: part of one costs as much as all
 SLACK = 1.1  # times the target: for less nobody is refused a seat, who would wait for an answer
 
 
@@ -83,7 +83,7 @@ class FixedBudget:
 @dataclass(frozen=True)
 class StreamBudget:
     """As many sequences as can decode together, and as much prefill beside them, as let running
-    streams keep their time between tokens.
+    streams keep their time between tokens, nine times of ten.
 
     That is also the prefill that brings first tokens soonest without breaking this promise. A
     chunk of prefill is always allowed, so that prompts get on even where decoding alone misses
@@ -113,13 +113,15 @@ class StreamBudget:
     def prefill(self, demand: Demand) -> int:
         if not self.model.settled:
             return self.first.prefill(demand)
-        chunks = range(CHUNK, self.max_tokens - demand.decoding + 1, GRAIN)
+        decoding = demand.decoding
+        least = ceil((decoding + CHUNK) / TILE) * TILE
+        tokens = range(least, self.max_tokens + 1, TILE)
 
-        def seconds(prefill: int) -> float:
-            return self.model.predict(self.model.beside(demand.decoding, prefill))
+        def seconds(tokens: int) -> float:
+            return self.model.predict(self.model.beside(decoding, tokens - decoding))
 
-        fitting = bisect_right(chunks, self.target, key=seconds)
-        return chunks[fitting - 1] if fitting else CHUNK
+        fitting = bisect_right(tokens, self.target / self.model.margin, key=seconds)
+        return tokens[fitting - 1] - decoding if fitting else CHUNK
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ RIDGE = 1e-4
 HUBER = 1.345  # standard deviations within which an error counts in full
 DEVIATION = 1.4826  # from a median of absolute errors to a standard deviation
 LEAST_DEVIATION = 0.02  # what no fit may claim: else the first step of a new kind is an outlier
+SURE = 0.9  # of the steps that the margin covers
 TRUSTED = 2.0  # times that an expectation may be off and still be a unit
 
 
@@ -128,6 +129,7 @@ class StepTimeModel:
         """Begin anew: the steps so far were not what is to be known."""
         self._kinds.clear()
         self._times = GUESS
+        self._margin = 1.0
         self._num_observed = 0
         self._refit_at = 1
         self._latest = StepShape(0, 0, 0, 0, 0, 0)
@@ -140,9 +142,14 @@ class StepTimeModel:
     @property
     def times(self) -> StepTimes:
         """The fit to the steps so far."""
-        if self._num_observed >= self._refit_at:
-            self._fit()
+        self._follow()
         return self._times
+
+    @property
+    def margin(self) -> float:
+        """What nine of ten steps took at most, over what the fit says of them; at least 1."""
+        self._follow()
+        return self._margin
 
     def observe(self, shape: StepShape, seconds: float) -> None:
         """A step of that shape took so long."""
@@ -198,6 +205,10 @@ class StepTimeModel:
         rows, seconds = self._kept()
         return [] if not len(rows) else (seconds / self._expected(rows)).tolist()
 
+    def _follow(self) -> None:
+        if self._num_observed >= self._refit_at:
+            self._fit()
+
     def _kept(self) -> tuple[Vector, Vector]:
         steps = [step for kind in self._kinds.values() for step in kind]
         return np.array([row for row, _ in steps]), np.array([seconds for _, seconds in steps])
@@ -214,6 +225,8 @@ class StepTimeModel:
             units = np.clip(expected, seconds / TRUSTED, seconds * TRUSTED)
             weights = _weights(seconds / expected - 1)
             self._times = fit(rows, seconds, units, weights, self._times)
+        ratios = seconds / self._expected(rows)
+        self._margin = max(1.0, float(np.quantile(ratios, SURE)))
         self._refit_at = self._num_observed + REFIT_AFTER
 
 
