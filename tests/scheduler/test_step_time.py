@@ -110,7 +110,9 @@ def test_the_margin_is_what_nine_of_ten_steps_stay_within() -> None:
     model = taught(rng, 1000, noise=0.1)
     shapes = [some_shape(rng) for _ in range(500)]
     took = [truth(shape) * np.exp(rng.normal(0, 0.1)) for shape in shapes]
-    within = [s <= model.margin * model.predict(shape) for s, shape in zip(took, shapes, strict=True)]
+    within = [
+        s <= model.margin * model.predict(shape) for s, shape in zip(took, shapes, strict=True)
+    ]
     assert np.mean(within) == pytest.approx(0.9, abs=0.04)
     model.forget()
     assert model.margin == 1
