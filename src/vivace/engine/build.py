@@ -108,7 +108,8 @@ def _constraints(tokenizer: Tokenizer | None, info: EngineInfo) -> Constraints:
     ends = info.eos_token_ids
     if tokenizer is None or not ends:
         return Constraints()
-    return Constraints(Compiler(tokenizer, info.vocab_size, ends), info.vocab_size, ends)
+    compiler = Compiler(tokenizer, info.vocab_size, ends)
+    return Constraints(compiler, info.vocab_size, ends, info.threads)
 
 
 def summary(info: EngineInfo, plan: MemoryPlan) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -275,35 +276,42 @@ class EngineCore:
             self.abort(request_id)
         return [Delta.failed(request_id, error) for request_id in request_ids]
 
-    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+    def logits(self, token_ids: Sequence[int], adapter: str | None = None) -> NDArray[np.float32]:
         """float32 [len, vocab] of a sequence of its own, computed apart from all requests.
 
         Raises:
             As `logit_batches`.
         """
-        return np.concatenate([*self.logit_batches(token_ids)])
+        return np.concatenate([*self.logit_batches(token_ids, adapter)])
 
-    def logit_batches(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    def logit_batches(
+        self, token_ids: Sequence[int], adapter: str | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """The same, at most `LOGIT_ROWS` rows at a time; its pages are held until it ends.
 
         Raises:
-            RequestError: there are no tokens, unknown ones, or more than the context holds.
+            RequestError: there are no tokens, unknown ones, or more than the context holds; or
+                the adapter is unknown.
             CapacityError: running requests hold the pages it needs.
         """
         check_token_ids(self.info, token_ids)
-        tokens = list(token_ids)
-        pages = self._kv.allocate(tokens, Scope(None, self.info.sight.uncut))
+        sight = self.info.sight.uncut
+        request = Request(uuid4().hex, tuple(token_ids), sight=sight, adapter=adapter)
+        request = self.adapters.bind(request)
+        pages = self._kv.allocate(list(token_ids), Scope(None, sight))
         if pages is None:
             raise CapacityError("Running requests hold the KV pages that this needs; wait.")
+        self.adapters.enter(request)
         try:
-            yield from self._logit_batches(tokens, pages)
+            yield from self._logit_batches(request, pages)
         finally:
+            self.adapters.leave(request.request_id)
             self._kv.release(pages)
 
     def _logit_batches(
-        self, tokens: list[int], pages: SequencePages
+        self, request: Request, pages: SequencePages
     ) -> Iterator[NDArray[np.float32]]:
-        request = Request("logits", tuple(tokens), sight=self.info.sight.uncut)
+        tokens = list(request.prompt_token_ids)
         while pages.computed < len(tokens):
             start = pages.computed
             end = self._kv.extend(pages, min(start + LOGIT_ROWS, len(tokens)))
