@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ from vivace.core.structured import PARAM, StructuredOutputsParams
 from vivace.decoding.compiling import Compiler
 
 if TYPE_CHECKING:
-    from llguidance import LLExecutor, LLMatcher
+    from llguidance import LLMatcher
 
 _WORD = 32  # tokens in a word of a mask
 
@@ -67,7 +66,6 @@ class Constraints:
         compiler: None where the model has no tokenizer or no end token: no request has any then.
         vocab_size: columns of the logits.
         eos_token_ids: tokens that end an answer.
-        threads: that compute masks.
     """
 
     def __init__(
@@ -75,14 +73,13 @@ class Constraints:
         compiler: Compiler | None = None,
         vocab_size: int = 0,
         eos_token_ids: Sequence[int] = (),
-        threads: int = 1,
     ) -> None:
         self._compiler = compiler
-        self._threads = threads
         self._vocab_size = vocab_size
         self._waiting: dict[str, Request] = {}  # in order of arrival
         self._followed: dict[str, _Followed] = {}
-        ends = np.zeros(-(-vocab_size // _WORD) * _WORD, np.bool_)
+        self._mask = np.zeros(-(-vocab_size // _WORD), np.int32)
+        ends = np.zeros(self._mask.size * _WORD, np.bool_)
         ends[list(eos_token_ids)] = True
         self._not_ends = ~np.packbits(ends, bitorder="little").view(np.int32)
 
@@ -152,58 +149,25 @@ class Constraints:
         if self._compiler is not None:
             self._compiler.close()
 
-    def allowed(self, sequences: Sequence[ScheduledSequence]) -> list[Allowed | None]:
-        """What may follow the known tokens of each sequence; None where everything may. Where
-        several are constrained, their masks are computed in parallel.
+    def allowed(self, sequence: ScheduledSequence) -> Allowed | None:
+        """What may follow the sequence's known tokens; None where everything may.
 
         Raises:
-            ConstraintError: a grammar takes too much to go on, or did not take a token.
+            ConstraintError: the grammar takes too much to go on, or did not take a token.
         """
-        found: list[Allowed | None] = [None] * len(sequences)
-        names = [sequence.request.request_id for sequence in sequences]
-        places = [place for place, name in enumerate(names) if name in self._followed]
-        if not places:
-            return found
-        matchers = [self._advanced(sequences[place]) for place in places]
-        masks = self._computed(matchers)
-        bits: NDArray[np.bool_] = np.unpackbits(
-            masks.view(np.uint8), axis=1, count=self._vocab_size, bitorder="little"
-        ).view(np.bool_)
-        only_ends = ~(masks & self._not_ends).any(axis=1)
-        for row, place in enumerate(places):
-            if matchers[row].is_error():
-                self._give_up(names[place])
-            found[place] = Allowed(bits[row], bool(only_ends[row]))
-        return found
-
-    def _advanced(self, sequence: ScheduledSequence) -> LLMatcher:
-        """Its matcher, behind all known tokens."""
-        followed = self._followed[sequence.request.request_id]
+        followed = self._followed.get(sequence.request.request_id)
+        if followed is None:
+            return None
+        known = len(sequence.token_ids)
         start = sequence.num_prompt_tokens + followed.taken
-        followed.matcher.consume_tokens(list(sequence.token_ids[start:]))
-        followed.taken = len(sequence.token_ids) - sequence.num_prompt_tokens
-        return followed.matcher
-
-    def _computed(self, matchers: Sequence[LLMatcher]) -> NDArray[np.int32]:
-        """Their masks, a bit for each token: [matchers, words]."""
-        words = self._not_ends.size
-        masks = np.zeros((len(matchers), words), np.int32)
-        numbered = [(matcher, row) for row, matcher in enumerate(matchers)]
-        if len(matchers) == 1 or self._executor is None:
-            for matcher, row in numbered:
-                matcher.unsafe_compute_mask_ptr(masks[row].ctypes.data, words * masks.itemsize)
-        else:
-            self._executor.unsafe_compute_mask_ptr(
-                numbered, masks.ctypes.data, words * masks.itemsize, len(matchers)
-            )
-        return masks
-
-    @cached_property
-    def _executor(self) -> LLExecutor | None:
-        """Made when first needed; None where there is one thread only."""
-        from llguidance import LLExecutor
-
-        return LLExecutor(self._threads) if self._threads > 1 else None
+        followed.matcher.consume_tokens(list(sequence.token_ids[start:known]))
+        followed.taken = known - sequence.num_prompt_tokens
+        followed.matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        if followed.matcher.is_error():
+            self._give_up(sequence.request.request_id, followed)
+        bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little", count=self._vocab_size)
+        complete = not (self._mask & self._not_ends).any()
+        return Allowed(bits.view(np.bool_), complete)
 
     def _follow(self, request: Request) -> bool:
         params = request.params.structured_outputs
@@ -215,8 +179,7 @@ class Constraints:
         self._followed[request.request_id] = _Followed(params, matcher)
         return True
 
-    def _give_up(self, request_id: str) -> None:
+    def _give_up(self, request_id: str, followed: _Followed) -> None:
         assert self._compiler is not None
-        followed = self._followed[request_id]
         self._compiler.forget(followed.params)
         raise ConstraintError(request_id, " ".join(followed.matcher.get_error().split()))

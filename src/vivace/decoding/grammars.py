@@ -64,7 +64,9 @@ def _regex_grammar(params: StructuredOutputsParams) -> list[dict[str, Any]]:
 
 
 def _choice_grammar(params: StructuredOutputsParams) -> list[dict[str, Any]]:
-    return [{"lark_grammar": "start: " + " | ".join(map(literal, params.choice or ()))}]
+    """As one terminal: the lexer takes many at once, and the parser must not."""
+    choices = " | ".join(map(literal, params.choice or ()))
+    return [{"lark_grammar": f"start: CHOICE\nCHOICE: {choices}\n"}]
 
 
 def _given_grammar(params: StructuredOutputsParams) -> list[dict[str, Any]]:

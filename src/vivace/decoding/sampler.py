@@ -95,9 +95,8 @@ class Sampler:
         if not np.isfinite(best).all():
             bad = np.flatnonzero(~np.isfinite(best))
             raise InvalidLogitsError([sequences[row].request.request_id for row in bad])
-        allowed = self.constraints.allowed(sequences)
-        rows = zip(logits, sequences, greedy.tolist(), allowed, strict=True)
-        return [self._pick(*row) for row in rows]
+        rows = zip(logits, sequences, greedy.tolist(), strict=True)
+        return [self._pick(row, sequence, token_id) for row, sequence, token_id in rows]
 
     def score(self, logits: NDArray[np.float32], step: Step) -> list[Scored]:
         """Log-probabilities of prompt tokens, for each of `step.generating` that reads some.
@@ -128,10 +127,9 @@ class Sampler:
         ]
         return Scored(request.request_id, tuple(entries))
 
-    def _pick(
-        self, row: Row, sequence: ScheduledSequence, greedy: int, allowed: Allowed | None
-    ) -> Picked:
+    def _pick(self, row: Row, sequence: ScheduledSequence, greedy: int) -> Picked:
         request = sequence.request
+        allowed = self.constraints.allowed(sequence)
         completes = allowed is not None and allowed.complete
         token_id = (
             self._eos_token_ids[0] if completes else self._choose(row, sequence, greedy, allowed)

@@ -108,8 +108,7 @@ def _constraints(tokenizer: Tokenizer | None, info: EngineInfo) -> Constraints:
     ends = info.eos_token_ids
     if tokenizer is None or not ends:
         return Constraints()
-    compiler = Compiler(tokenizer, info.vocab_size, ends)
-    return Constraints(compiler, info.vocab_size, ends, info.threads)
+    return Constraints(Compiler(tokenizer, info.vocab_size, ends), info.vocab_size, ends)
 
 
 def summary(info: EngineInfo, plan: MemoryPlan) -> str:

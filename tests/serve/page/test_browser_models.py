@@ -73,6 +73,8 @@ def test_calls_are_shown_and_their_outputs_sent_back(started: Browser) -> None:
         started.click(".outputs button")
         started.wait("document.querySelectorAll('.turn.assistant').length === 2")
         assert answer(started) == "It rains."
+        given = "return [...document.querySelectorAll('.output')].map((o) => o.textContent)"
+        assert started.run(given) == ["rain", "on"]
         prompt = bytes(engine.seen[1].prompt_token_ids).decode()
         assert "tool: rain\ntool: on\n" in prompt
         assert not started.driver.find_elements("css selector", ".outputs")

@@ -33,12 +33,17 @@ export class ToolCalls {
     });
     const button = html("button", "", "Send outputs");
     button.type = "button";
-    button.addEventListener("click", () =>
-      done(this.messages.map(({ id }, place) => output(id, fields[place].value))),
-    );
+    button.addEventListener("click", () => {
+      for (const [place, { value }] of fields.entries()) this.#show(place, value);
+      done(this.messages.map(({ id }, place) => output(id, fields[place].value)));
+    });
     asked.append(button);
     this.#turn.after(asked);
     return asked;
+  }
+
+  #show(place, output) {
+    this.#shown[place].after(html("div", "output", output));
   }
 
   #begin(index, id, name) {
