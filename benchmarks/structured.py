@@ -199,7 +199,7 @@ def _refusal(llm: LLM, form: StructuredOutputsParams) -> dict[str, Any]:
 if __name__ == "__main__":
     Command(
         about="Structured output: validity, ends, refusals and throughput.",
-        takes="5 minutes",
+        takes="2 minutes",
         full=FULL,
         short=SHORT,
         measure=measure,

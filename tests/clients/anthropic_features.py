@@ -40,6 +40,31 @@ def message_streamed() -> None:
     assert final.stop_reason in ("end_turn", "max_tokens")
 
 
+def tools_are_used() -> None:
+    schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
+    asked = {
+        "model": MODEL,
+        "max_tokens": 90,
+        "tools": [{"name": "say", "input_schema": {**schema, "additionalProperties": False}}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+    }
+    answer = CLIENT.messages.create(messages=MESSAGES, **asked)
+    assert answer.stop_reason == "tool_use"
+    (use,) = answer.content
+    assert "yes" in use.input
+    with CLIENT.messages.stream(messages=MESSAGES, **asked) as stream:
+        (streamed,) = stream.get_final_message().content
+    assert "yes" in streamed.input
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "done"}
+    turns = [
+        *MESSAGES,
+        {"role": "assistant", "content": [use.model_dump(exclude_none=True)]},
+        {"role": "user", "content": [result]},
+    ]
+    again = CLIENT.messages.create(model=MODEL, max_tokens=4, messages=turns)
+    assert again.role == "assistant"
+
+
 def tokens_are_counted() -> None:
     counted = CLIENT.messages.count_tokens(model=MODEL, messages=MESSAGES)
     usage = CLIENT.messages.create(model=MODEL, max_tokens=1, messages=MESSAGES).usage
@@ -61,6 +86,7 @@ if __name__ == "__main__":
             message,
             message_options,
             message_streamed,
+            tools_are_used,
             tokens_are_counted,
             errors_have_their_classes,
         ]

@@ -86,6 +86,49 @@ const features = {
     assert.equal(kinds[0], "response.created");
     assert.ok(kinds.includes("response.output_text.delta"));
   },
+  async chatInAForm() {
+    const schema = {
+      type: "object",
+      properties: { yes: { type: "boolean" } },
+      required: ["yes"],
+      additionalProperties: false,
+    };
+    const answer = await client.chat.completions.create({
+      model,
+      messages,
+      max_tokens: 30,
+      response_format: { type: "json_schema", json_schema: { name: "answer", schema } },
+    });
+    assert.equal(typeof JSON.parse(answer.choices[0].message.content).yes, "boolean");
+  },
+  async toolsAreCalled() {
+    const parameters = {
+      type: "object",
+      properties: { n: { enum: [1, 2] } },
+      required: ["n"],
+      additionalProperties: false,
+    };
+    const asked = {
+      model,
+      messages,
+      max_tokens: 90,
+      tools: [{ type: "function", function: { name: "take", parameters } }],
+      tool_choice: { type: "function", function: { name: "take" } },
+    };
+    const { choices } = await client.chat.completions.create(asked);
+    const [call] = choices[0].message.tool_calls;
+    assert.ok([1, 2].includes(JSON.parse(call.function.arguments).n));
+    const streamed = await client.chat.completions.stream(asked).finalChatCompletion();
+    assert.equal(streamed.choices[0].message.tool_calls[0].function.name, "take");
+    const response = await client.responses.create({
+      model,
+      input: "hello",
+      max_output_tokens: 90,
+      tools: [{ type: "function", name: "take", parameters, strict: true }],
+      tool_choice: { type: "function", name: "take" },
+    });
+    assert.equal(response.output[0].type, "function_call");
+  },
   async embeddings() {
     const answer = await client.embeddings.create({ model, input: ["a", "b"] });
     assert.equal(answer.data.length, 2);

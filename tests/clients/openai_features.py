@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import sys
 
 import openai
@@ -12,6 +14,13 @@ from features import run_all
 URL, MODEL = sys.argv[1:]
 CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
 PROMPT = "hello, this is"
+ANSWER = {
+    "type": "object",
+    "properties": {"yes": {"type": "boolean"}},
+    "required": ["yes"],
+    "additionalProperties": False,
+}
+FUNCTION = {"name": "say", "parameters": ANSWER}
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 
 
@@ -118,6 +127,61 @@ def chat_logprobs_and_choices() -> None:
         assert all(len(one.top_logprobs) == 4 for one in choice.logprobs.content or ())
 
 
+def chat_in_a_form() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ANSWER}}
+    answer = CLIENT.chat.completions.create(
+        model=MODEL, messages=MESSAGES, max_tokens=30, response_format=schema
+    )
+    assert json.loads(answer.choices[0].message.content or "") in ({"yes": True}, {"yes": False})
+    answer = CLIENT.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        max_tokens=30,
+        extra_body={"structured_outputs": {"regex": "[ab]{3}"}},
+    )
+    assert re.fullmatch("[ab]{3}", answer.choices[0].message.content or "")
+
+
+def chat_calls_tools_and_takes_their_outputs() -> None:
+    asked = {
+        "model": MODEL,
+        "tools": [{"type": "function", "function": FUNCTION}],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_tokens": 90,
+        "seed": 1,
+    }
+    message = CLIENT.chat.completions.create(messages=MESSAGES, **asked).choices[0].message
+    (call,) = message.tool_calls
+    assert "yes" in json.loads(call.function.arguments)
+    with CLIENT.chat.completions.create(messages=MESSAGES, stream=True, **asked) as chunks:
+        pieces = [one for chunk in chunks for one in chunk.choices[0].delta.tool_calls or ()]
+    assert "".join(one.function.arguments for one in pieces) == call.function.arguments
+    output = {"role": "tool", "tool_call_id": call.id, "content": "done"}
+    turns = [*MESSAGES, message.model_dump(exclude_none=True), output]
+    again = CLIENT.chat.completions.create(model=MODEL, messages=turns, max_tokens=4)
+    assert again.choices[0].message.role == "assistant"
+
+
+def response_calls_functions_and_takes_their_outputs() -> None:
+    asked = {
+        "model": MODEL,
+        "tools": [{"type": "function", **FUNCTION}],
+        "tool_choice": {"type": "function", "name": "say"},
+        "max_output_tokens": 90,
+    }
+    (call,) = CLIENT.responses.create(input="hello", **asked).output
+    assert "yes" in json.loads(call.arguments)
+    with CLIENT.responses.stream(input="hello", **asked) as events:
+        kinds = [event.type for event in events]
+        (streamed,) = events.get_final_response().output
+    assert "response.function_call_arguments.delta" in kinds
+    assert "yes" in json.loads(streamed.arguments)
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "done"}
+    items = [{"role": "user", "content": "hello"}, call.model_dump(exclude_none=True), output]
+    assert CLIENT.responses.create(model=MODEL, input=items, max_output_tokens=4).output
+
+
 def response() -> None:
     answer = CLIENT.responses.create(
         model=MODEL, input="hello", instructions="Be brief.", max_output_tokens=8, store=False
@@ -185,6 +249,9 @@ if __name__ == "__main__":
             chat,
             chat_streamed_equals_whole,
             chat_logprobs_and_choices,
+            chat_in_a_form,
+            chat_calls_tools_and_takes_their_outputs,
+            response_calls_functions_and_takes_their_outputs,
             response,
             response_streamed,
             embeddings,

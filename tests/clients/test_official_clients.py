@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.serve.calling import TEMPLATE
 from tests.serve.checkpoint import write_tiny_chat_model
 from tests.serve.process import Setting, served
 
@@ -22,7 +23,7 @@ NAME = "tiny-chat"
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    model = write_tiny_chat_model(tmp_path_factory.mktemp("model"))
+    model = write_tiny_chat_model(tmp_path_factory.mktemp("model"), TEMPLATE)
     with served(model, Setting(options={"served_model_name": NAME})) as (_, url):
         yield url
 

@@ -26,13 +26,13 @@ class Matching:
 
     def takes(self, form: StructuredOutputsParams, text: str) -> bool:
         """Whether the text is a whole answer."""
-        matcher = self._matcher(form)
+        matcher = self.matcher(form)
         ids = self.rust.encode(text, add_special_tokens=False).ids
         return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
 
     def says(self, form: StructuredOutputsParams, rng: random.Random) -> str:
         """Tokens drawn at random; where it may end, it does so every second time."""
-        matcher, ids = self._matcher(form), []
+        matcher, ids = self.matcher(form), []
         while not (matcher.is_accepting() and rng.random() < 0.5):
             allowed = [token for token, bias in enumerate(matcher.compute_logit_bias()) if bias]
             if allowed == [self._end]:
@@ -41,7 +41,8 @@ class Matching:
             assert matcher.consume_token(ids[-1])
         return str(self.rust.decode(ids, skip_special_tokens=False))
 
-    def _matcher(self, form: StructuredOutputsParams) -> Any:
+    def matcher(self, form: StructuredOutputsParams) -> Any:
+        """At the beginning of an answer; raises RequestError for what cannot be compiled."""
         self._compiler.begin(form)
         self._compiler.wait([form], 10)
         return self._compiler.matcher(form)

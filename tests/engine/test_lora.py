@@ -167,12 +167,8 @@ def test_adapters_are_refused_where_there_is_no_room(folder: Path) -> None:
         answer(llm, lora(folder, "chat"))
     answer(llm, lora(folder, "sql"))
     with pytest.raises(RequestError, match="another one"):
-        answer(llm, lora(folder, "sql", 2))
-    other = LoRARequest("other", 2, str(folder / "sql"))
-    with pytest.raises(CapacityError, match="max_loras"):
-        answer(llm, other)
+        answer(llm, LoRARequest("sql", 1, str(folder / "chat")))
     llm.unload_adapter("sql")
-    assert answer(llm, other) != answer(llm)
     with pytest.raises(RequestError, match="not loaded"):
         llm.unload_adapter("sql")
     with pytest.raises(RequestError, match="lora_int_id"):
@@ -182,6 +178,53 @@ def test_adapters_are_refused_where_there_is_no_room(folder: Path) -> None:
     for wrong in ("sql", "=x", "a=b,a=c", "a="):
         with pytest.raises(UsageError, match="lora_modules"):
             EngineConfig(enable_lora=True, lora_modules=wrong)
+
+
+def test_the_adapter_used_longest_ago_makes_way(folder: Path) -> None:
+    llm = load(folder, backend="reference", max_loras=2)
+    expected = {name: answer(llm, lora(folder, name))[0] for name in ("sql", "chat")}
+    assert answer(llm, lora(folder, "sql"))[0] == expected["sql"]
+    other = LoRARequest("other", 3, str(folder / "chat"))
+    assert answer(llm, other)[0] == expected["chat"]
+    assert [one.name for one in llm._core.adapters.infos] == ["sql", "other"]
+    damaged = LoRARequest("damaged", 4, str(folder / "model"))
+    with pytest.raises(VivaceError):
+        answer(llm, damaged)
+    assert [one.name for one in llm._core.adapters.infos] == ["sql", "other"]
+
+
+def test_a_call_may_name_more_adapters_than_there_is_room_for(folder: Path) -> None:
+    """Its prompts run in turns, and each is answered as it is alone."""
+    llm = load(folder, backend="reference", max_loras=1)
+    kinds = [lora(folder, "sql"), None, lora(folder, "chat", 2), lora(folder, "sql"), None]
+    seen: list[tuple[int, int]] = []
+    together = llm.generate(
+        [PROMPT] * 5, GREEDY, lora_request=kinds, progress=lambda *done: seen.append(done)
+    )
+    assert [read(one)[0] for one in together] == [answer(llm, kind)[0] for kind in kinds]
+    assert seen == [(done, 5) for done in range(1, 6)]
+    assert llm._core.adapters.infos[0].name == "sql"
+
+
+def test_logits_and_vectors_are_the_adapters_too(folder: Path) -> None:
+    options = {"backend": "reference", "dtype": "float32"}
+    llm, merged = load(folder, max_loras=1, **options), load(folder, "merged", **options)
+    sql, chat = lora(folder, "sql"), lora(folder, "chat", 2)
+    np.testing.assert_allclose(
+        llm.logits(PROMPT, lora_request=sql), merged.logits(PROMPT), atol=2e-4
+    )
+    assert np.abs(llm.logits(PROMPT) - merged.logits(PROMPT)).max() > 0.01
+    vectors = llm.embed([PROMPT] * 3, lora_request=[sql, None, chat])
+    np.testing.assert_allclose(vectors[0], merged.embed(PROMPT)[0], atol=1e-4)
+    np.testing.assert_allclose(vectors[1], llm.embed(PROMPT)[0], atol=1e-4)
+    np.testing.assert_allclose(vectors[2], llm.embed(PROMPT, lora_request=chat)[0], atol=1e-4)
+    assert np.abs(vectors - vectors[[1, 2, 0]]).max() > 0.01
+    rows = llm.logit_batches(PROMPT, lora_request=chat)
+    next(rows)
+    with pytest.raises(CapacityError, match="max_loras"):  # its place is in use
+        llm.logits(PROMPT, lora_request=sql)
+    rows.close()  # type: ignore[attr-defined]
+    llm.logits(PROMPT, lora_request=sql)
 
 
 def test_memory_is_set_aside_for_adapters(folder: Path) -> None:

@@ -90,7 +90,6 @@ def test_a_failure_in_mid_stream_is_an_event(
 REFUSED = [
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"store": True}, "store"),
-    ({"tools": [{"type": "function"}]}, "tools"),
     ({"text": {"format": {"type": "json_object"}}}, "text"),
     ({"input": []}, "input"),
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),

@@ -4,8 +4,7 @@ that thinks and calls as models do."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,9 @@ import httpx
 import openai
 import pytest
 
+from tests.serve.calling import MESSAGES, TEMPLATE, TOOLS, check_call, saying
 from tests.serve.checkpoint import write_tiny_chat_model
 from tests.serve.process import served
-from tests.serve.scripted import ByteTokenizer, RoleTemplate, ScriptedEngine, serving
-from vivace.core.request import Delta, Request
-from vivace.serve.app import create_app
-from vivace.serve.options import ServeOptions
-
-TEMPLATE = (
-    "{% if tools %}<|im_start|>system\n"
-    "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<tool_call></tool_call></s>\n"
-    "{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
-    "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function.arguments | tojson }}"
-    "</tool_call>{% endfor %}</s>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-MESSAGES = [{"role": "user", "content": "hi"}]
-
-
-def tool(name: str, **properties: Any) -> dict[str, Any]:
-    parameters = {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-    return {"type": "function", "function": {"name": name, "parameters": parameters}}
-
-
-TOOLS = [tool("get", city={"enum": ["Rome", "Oslo"]}), tool("put", on={"type": "boolean"})]
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +31,6 @@ def client(hermes: Path) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def check(name: str, arguments: str) -> None:
-    given = json.loads(arguments)
-    if name == "get":
-        assert given in ({"city": "Rome"}, {"city": "Oslo"})
-    else:
-        assert (name, given) in (("put", {"on": True}), ("put", {"on": False}))
-
-
 def test_a_named_tool_is_called(client: openai.OpenAI, hermes: Path) -> None:
     asked = {"model": str(hermes), "messages": MESSAGES, "tools": TOOLS, "max_tokens": 90}
     choice = {"type": "function", "function": {"name": "put"}}
@@ -74,7 +39,7 @@ def test_a_named_tool_is_called(client: openai.OpenAI, hermes: Path) -> None:
     assert answer.message.content is None
     (call,) = answer.message.tool_calls or []
     assert call.function.name == "put"
-    check("put", call.function.arguments)
+    check_call("put", call.function.arguments)
 
 
 def test_a_required_call_streamed_is_the_same(client: openai.OpenAI, hermes: Path) -> None:
@@ -90,7 +55,7 @@ def test_a_required_call_streamed_is_the_same(client: openai.OpenAI, hermes: Pat
     assert not any(piece.id or piece.function.name for piece in pieces[1:])
     arguments = "".join(piece.function.arguments or "" for piece in pieces)
     assert arguments == whole.function.arguments
-    check(whole.function.name, arguments)
+    check_call(whole.function.name, arguments)
     assert chunks[-1].finish_reason == "tool_calls"
     assert not any(chunk.delta.content for chunk in chunks)
 
@@ -101,7 +66,7 @@ def test_strict_tools_hold_a_free_answer(client: openai.OpenAI, hermes: Path) ->
         model=str(hermes), messages=MESSAGES, tools=strict, max_tokens=30, seed=1
     ).choices[0]
     for call in answer.message.tool_calls or []:
-        check(call.function.name, call.function.arguments)
+        check_call(call.function.name, call.function.arguments)
 
 
 def test_calls_and_their_results_go_back_in(client: openai.OpenAI, hermes: Path) -> None:
@@ -132,7 +97,7 @@ def test_messages_use_tools_too(client: openai.OpenAI) -> None:
         answer = http.post("/v1/messages", json=body).json()
         assert answer["stop_reason"] == "tool_use"
         (use,) = answer["content"]
-        check(use["name"], json.dumps(use["input"]))
+        check_call(use["name"], json.dumps(use["input"]))
         result = {"type": "tool_result", "tool_use_id": use["id"], "content": "ok"}
         turns = [
             *MESSAGES,
@@ -144,34 +109,6 @@ def test_messages_use_tools_too(client: openai.OpenAI) -> None:
         ).text
     assert '"tool_use"' in again
     assert "input_json_delta" in again
-
-
-class Says(ScriptedEngine):
-    """Says a text, a few letters at a time."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
-
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        for text in self.pieces:
-            yield Delta(request.request_id, (1,), text)
-        yield Delta(request.request_id, (2,), finish_reason="stop")
-
-
-class Template(RoleTemplate):
-    source = "tools tool_calls <think></think> <tool_call>"
-
-
-@contextmanager
-def saying(text: str, **options: Any) -> Iterator[openai.OpenAI]:
-    engine = Says(text)
-    app = create_app(engine, ByteTokenizer(), Template(), ServeOptions(**options))
-    with (
-        serving(app) as url,
-        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
-    ):
-        yield client
 
 
 ASKED: dict[str, Any] = {"model": "scripted", "messages": MESSAGES, "max_tokens": 1000}

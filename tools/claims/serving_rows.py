@@ -31,7 +31,7 @@ ROWS: dict[int, Row] = {
         "Structured output is what was asked for",
         "1,000 random schemas, 100 regexes and 50 grammars: what ends by stop is valid, 95% end "
         "within 512 tokens; what explodes is refused within 12 s; 90% of the throughput without",
-        "5 minutes, at most 15",
+        "2 minutes, at most 15",
         judged("structured.py", 15, structured.structured),
     ),
     4: Row(

@@ -30,10 +30,14 @@ class StructuredOutputsParams:
         disable_any_whitespace: JSON without any space; otherwise it is written as Python does it,
             with one space behind each comma and colon.
         whitespace_pattern: a regex of what may stand between the parts of JSON instead.
-        after: the constraint begins behind the first such text; what comes before is free.
+        after: the constraint begins behind the first such text and at most two line ends; what
+            comes before is free.
+        opening: where given, that is so only for answers that begin with this text; the others are
+            constrained from the first token on.
 
     Raises:
-        RequestError: none or several are given, or one is of a wrong type.
+        RequestError: none or several are given, one is of a wrong type, or there is an `opening`
+            without `after`.
     """
 
     json: str | Mapping[str, Any] | bool | None = None
@@ -45,6 +49,7 @@ class StructuredOutputsParams:
     disable_any_whitespace: bool = False
     whitespace_pattern: str | None = None
     after: str | None = None
+    opening: str | None = None
 
     def __post_init__(self) -> None:
         given = [kind for kind in KINDS if getattr(self, kind) not in (None, False)]
@@ -54,11 +59,12 @@ class StructuredOutputsParams:
             raise _refusal(f"give exactly one of {', '.join(KINDS)}, not {len(given)}")
         for name in ("json", "structural_tag"):
             self._keep_as_text(name)
-        for name in ("regex", "grammar", "whitespace_pattern", "after"):
+        for name in ("regex", "grammar", "whitespace_pattern", "after", "opening"):
             value = getattr(self, name)
             _require(value is None or isinstance(value, str), f"{name} must be a string")
         for name in ("disable_any_whitespace", "json_object"):
             _require(getattr(self, name) in (None, True, False), f"{name} must be true or false")
+        _require(self.opening is None or self.after is not None, "opening needs after")
         self._keep_choices()
         size = sum(len(value) for value in vars(self).values() if isinstance(value, str))
         _require(size <= MAX_CHARACTERS, f"it must have at most {MAX_CHARACTERS} characters")

@@ -33,9 +33,22 @@ def grammar_of(params: StructuredOutputsParams) -> str:
     _check_divisors(json.dumps(parts))
     if params.after is None:
         return json.dumps({"grammars": parts})
-    head = f"start: before @{_BODY}\nbefore[suffix={json.dumps(params.after)}]: {ANY_TEXT}\n"
-    before = {"lark_grammar": head}
+    before = {"lark_grammar": _free_first(params.after, params.opening)}
     return json.dumps({"grammars": [before, {**parts[0], "name": _BODY}, *parts[1:]]})
+
+
+def _free_first(after: str, opening: str | None) -> str:
+    """Lark for the constraint behind free text: always, or where that begins with `opening`."""
+    free = rf"free gap @{_BODY}"
+    start = free if opening is None else f"opening {free} | @{_BODY}"
+    rules = [
+        f"start: {start}",
+        f"free[suffix={literal(after)}]: {ANY_TEXT}",
+        r"gap: /\n{0,2}/",
+    ]
+    if opening is not None:
+        rules.append(f"opening: {literal(opening)}")
+    return "\n".join(rules) + "\n"
 
 
 def _schema_grammar(params: StructuredOutputsParams) -> list[dict[str, Any]]:
@@ -51,7 +64,9 @@ def _regex_grammar(params: StructuredOutputsParams) -> list[dict[str, Any]]:
 
 
 def _choice_grammar(params: StructuredOutputsParams) -> list[dict[str, Any]]:
-    return [{"lark_grammar": "start: " + " | ".join(map(literal, params.choice or ()))}]
+    """As one terminal: the lexer takes many at once, and the parser must not."""
+    choices = " | ".join(map(literal, params.choice or ()))
+    return [{"lark_grammar": f"start: CHOICE\nCHOICE: {choices}\n"}]
 
 
 def _given_grammar(params: StructuredOutputsParams) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vivace.backends.low_rank import AdapterRoom
+from vivace.backends.low_rank import AdapterRoom, LowRank
 from vivace.backends.protocol import Backend
 from vivace.core.config import check_module
 from vivace.core.errors import CapacityError, RequestError, UsageError
@@ -22,6 +23,15 @@ class _Held:
     place: AdapterPlace
 
 
+@dataclass(frozen=True)
+class _Read:
+    """An adapter that is to be loaded."""
+
+    info: AdapterInfo
+    digest: str
+    parts: Mapping[str, list[LowRank]]
+
+
 class Adapters:
     """An adapter that is unloaded takes no further requests, and gives its slot back when the last
     of those that it has has ended.
@@ -35,7 +45,7 @@ class Adapters:
         self._decoder = decoder
         self._backend = backend
         self._free = list(range(1, room.slots + 1)) if room else []
-        self._by_name: dict[str, _Held] = {}
+        self._by_name: dict[str, _Held] = {}  # as they were brought
         self._users: dict[str, _Held] = {}  # by request id
 
     @property
@@ -52,29 +62,61 @@ class Adapters:
             CapacityError: all slots are taken, or there is no memory.
             CheckpointError: the adapter is damaged, not supported, or another model's.
         """
-        room = self._need_room()
-        check_module(name, path)
         if name in self._by_name:
             raise RequestError(
                 f"The adapter {name!r} has already been loaded; unload it first.", "lora_name"
             )
+        self._fill(self._read(name, path))
+
+    def bring(self, name: str, path: str) -> None:
+        """Have an adapter loaded: where all slots are taken, in place of the one brought longest
+        ago of those that nobody uses.
+
+        Raises:
+            RequestError: another one has that name.
+            As `load`, for the rest.
+        """
+        held = self._by_name.get(name)
+        if held is None:
+            read = self._read(name, path)
+            if not self._free:
+                self._make_way()
+            self._fill(read)
+        elif held.info.path == path:
+            self._by_name[name] = self._by_name.pop(name)  # the last of them now
+        else:
+            raise RequestError(
+                f"The adapter {name!r} was another one before; unload that first.", "lora_name"
+            )
+
+    def _read(self, name: str, path: str) -> _Read:
+        room = self._need_room()
+        check_module(name, path)
         adapter = open_adapter(Path(path))
         parts = adapter_parts(self._decoder.spec, adapter, room)
+        rank = max(module.rank for module in adapter.modules.values())
+        return _Read(AdapterInfo(name, path, rank), adapter.digest, parts)
+
+    def _fill(self, read: _Read) -> None:
         if not self._free:
             raise CapacityError(
-                f"There is room for {room.slots} adapters; unload one whose requests have ended, "
-                "or raise max_loras."
+                f"There is room for {self._need_room().slots} adapters; unload one whose requests "
+                "have ended, or raise max_loras."
             )
-        slot = self._free[0]
+        slot, name = self._free[0], read.info.name
         try:
-            set_adapter(self._backend, self._decoder, slot, parts)
+            set_adapter(self._backend, self._decoder, slot, read.parts)
         except MemoryError:
             set_adapter(self._backend, self._decoder, slot, {})  # no half of it stays
             raise CapacityError(f"There is no memory for the adapter {name!r}.") from None
         del self._free[0]
-        rank = max(module.rank for module in adapter.modules.values())
-        info = AdapterInfo(name, path, rank)
-        self._by_name[name] = _Held(info, AdapterPlace(slot, adapter.digest))
+        self._by_name[name] = _Held(read.info, AdapterPlace(slot, read.digest))
+
+    def _make_way(self) -> None:
+        used = list(self._users.values())
+        unused = (name for name, held in self._by_name.items() if held not in used)
+        if (name := next(unused, None)) is not None:
+            self.unload(name)
 
     def unload(self, name: str) -> None:
         """Take no further requests for an adapter.

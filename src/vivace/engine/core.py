@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.cache.blocks import KVGroup, KVManager
-from vivace.cache.prefix import Scope
 from vivace.core.errors import CapacityError, OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
@@ -271,21 +270,23 @@ class EngineCore:
             self.abort(request_id)
         return [Delta.failed(request_id, error) for request_id in request_ids]
 
-    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+    def logits(self, token_ids: Sequence[int], adapter: str | None = None) -> NDArray[np.float32]:
         """float32 [len, vocab] of a sequence of its own, computed apart from all requests.
 
         Raises:
             As `logit_batches`.
         """
-        return np.concatenate([*self.logit_batches(token_ids)])
+        return np.concatenate([*self.logit_batches(token_ids, adapter)])
 
-    def logit_batches(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    def logit_batches(
+        self, token_ids: Sequence[int], adapter: str | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """The same, at most `LOGIT_ROWS` rows at a time; its pages are held until it ends.
 
         Raises:
             As `SequenceLogits.batches`.
         """
-        return self._sequence_logits.batches(token_ids)
+        return self._sequence_logits.batches(token_ids, adapter)
 
     def check_integrity(self) -> None:
         """Raises IntegrityError if a page or a request was lost, or counted wrong."""

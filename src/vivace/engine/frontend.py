@@ -69,7 +69,9 @@ class Frontend:
         salt = given.cache_salt
         return given.text, [replace(one, cache_salt=salt, adapter=adapter) for one in requests]
 
-    def pooling(self, request_id: str, prompt: Prompt, how: Pooling | None) -> Request:
+    def pooling(
+        self, request_id: str, prompt: Prompt, how: Pooling | None, adapter: str | None = None
+    ) -> Request:
         """The request for a prompt's vector.
 
         Raises:
@@ -77,7 +79,7 @@ class Frontend:
         """
         given = given_prompt(prompt)
         request = to_pool(self.info, request_id, self._token_ids(given), how)
-        return replace(request, cache_salt=given.cache_salt)
+        return replace(request, cache_salt=given.cache_salt, adapter=adapter)
 
     def encode(self, text: str) -> list[int]:
         """Raises RequestError where the model has no tokenizer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,15 @@ from vivace.core.request import Delta, LoRARequest, Pooling, Request, RequestOut
 from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineStats
 from vivace.engine.build import build_engine
-from vivace.engine.frontend import Frontend, KnownAdapters, Messages
+from vivace.engine.frontend import Frontend, Messages
 from vivace.engine.notices import Notify, to_standard_error
 from vivace.engine.outputs import Collector
 from vivace.engine.pooling import unit
 from vivace.engine.prompts import Prompt, each_prompt
+from vivace.engine.waves import waves
 
 ItemT = TypeVar("ItemT")
+Adapters: TypeAlias = LoRARequest | Sequence[LoRARequest | None] | None
 
 
 class LLM:
@@ -50,7 +52,6 @@ class LLM:
         self.info = self._core.info
         self.tokenizer = self._frontend.tokenizer
         self._count = 0
-        self._adapters = KnownAdapters()
 
     def generate(
         self,
@@ -58,36 +59,38 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: Callable[[int, int], None] | None = None,
-        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
+        lora_request: Adapters = None,
     ) -> list[RequestOutput]:
         """Continue prompts in their order: texts, lists of token ids, or vLLM's maps of them.
 
         Args:
             sampling_params: for all, or one for each; None takes the model's defaults.
             progress: called with (finished prompts, prompts).
-            lora_request: the adapter for all, or one for each, loaded where it is not; None is the
-                model itself.
+            lora_request: the adapter for all, or one for each; None is the model itself. One that
+                is not loaded takes the place of the one used longest ago; where they are more than
+                `max_loras`, prompts run in turns.
 
         Raises:
             RequestError: a prompt or a parameter does not fit; nothing was started.
-            VivaceError: an adapter cannot be loaded; likewise.
+            VivaceError: an adapter cannot be loaded.
         """
         listed = each_prompt(prompts)
-        asked = self._asked(listed, sampling_params, lora_request)
-        return self._collect(asked, progress)
+        params = _one_each(sampling_params, SamplingParams, len(listed))
+        return self._collect(listed, params, lora_request, progress)
 
     def chat(
         self,
         messages: Messages | Sequence[Messages],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
-        lora_request: LoRARequest | Sequence[LoRARequest | None] | None = None,
+        lora_request: Adapters = None,
     ) -> list[RequestOutput]:
         """Answer one conversation, or several."""
         single = not messages or isinstance(messages[0], dict)
         conversations: Any = [messages] if single else messages
         prompts = [self._frontend.chat_prompt(conversation) for conversation in conversations]
-        return self._collect(self._asked(prompts, sampling_params, lora_request), None)
+        params = _one_each(sampling_params, SamplingParams, len(prompts))
+        return self._collect(prompts, params, lora_request, None)
 
     def stream(
         self, prompt: Prompt, sampling_params: SamplingParams | None = None
@@ -110,52 +113,65 @@ class LLM:
         """Deltas of the answer to a conversation."""
         return self.stream(self._frontend.chat_prompt(messages), sampling_params)
 
-    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+    def logits(
+        self, token_ids: Sequence[int], *, lora_request: LoRARequest | None = None
+    ) -> NDArray[np.float32]:
         """float32 [len, vocab]: row i is the model's prediction after token i.
 
         Raises:
             RequestError: there are no tokens, unknown ones, or more than the context holds.
+            VivaceError: the adapter cannot be loaded.
         """
-        return self._core.logits(token_ids)
+        return np.concatenate([*self.logit_batches(token_ids, lora_request=lora_request)])
 
-    def logit_batches(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    def logit_batches(
+        self, token_ids: Sequence[int], *, lora_request: LoRARequest | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """The same some rows at a time, for vocabularies of which a whole text takes too much.
 
         Raises:
-            RequestError: as `logits`, when the first rows are asked for.
+            As `logits`, when the first rows are asked for.
         """
-        return self._core.logit_batches(token_ids)
+        if lora_request is not None:
+            self._bring(lora_request)
+        yield from self._core.logit_batches(token_ids, _name(lora_request))
 
     def embed(
-        self, prompts: Prompt | Sequence[Prompt], pooling: Pooling | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        pooling: Pooling | None = None,
+        *,
+        lora_request: Adapters = None,
     ) -> NDArray[np.float32]:
         """A vector of length 1 for each prompt: float32 [prompts, hidden_size].
 
         Args:
             pooling: the mean of a prompt's final hidden states, or the last of them; None is what
                 the model was made for.
+            lora_request: as in `generate`.
 
         Raises:
             RequestError: a prompt does not fit; nothing was started.
+            VivaceError: an adapter cannot be loaded.
         """
-        requests = [
-            self._frontend.pooling(self._next_id(), prompt, pooling)
-            for prompt in each_prompt(prompts)
+        listed = each_prompt(prompts)
+        adapters = _one_each(lora_request, LoRARequest, len(listed))
+        asked = [
+            _Asked(
+                [self._frontend.pooling(self._next_id(), prompt, pooling, _name(adapter))], adapter
+            )
+            for prompt, adapter in zip(listed, adapters, strict=True)
         ]
         found: dict[str, NDArray[np.float32]] = {}
-        try:
-            for delta in chain.from_iterable(self._steps(requests)):
-                if delta.embedding is None:
-                    raise VivaceError(delta.error or "The engine gave no vector.")
-                found[delta.request_id] = unit(delta.embedding)
-        finally:
-            self._abort(requests)
-        return np.stack([found[request.request_id] for request in requests])
+        for delta in self._run(asked):
+            if delta.embedding is None:
+                raise VivaceError(delta.error or "The engine gave no vector.")
+            found[delta.request_id] = unit(delta.embedding)
+        return np.stack([found[one.requests[0].request_id] for one in asked])
 
     def unload_adapter(self, name: str) -> None:
         """Give the place of a LoRA adapter to others. Raises RequestError for an unknown name."""
         self._core.adapters.unload(name)
-        self._adapters.remove(name)
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What `generate` uses when given none, from the model's generation_config.json."""
@@ -173,54 +189,44 @@ class LLM:
         self._core.close()
         del self._core
 
-    def _asked(
+    def _collect(
         self,
         prompts: Sequence[Prompt],
-        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
-        lora_request: LoRARequest | Sequence[LoRARequest | None] | None,
-    ) -> list[_Asked]:
-        params = _one_each(sampling_params, SamplingParams, len(prompts))
-        adapters = _one_each(lora_request, LoRARequest, len(prompts))
-        return [
-            _Asked(prompt, param, self._adapter(adapter))
-            for prompt, param, adapter in zip(prompts, params, adapters, strict=True)
-        ]
-
-    def _adapter(self, asked: LoRARequest | None) -> str | None:
-        """Its name, once it is loaded."""
-        if asked is None:
-            return None
-        if self._adapters.is_new(asked):
-            self._core.adapters.load(asked.lora_name, asked.lora_path)
-            self._adapters.add(asked)
-        return asked.lora_name
-
-    def _collect(
-        self, asked: Sequence[_Asked], progress: Callable[[int, int], None] | None
+        params: Sequence[SamplingParams | None],
+        lora_request: Adapters,
+        progress: Callable[[int, int], None] | None,
     ) -> list[RequestOutput]:
-        collectors = [self._collector(one) for one in asked]
-        owners = {
-            request.request_id: collector
-            for collector, requests in collectors
-            for request in requests
-        }
-        everything = [request for _, requests in collectors for request in requests]
+        adapters = _one_each(lora_request, LoRARequest, len(prompts))
+        asked, collectors = [], []
+        owners: dict[str, Collector] = {}
+        for prompt, param, adapter in zip(prompts, params, adapters, strict=True):
+            request_id = self._next_id()
+            text, requests = self._frontend.requests(request_id, prompt, param, _name(adapter))
+            collector = Collector(request_id, text, requests)
+            asked.append(_Asked(requests, adapter))
+            collectors.append(collector)
+            owners |= dict.fromkeys(collector.request_ids, collector)
         done = 0
-        try:
-            for delta in chain.from_iterable(self._steps(everything)):
-                done += owners[delta.request_id].take(delta).finished
-                if progress is not None and delta.finish_reason is not None:
-                    progress(done, len(asked))
-        finally:
-            self._abort(everything)
-        return [collector.output for collector, _ in collectors]
+        for delta in self._run(asked):
+            done += owners[delta.request_id].take(delta).finished
+            if progress is not None and delta.finish_reason is not None:
+                progress(done, len(asked))
+        return [collector.output for collector in collectors]
 
-    def _collector(self, asked: _Asked) -> tuple[Collector, list[Request]]:
-        request_id = self._next_id()
-        text, requests = self._frontend.requests(
-            request_id, asked.prompt, asked.params, asked.adapter
-        )
-        return Collector(request_id, text, requests), requests
+    def _run(self, asked: Sequence[_Asked]) -> Iterator[Delta]:
+        """What is added to these requests, to the end of all; whatever happens, none stays."""
+        try:
+            for wave in waves([one.adapter for one in asked], self.info.max_loras):
+                for adapter in wave.adapters:
+                    self._bring(adapter)
+                requests = [request for place in wave.places for request in asked[place].requests]
+                yield from chain.from_iterable(self._steps(requests))
+        finally:
+            for one in asked:
+                self._abort(one.requests)
+
+    def _bring(self, adapter: LoRARequest) -> None:
+        self._core.adapters.bring(adapter.lora_name, adapter.lora_path)
 
     def _steps(self, requests: Sequence[Request]) -> Iterator[list[Delta]]:
         """Run these requests and no others; what each step adds."""
@@ -242,13 +248,14 @@ class LLM:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Attributes:
-    adapter: the name of a LoRA adapter that is loaded; None is the model itself.
-    """
+    """A prompt's requests, and the adapter that they name."""
 
-    prompt: Prompt
-    params: SamplingParams | None
-    adapter: str | None
+    requests: Sequence[Request]
+    adapter: LoRARequest | None
+
+
+def _name(adapter: LoRARequest | None) -> str | None:
+    return None if adapter is None else adapter.lora_name
 
 
 def _one_each(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,26 +27,34 @@ class SequenceLogits:
         self._kv = kv
         self._runner = runner
 
-    def batches(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    def batches(
+        self, token_ids: Sequence[int], adapter: str | None = None
+    ) -> Iterator[NDArray[np.float32]]:
         """float32 [rows, vocab] of its positions in turn, at most `LOGIT_ROWS` rows at a time; its
         pages are held until it ends.
 
         Raises:
-            RequestError: there are no tokens, unknown ones, or more than the context holds.
+            RequestError: there are no tokens, unknown ones, or more than the context holds; or
+                the adapter is unknown.
             CapacityError: running requests hold the pages it needs.
         """
         check_token_ids(self._info, token_ids)
-        tokens = list(token_ids)
-        pages = self._kv.allocate(tokens, Scope(None, self._info.sight.uncut))
+        adapters, sight = self._runner.adapters, self._info.sight.uncut
+        request = adapters.bind(
+            Request(uuid4().hex, tuple(token_ids), sight=sight, adapter=adapter)
+        )
+        pages = self._kv.allocate(list(token_ids), Scope(None, sight))
         if pages is None:
             raise CapacityError("Running requests hold the KV pages that this needs; wait.")
+        adapters.enter(request)
         try:
-            yield from self._batches(tokens, pages)
+            yield from self._batches(request, pages)
         finally:
+            adapters.leave(request.request_id)
             self._kv.release(pages)
 
-    def _batches(self, tokens: list[int], pages: SequencePages) -> Iterator[NDArray[np.float32]]:
-        request = Request("logits", tuple(tokens), sight=self._info.sight.uncut)
+    def _batches(self, request: Request, pages: SequencePages) -> Iterator[NDArray[np.float32]]:
+        tokens = list(request.prompt_token_ids)
         while pages.computed < len(tokens):
             start = pages.computed
             end = self._kv.extend(pages, min(start + LOGIT_ROWS, len(tokens)))

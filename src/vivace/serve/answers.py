@@ -17,7 +17,6 @@ from vivace.core.request import Delta
 from vivace.core.request import Request as EngineRequest
 from vivace.core.sampling import SamplingParams
 from vivace.core.sight import Sight
-from vivace.core.stats import EngineInfo
 from vivace.core.structured import PARAM
 from vivace.engine.outputs import Collector
 from vivace.engine.requests import fan_out
@@ -26,10 +25,9 @@ from vivace.serve.calls import Call, Usage
 from vivace.serve.chat_format import ChatFormat
 from vivace.serve.errors import ApiError
 from vivace.serve.formats import AnswerFormat, CompletionFormat
-from vivace.serve.generation import Generation
 from vivace.serve.logprobs import by_id, by_text
-from vivace.serve.names import ServedNames
-from vivace.serve.prompts import Prompts, called, last_tokens
+from vivace.serve.model_parts import ModelParts
+from vivace.serve.prompts import called, last_tokens
 from vivace.serve.sampling import (
     asked_max_tokens,
     chat_params,
@@ -50,31 +48,22 @@ class Answerer:
     """Answers calls about one model.
 
     Args:
-        names: what answers call it, and its adapters.
         fingerprint: names the software and numbers behind the answers.
     """
 
-    def __init__(
-        self,
-        info: EngineInfo,
-        prompts: Prompts,
-        generation: Generation,
-        names: ServedNames,
-        fingerprint: str,
-    ) -> None:
-        self._info = info
-        self._prompts = prompts
-        self._generation = generation
-        self._names = names
+    def __init__(self, model: ModelParts, fingerprint: str) -> None:
+        self._model = model
         self._fingerprint = fingerprint
 
     async def completion(self, http: Request, body: CompletionBody) -> Response:
-        params = completion_params(body, self._info.default_params)
-        prompts = await self._prompts.each(body.prompt, adds=body.add_special_tokens is not False)
+        params = completion_params(body, self._model.info.default_params)
+        prompts = await self._model.prompts.each(
+            body.prompt, adds=body.add_special_tokens is not False
+        )
         prompts = [self._truncated(prompt, body) for prompt in prompts]
         call = self._call(http, body, prompts, params, CompletionFormat.id_prefix)
         if body.echo:
-            echoes = await self._prompts.echoes(body, prompts)
+            echoes = await self._model.prompts.echoes(body, prompts)
             call = replace(call, echoes=echoes, answers=not echoes_alone(body))
         return await self._respond(http, bool(body.stream), CompletionFormat(call))
 
@@ -86,20 +75,20 @@ class Answerer:
         id_prefix: str = ChatFormat.id_prefix,
     ) -> Response:
         """Answer a conversation in the words of one of the APIs."""
-        params = chat_params(body, self._info.default_params)
-        conversation = await self._prompts.conversation(body)
-        params = self._prompts.constrained(params, body, conversation)
+        params = chat_params(body, self._model.info.default_params)
+        conversation = await self._model.prompts.conversation(body)
+        params = self._model.prompts.constrained(params, body, conversation)
         prompt = self._truncated(conversation.token_ids, body)
         call = self._call(http, body, [prompt], params, id_prefix)
-        call = replace(call, reader=self._prompts.reader(body, conversation))
+        call = replace(call, reader=self._model.prompts.reader(body, conversation))
         return await self._respond(http, bool(body.stream), make(call))
 
     def _truncated(self, prompt: list[int], body: Body) -> list[int]:
-        room = self._info.longest(self._sight(body)) - (asked_max_tokens(body) or 1)
+        room = self._model.info.longest(self._sight(body)) - (asked_max_tokens(body) or 1)
         return last_tokens(prompt, body.truncate_prompt_tokens, room)
 
     def _sight(self, body: Body) -> Sight:
-        return sight_of(body.kv_eviction) or self._info.sight
+        return sight_of(body.kv_eviction) or self._model.info.sight
 
     def _call(
         self,
@@ -111,24 +100,26 @@ class Answerer:
     ) -> Call:
         call_id = f"{prefix}{call_name(http, body.request_id)}"
         wants = body.stream_options or StreamOptions()
-        with called(prompt="messages" if isinstance(body, ChatBody) else "prompt"):
+        prompt = "messages" if isinstance(body, ChatBody) else "prompt"
+        constraint = _constraint_name(body)
+        with called(prompt=prompt, **{PARAM: constraint}):
             requests = self._requests(call_id, body, prompts, params)
-        tenant, adapter = tenant_of(http, body), self._names.adapter(body.model)
+        tenant, adapter = tenant_of(http, body), self._model.names.adapter(body.model)
         return Call(
             call_id=call_id,
             created=int(time.time()),
-            model=body.model or self._names.model,
+            model=body.model or self._model.names.model,
             fingerprint=self._fingerprint,
             requests=[with_standing(one, body, tenant, adapter) for one in requests],
             num_choices=params.n,
-            num_shown=self._info.default_params.n if body.n is None else body.n,
+            num_shown=self._model.info.default_params.n if body.n is None else body.n,
             include_usage=bool(wants.include_usage),
             continuous_usage=bool(wants.continuous_usage_stats),
             return_token_ids=bool(body.return_token_ids),
             shows_logprobs=body.logprobs is not None and body.logprobs is not False,
             shows_prompt_logprobs=body.prompt_logprobs is not None,
             token_name=by_id if body.return_tokens_as_token_ids else by_text,
-            constraint_name=_constraint_name(body),
+            constraint_name=constraint,
         )
 
     def _requests(
@@ -147,11 +138,11 @@ class Answerer:
             )
         sight, asked = self._sight(body), asked_max_tokens(body)
         for prompt in prompts:
-            _check_room(self._info.longest(sight), prompt, asked)
+            _check_room(self._model.info.longest(sight), prompt, asked)
         return [
             request
             for place, prompt in enumerate(prompts)
-            for request in fan_out(self._info, f"{call_id}/{place}", prompt, params, sight)
+            for request in fan_out(self._model.info, f"{call_id}/{place}", prompt, params, sight)
         ]
 
     async def _respond(self, http: Request, streams: bool, form: AnswerFormat) -> Response:
@@ -179,7 +170,7 @@ class Answerer:
 
     async def _deltas(self, call: Call, usage: Usage) -> AsyncGenerator[tuple[int, Delta], None]:
         try:
-            async with aclosing(self._generation.run(call.requests)) as deltas:
+            async with aclosing(self._model.generation.run(call.requests)) as deltas:
                 async for place, delta in deltas:
                     wanted = call.wanted(delta)
                     usage.take(place, wanted, call)

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from vivace.core.errors import RequestError
-from vivace.core.stats import EngineInfo
 from vivace.engine.pooling import unit
 from vivace.engine.requests import to_pool
 from vivace.serve.call_names import call_name
-from vivace.serve.generation import Generation
-from vivace.serve.names import ServedNames
-from vivace.serve.prompts import GivenPrompts, Prompts, called, last_tokens
+from vivace.serve.model_parts import ModelParts
+from vivace.serve.prompts import GivenPrompts, called, last_tokens
 from vivace.serve.schemas import EmbeddingBody, RerankBody, ScoreBody
 from vivace.serve.standing import tenant_of, with_standing
 from vivace.serve.streaming import while_connected
@@ -49,17 +47,10 @@ class Embedder:
     """Answers calls for vectors of one model, and for what follows from them: texts are as near as
     the cosine of their vectors, from -1 to 1.
 
-    Args:
-        names: what answers call it, and its adapters.
     """
 
-    def __init__(
-        self, info: EngineInfo, prompts: Prompts, generation: Generation, names: ServedNames
-    ) -> None:
-        self._info = info
-        self._prompts = prompts
-        self._generation = generation
-        self._names = names
+    def __init__(self, model: ModelParts) -> None:
+        self._model = model
 
     async def embeddings(self, http: Request, body: EmbeddingBody) -> dict[str, Any]:
         found = await self._embed(http, body, body.input, "input")
@@ -71,7 +62,7 @@ class Embedder:
         return {
             "object": "list",
             "data": data,
-            "model": body.model or self._names.model,
+            "model": body.model or self._model.names.model,
             "usage": found.usage(),
         }
 
@@ -93,7 +84,7 @@ class Embedder:
             "id": f"score-{uuid4().hex}",
             "object": "list",
             "created": int(time.time()),
-            "model": body.model or self._names.model,
+            "model": body.model or self._model.names.model,
             "data": data,
             "usage": found.usage(),
         }
@@ -111,7 +102,7 @@ class Embedder:
             results.append(result)
         return {
             "id": f"rerank-{uuid4().hex}",
-            "model": body.model or self._names.model,
+            "model": body.model or self._model.names.model,
             "results": results,
             "usage": found.usage(),
         }
@@ -123,10 +114,10 @@ class Embedder:
         given: GivenPrompts,
         param: str,
     ) -> _Embedded:
-        room = self._info.max_model_len
+        room = self._model.info.max_model_len
         prompts = [
             last_tokens(prompt, body.truncate_prompt_tokens, room)
-            for prompt in await self._prompts.each(given, param)
+            for prompt in await self._model.prompts.each(given, param)
         ]
         if len(prompts) > MAX_TEXTS_PER_CALL:
             raise RequestError(
@@ -135,15 +126,15 @@ class Embedder:
         call_id, tenant = f"embd-{call_name(http, None)}", tenant_of(http, body)
         with called(prompt=param):
             requests = [
-                to_pool(self._info, f"{call_id}/{place}", prompt, body.pooling)
+                to_pool(self._model.info, f"{call_id}/{place}", prompt, body.pooling)
                 for place, prompt in enumerate(prompts)
             ]
-        adapter = self._names.adapter(body.model)
+        adapter = self._model.names.adapter(body.model)
         standing = [with_standing(request, body, tenant, adapter) for request in requests]
 
         async def compute() -> Vectors:
             found: dict[int, Vectors] = {}
-            async with aclosing(self._generation.run(standing)) as deltas:
+            async with aclosing(self._model.generation.run(standing)) as deltas:
                 async for place, delta in deltas:
                     found[place] = unit(_needed(delta.embedding))
             return np.stack([found[place] for place in range(len(standing))])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from vivace.serve.strict import Body
 
@@ -71,6 +72,13 @@ def takes(
         content = {"text/event-stream": {"schema": {"type": "string"}}}
         keywords["responses"][200] = {"description": "Whole, or streamed.", "content": content}
     return {**keywords, "openapi_extra": {"requestBody": body, SCHEMAS: schemas}}
+
+
+def plain(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Keywords for the same route where what goes well is told as text; errors are JSON still."""
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    keywords["responses"][200] = {"description": "As text.", "content": content}
+    return {**keywords, "response_class": Response, "response_model": None}
 
 
 def install_schema(app: FastAPI) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from vivace.serve.schemas import StandingBody
+from vivace.serve.schemas import MAX_TOOLS, StandingBody
 from vivace.serve.strict import Body, Int64, ListOf, Neutral
+from vivace.serve.tool_schemas import FunctionName
 
 
 class InputText(Body):
@@ -27,6 +28,57 @@ class InputMessage(Body):
     status: str | None = None
 
 
+class InputCall(Body):
+    """An earlier call of a function, as it was answered."""
+
+    type: Literal["function_call"]
+    call_id: Annotated[str, Field(min_length=1)]
+    name: FunctionName
+    arguments: str
+    id: str | None = None
+    status: str | None = None
+
+
+class InputCallOutput(Body):
+    """What a function that was called has given."""
+
+    type: Literal["function_call_output"]
+    call_id: Annotated[str, Field(min_length=1)]
+    output: str | ListOf[InputText]
+    id: str | None = None
+    status: str | None = None
+
+
+def _kind(item: Any) -> Any:
+    """A message need not say that it is one."""
+    kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
+    return "message" if kind is None else kind
+
+
+InputItem: TypeAlias = Annotated[
+    Annotated[InputMessage, Tag("message")]
+    | Annotated[InputCall, Tag("function_call")]
+    | Annotated[InputCallOutput, Tag("function_call_output")],
+    Discriminator(_kind),
+]
+
+
+class ResponseTool(Body):
+    """A function. `strict` holds calls to the parameters' schema also where the model may choose
+    to call."""
+
+    type: Literal["function"]
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ChosenFunction(Body):
+    type: Literal["function"]
+    name: FunctionName
+
+
 class ResponsesBody(StandingBody):
     """POST /v1/responses, without memory: a call brings the whole conversation."""
 
@@ -36,7 +88,6 @@ class ResponsesBody(StandingBody):
         "include": ([],),
         "max_tool_calls": (),
         "metadata": ({},),
-        "parallel_tool_calls": (False, True),
         "previous_response_id": (),
         "prompt": (),
         "reasoning": ({},),
@@ -44,15 +95,13 @@ class ResponsesBody(StandingBody):
         "store": (False,),
         "stream_options": ({},),
         "text": ({}, {"format": {"type": "text"}}),
-        "tool_choice": ("none", "auto"),
-        "tools": ([],),
         "top_logprobs": (0,),
         "truncation": ("disabled",),
     }
 
     input: Annotated[
-        str | Annotated[ListOf[InputMessage], Field(min_length=1)],
-        Field(description="a string or a list of messages with text"),
+        str | Annotated[ListOf[InputItem], Field(min_length=1)],
+        Field(description="a string or a list of messages with text, calls and their outputs"),
     ]
     instructions: str | None = None
     max_output_tokens: Int64 | None = None
@@ -60,3 +109,9 @@ class ResponsesBody(StandingBody):
     stream: bool | None = None
     temperature: float | None = None
     top_p: float | None = None
+    tools: Annotated[ListOf[ResponseTool] | None, Field(max_length=MAX_TOOLS)] = None
+    tool_choice: Annotated[
+        Literal["none", "auto", "required"] | ChosenFunction | None,
+        Field(description='"none", "auto", "required", or a function by its name'),
+    ] = None
+    parallel_tool_calls: bool | None = None

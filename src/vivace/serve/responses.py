@@ -1,4 +1,4 @@
-"""OpenAI's responses, in a thin form: text in, text out, nothing kept. A call is a chat in other
+"""OpenAI's responses, in a thin form: text and functions, nothing kept. A call is a chat in other
 words."""
 
 from __future__ import annotations
@@ -9,37 +9,15 @@ from typing import Any
 
 from vivace.core.request import Delta, FinishReason, RequestOutput
 from vivace.serve.calls import Call, Usage
-from vivace.serve.chat_format import said
 from vivace.serve.errors import ApiError
 from vivace.serve.formats import AnswerFormat
-from vivace.serve.response_schemas import InputText, ResponsesBody
-from vivace.serve.schemas import ChatBody, StandingBody
+from vivace.serve.response_items import CallItem, MessageItem, OutputItem, StreamEvent
+from vivace.serve.response_schemas import ResponsesBody
 from vivace.serve.streaming import typed_event
-from vivace.serve.turn_schemas import Message, TextPart
+from vivace.serve.tools import new_call_id
+from vivace.text.parsers.events import CallArguments, CallBegun, Event, Said, joined
 
 ID_PREFIX = "resp_"
-_SAME_NAME = (*StandingBody.model_fields, "prompt_cache_key", "stream", "temperature", "top_p")
-_ITEM = {"output_index": 0}
-_PART = {**_ITEM, "content_index": 0}
-
-
-def as_chat(body: ResponsesBody) -> ChatBody:
-    """The same call in the words of chats."""
-    turns = []
-    if body.instructions is not None:
-        turns.append(Message(role="system", content=body.instructions))
-    if isinstance(body.input, str):
-        turns.append(Message(role="user", content=body.input))
-    else:
-        turns += [Message(role=one.role, content=_content(one.content)) for one in body.input]
-    fields: dict[str, Any] = {name: getattr(body, name) for name in _SAME_NAME}
-    return ChatBody(messages=turns, max_completion_tokens=body.max_output_tokens, **fields)
-
-
-def _content(given: str | list[InputText]) -> str | list[TextPart]:
-    if isinstance(given, str):
-        return given
-    return [TextPart(type="text", text=part.text) for part in given]
 
 
 class ResponseFormat(AnswerFormat):
@@ -50,57 +28,71 @@ class ResponseFormat(AnswerFormat):
         self._body = body
         self._numbers = count()
         self._reader = call.reader()
-        self._text: list[str] = []
         self._begun = False
-        self._item_id = f"msg_{call.call_id.removeprefix(ID_PREFIX)}"
+        self._items: list[OutputItem] = []  # the last is open while the answer goes on
 
     def whole(self, results: list[RequestOutput], usage: Usage) -> dict[str, Any]:
         (result,) = results
         (output,) = result.outputs
-        text = said(self._reader.feed(output.text) + self._reader.finish())["content"]
-        return self._response(_status(output.finish_reason), usage, text)
+        status = _status(output.finish_reason)
+        for _ in self._written(output.text, status):
+            pass  # nobody reads along
+        return self._response(status, usage)
 
     def events(self, place: int, delta: Delta, usage: Usage) -> Iterator[bytes]:
         if not (self._begun or delta.token_ids or delta.finish_reason):
             return  # the prompt is being computed
         if not self._begun:
             self._begun = True
-            yield from self._beginning(usage)
-        found = self._reader.feed(delta.text)
-        if delta.finish_reason is not None:
-            found += self._reader.finish()
-        if text := said(found)["content"]:
-            self._text.append(text)
-            piece = {"item_id": self._item_id, "delta": text, "logprobs": []}
-            yield self._event("response.output_text.delta", **_PART, **piece)
-        if delta.finish_reason is not None:
-            yield from self._ending(_status(delta.finish_reason), usage)
+            for kind in ("created", "in_progress"):
+                yield self._told(kind, "in_progress", usage)
+        status = None if delta.finish_reason is None else _status(delta.finish_reason)
+        for event in self._written(delta.text, status):
+            yield self._event(event)
+        if status is not None:
+            yield self._told(status, status, usage)
 
     def end(self, usage: Usage) -> Iterator[bytes]:
         yield from ()
 
     def failure(self, error: ApiError) -> bytes:
         told = {"code": error.code, "message": str(error), "param": error.param}
-        return self._event("error", **told)
+        return self._event({"type": "error", **told})
 
-    def _beginning(self, usage: Usage) -> Iterator[bytes]:
-        response = self._response("in_progress", usage)
-        yield self._event("response.created", response=response)
-        yield self._event("response.in_progress", response=response)
-        item = self._item("in_progress")
-        yield self._event("response.output_item.added", **_ITEM, item=item)
-        part = {"item_id": self._item_id, "part": _part("")}
-        yield self._event("response.content_part.added", **_PART, **part)
+    def _written(self, text: str, status: str | None) -> Iterator[StreamEvent]:
+        """What more text makes of the items; `status` where the answer ends with it."""
+        found = self._reader.feed(text)
+        if status is not None:
+            found += self._reader.finish()
+        for event in joined(found):
+            yield from self._take(event)
+        if status is not None:
+            if not self._items:
+                yield from self._open(self._message())
+            yield from self._items[-1].end(status)
 
-    def _ending(self, status: str, usage: Usage) -> Iterator[bytes]:
-        text, name = "".join(self._text), {"item_id": self._item_id}
-        yield self._event("response.output_text.done", **_PART, **name, text=text, logprobs=[])
-        yield self._event("response.content_part.done", **_PART, **name, part=_part(text))
-        yield self._event("response.output_item.done", **_ITEM, item=self._item(status, text))
-        yield self._event(f"response.{status}", response=self._response(status, usage, text))
+    def _take(self, event: Event) -> Iterator[StreamEvent]:
+        if isinstance(event, CallBegun):
+            yield from self._open(CallItem(len(self._items), event.name, new_call_id()))
+        elif isinstance(event, CallArguments):
+            yield from self._items[-1].more(event.text)
+        elif isinstance(event, Said):
+            if not (self._items and isinstance(self._items[-1], MessageItem)):
+                yield from self._open(self._message())
+            yield from self._items[-1].more(event.text)
 
-    def _response(self, status: str, usage: Usage, text: str | None = None) -> dict[str, Any]:
-        """All of it; `text` is None while it is still to come."""
+    def _open(self, item: OutputItem) -> Iterator[StreamEvent]:
+        if self._items:
+            yield from self._items[-1].end("completed")
+        self._items.append(item)
+        yield from item.begin()
+
+    def _message(self) -> MessageItem:
+        place = len(self._items)
+        return MessageItem(place, f"msg_{self.call.call_id.removeprefix(ID_PREFIX)}_{place}")
+
+    def _response(self, status: str, usage: Usage) -> dict[str, Any]:
+        """All of it, as far as it is written."""
         call, body, params = self.call, self._body, self.call.requests[0].params
         cut = {"reason": "max_output_tokens"} if status == "incomplete" else None
         return {
@@ -114,40 +106,34 @@ class ResponseFormat(AnswerFormat):
             "max_output_tokens": body.max_output_tokens,
             "metadata": {},
             "model": call.model,
-            "output": [] if text is None else [self._item(status, text)],
-            "parallel_tool_calls": True,
+            "output": [item.body() for item in self._items],
+            "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "store": False,
             "temperature": params.temperature,
             "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            **_tools(body),
             "top_p": params.top_p,
             "truncation": "disabled",
-            "usage": None if text is None else _usage(usage),
+            "usage": None if status == "in_progress" else _usage(usage),
             "user": body.user,
         }
 
-    def _item(self, status: str, text: str | None = None) -> dict[str, Any]:
-        return {
-            "type": "message",
-            "id": self._item_id,
-            "status": status,
-            "role": "assistant",
-            "content": [] if text is None else [_part(text)],
-        }
+    def _told(self, kind: str, status: str, usage: Usage) -> bytes:
+        response = self._response(status, usage)
+        return self._event({"type": f"response.{kind}", "response": response})
 
-    def _event(self, kind: str, **fields: Any) -> bytes:
-        data = {"type": kind, "sequence_number": next(self._numbers), **fields}
-        return typed_event(data)
+    def _event(self, event: StreamEvent) -> bytes:
+        return typed_event({**event, "sequence_number": next(self._numbers)})
+
+
+def _tools(body: ResponsesBody) -> dict[str, Any]:
+    given = body.model_dump(include={"tools", "tool_choice"})
+    return {"tools": given["tools"] or [], "tool_choice": given["tool_choice"] or "auto"}
 
 
 def _status(finish_reason: FinishReason | None) -> str:
     return "completed" if finish_reason == "stop" else "incomplete"
-
-
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from vivace.serve.generation import Doors, Generation
 from vivace.serve.interfaces import ChatTemplate, Engine, Tokenizer
 from vivace.serve.liveness import Liveness
 from vivace.serve.metrics import ServerMetrics
+from vivace.serve.model_parts import ModelParts
 from vivace.serve.names import ServedNames
 from vivace.serve.observers import Observers
 from vivace.serve.options import ServeOptions
@@ -68,6 +69,7 @@ def served_model(
     parsers = Parsers.of(chat_template.source, options.tool_call_parser, options.reasoning_parser)
     prompts = Prompts(tokenizer, chat_template, parsers)
     numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
+    parts = ModelParts(info, prompts, generation, names)
     fingerprint = f"vivace-{vivace_version()}-{info.backend}-{numbers}"
     return Served(
         engine,
@@ -76,8 +78,8 @@ def served_model(
         generation,
         Liveness(info, generation),
         metrics,
-        Answerer(info, prompts, generation, names, fingerprint),
-        Embedder(info, prompts, generation, names),
-        Prefetcher(info, prompts, generation, names),
+        Answerer(parts, fingerprint),
+        Embedder(parts),
+        Prefetcher(parts),
         Canary(info, generation, metrics, options),
     )

@@ -22,11 +22,10 @@ from vivace.text.answer_reader import (
     AnswerReader,
     guess_reasoning,
     guess_tools,
-    opens_reasoning,
+    reasoning_first,
     reasoning_parser,
     tool_parser,
 )
-from vivace.text.parsers.reasoning import END
 from vivace.text.tool_grammar import FORMS, CallRules, parameters_of, tool_grammar
 
 _LETTERS = string.ascii_letters + string.digits
@@ -94,8 +93,9 @@ class Parsers:
         if tools:
             params = replace(params, skip_special_tokens=False)  # a mark may be one
             given = self._tool_constraint(body, tools, partial(special_token, tokenizer))
-        if given is not None and self.reasoning and opens_reasoning(self.reasoning, prompt):
-            given = replace(given, after=END)
+        first = reasoning_first(self.reasoning, prompt) if self.reasoning else None
+        if given is not None and first is not None:
+            given = replace(given, opening=first[0], after=first[1])
         return replace(params, structured_outputs=given)
 
     def reader(self, body: ChatBody, prompt: str) -> Callable[[], AnswerReader]:

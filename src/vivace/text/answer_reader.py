@@ -72,6 +72,14 @@ def opens_reasoning(parser: str, prompt: str) -> bool:
     return parser == "deepseek_r1" or opened > closed
 
 
+def reasoning_first(parser: str, prompt: str) -> tuple[str | None, str] | None:
+    """What begins and what ends the reasoning that an answer may have before all else: it has begun
+    where the first is None. None where the prompt's end has closed it."""
+    if opens_reasoning(parser, prompt):
+        return None, END
+    return None if prompt.rstrip().endswith(END) else (BEGIN, END)
+
+
 def reasoning_parser(parser: str | None, prompt: str) -> ReasoningParser | None:
     return None if parser is None else ReasoningParser(opens_reasoning(parser, prompt))
 

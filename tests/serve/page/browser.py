@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,8 @@ FLAGS = (
     "--disable-sync",
 )
 WAIT_SECONDS = 20.0
+SHOWN = "[...document.querySelectorAll('.transcript .assistant')].at(-1).textContent"
+IDLE = "document.querySelector('#stop').hidden"
 
 
 def absent() -> str | None:
@@ -154,3 +156,32 @@ class Browser:
         messages = [json.loads(entry["message"])["message"] for entry in entries]
         sent = [one for one in messages if one["method"] == "Network.requestWillBeSent"]
         return [one["params"]["request"]["url"] for one in sent]
+
+
+def visit(browser: Browser, url: str, size: tuple[int, int], scheme: str = "light") -> None:
+    browser.show(size, scheme)
+    browser.open(url)
+    browser.wait("document.querySelector('select').options.length")
+
+
+def choose(page: Browser, kind: str) -> None:
+    page.click(f"[value={kind}] + span")
+
+
+def send(page: Browser, text: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Ask, with these settings."""
+    for name, value in (settings or {}).items():
+        page.type(f"[name={name}]", str(value))
+    page.type("#prompt", text)
+    page.click("#send")
+
+
+def answer(page: Browser) -> str:
+    """What was answered, once it is whole."""
+    page.wait(IDLE)
+    return str(page.run(f"return {SHOWN}"))
+
+
+def overflow(page: Browser) -> int:
+    """Pixels that the page is too wide."""
+    return int(page.run("return document.documentElement.scrollWidth - innerWidth"))

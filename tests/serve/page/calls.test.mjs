@@ -15,6 +15,7 @@ const NOTHING_SET = {
   max_tokens: null,
   stop: [],
   logprobs: null,
+  tools: null,
 };
 const ASKED = [{ role: "user", content: "hi" }];
 const ALWAYS = {
@@ -70,9 +71,19 @@ test("chunks of both endpoints read the same", () => {
   };
   const likeliest = [{ text: "b", logprob: -2 }];
   const tokens = [{ text: "a", logprob: -0.1, likeliest }];
-  const read = { text: "a", tokens, count: 3, finish: null, stop: null };
+  const read = { text: "a", thought: "", calls: [], tokens, count: 3, finish: null, stop: null };
   assert.deepEqual(readChunk("chat", chat), read);
   assert.deepEqual(readChunk("completion", legacy), read);
+});
+
+test("reasoning and calls stand beside the text", () => {
+  const calls = [{ index: 0, id: "1", function: { name: "get", arguments: "" } }];
+  const delta = { reasoning_content: "hm", tool_calls: calls };
+  const read = readChunk("chat", { choices: [{ delta, finish_reason: null }] });
+  assert.deepEqual([read.text, read.thought, read.calls], ["", "hm", calls]);
+  const tools = [{ type: "function", function: { name: "get" } }];
+  assert.deepEqual(requestBody("chat", { ...NOTHING_SET, tools }, ASKED).tools, tools);
+  assert.ok(!("tools" in requestBody("completion", { ...NOTHING_SET, tools }, ASKED)));
 });
 
 test("the last chunks of an answer", () => {

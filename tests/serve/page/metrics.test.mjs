@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { quantile, since } from "../../../src/vivace/serve/page/histogram.mjs";
-import { History, scraped } from "../../../src/vivace/serve/page/history.mjs";
-import { histogram, parseMetrics, total } from "../../../src/vivace/serve/page/prometheus.mjs";
+import { History, modelsOf, scraped } from "../../../src/vivace/serve/page/history.mjs";
+import { fullest, histogram, parseMetrics, total } from "../../../src/vivace/serve/page/prometheus.mjs";
 
 const TEXT = `
 # HELP vllm:generation_tokens_total Tokens generated.
@@ -40,6 +40,31 @@ test("series are added up", () => {
     [0.1, 3],
     [Infinity, 5],
   ]);
+});
+
+test("one model of several is watched, or all of them", () => {
+  const rows = [
+    ["a", 1, 0.25, 10],
+    ["b", 2, 0.75, 5],
+  ];
+  const samples = rows.flatMap(([model_name, running, kv, tokens]) =>
+    [
+      ["vllm:num_requests_running", running],
+      ["vllm:kv_cache_usage_perc", kv],
+      ["vllm:generation_tokens_total", tokens],
+    ].map(([name, value]) => ({ name, labels: { model_name }, value })),
+  );
+  assert.deepEqual(modelsOf(samples), ["a", "b"]);
+  const read = (model) => {
+    const { running, kv, counters } = scraped(samples, 0, model);
+    return [running, kv, counters.output];
+  };
+  assert.deepEqual([read("a"), read("b"), read("")], [
+    [1, 0.25, 10],
+    [2, 0.75, 5],
+    [3, 0.75, 15],
+  ]);
+  assert.equal(fullest(samples, "vllm:none"), null);
 });
 
 test("quantiles are those of PromQL", () => {

@@ -14,12 +14,18 @@ import pytest
 
 from tests.serve.page.browser import (
     DESKTOP,
+    IDLE,
     PHONE,
     SMALL_PHONE,
     Browser,
     absent,
+    answer,
+    choose,
     chromium,
+    overflow,
+    send,
     serving_mini,
+    visit,
 )
 from tests.serve.scripted import wait_until
 
@@ -29,8 +35,6 @@ CODE = "def fibonacci(n):\n"
 CONTRAST = (Path(__file__).parent / "contrast.mjs").read_text()
 KEY = "a key of the tests"
 ABORTED = re.compile(r'request_success_total\{[^}]*finished_reason="abort"[^}]*\} (\S+)')
-SHOWN = "[...document.querySelectorAll('.transcript .assistant')].at(-1).textContent"
-IDLE = "document.querySelector('#stop').hidden"
 
 
 @pytest.fixture(scope="module")
@@ -53,35 +57,6 @@ def page(started: Browser, url: str) -> Iterator[Browser]:
     yield started
     assert started.complaints() == []
     assert {address[: len(url)] for address in started.requests()} == {url}
-
-
-def visit(browser: Browser, url: str, size: tuple[int, int], scheme: str = "light") -> None:
-    browser.show(size, scheme)
-    browser.open(url)
-    browser.wait("document.querySelector('select').options.length")
-
-
-def choose(page: Browser, kind: str) -> None:
-    page.click(f"[value={kind}] + span")
-
-
-def send(page: Browser, text: str, settings: Mapping[str, Any] | None = None) -> None:
-    """Ask, with these settings."""
-    for name, value in (settings or {}).items():
-        page.type(f"[name={name}]", str(value))
-    page.type("#prompt", text)
-    page.click("#send")
-
-
-def answer(page: Browser) -> str:
-    """What was answered, once it is whole."""
-    page.wait(IDLE)
-    return str(page.run(f"return {SHOWN}"))
-
-
-def overflow(page: Browser) -> int:
-    """Pixels that the page is too wide."""
-    return int(page.run("return document.documentElement.scrollWidth - innerWidth"))
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

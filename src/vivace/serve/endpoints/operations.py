@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from vivace.core.errors import VivaceError
 from vivace.core.stats import EngineStats
@@ -16,7 +16,7 @@ from vivace.serve.errors import ApiError
 from vivace.serve.exposition import loaded_models, merged
 from vivace.serve.interfaces import Engine
 from vivace.serve.models import Models
-from vivace.serve.openapi import answers
+from vivace.serve.openapi import answers, plain
 from vivace.serve.served import Served
 from vivace.serve.version import vivace_version
 
@@ -42,7 +42,7 @@ def router(models: Models) -> APIRouter:
         await _check_alive(models)
         return {"status": "ready"}
 
-    @routes.get("/metrics", response_model=None, response_class=PlainTextResponse, **answers())
+    @routes.get("/metrics", **plain(answers()))
     async def scrape() -> Response:
         """Prometheus text."""
         loaded = models.loaded

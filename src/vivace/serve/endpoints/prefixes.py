@@ -20,7 +20,7 @@ def router(reader: BodyReader) -> APIRouter:
         body, served = await reader.read(http, PrefetchBody)
         return await served.prefetcher.prefetch(http, body)
 
-    @routes.delete("/{pin_id}", response_model=None, **answers(404))
+    @routes.delete("/{pin_id}", response_model=None, **answers(404, 503))
     async def unpin(pin_id: str) -> Response:
         """Let a pinned prefix be evicted again."""
         for served in reader.models.loaded:

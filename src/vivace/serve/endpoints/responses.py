@@ -11,7 +11,8 @@ from vivace.serve.bodies import BodyReader
 from vivace.serve.openapi import takes
 from vivace.serve.prompts import called
 from vivace.serve.response_schemas import ResponsesBody
-from vivace.serve.responses import ID_PREFIX, ResponseFormat, as_chat
+from vivace.serve.response_turns import as_chat
+from vivace.serve.responses import ID_PREFIX, ResponseFormat
 
 
 def router(reader: BodyReader) -> APIRouter:

@@ -1,18 +1,24 @@
 /** The two endpoints in one shape: what is asked, and what a chunk of the answer brings. */
 
+const NOTHING = { text: "", thought: "", calls: [], tokens: [] };
+
 export const CALLS = {
   chat: {
     path: "v1/chat/completions",
 
-    ask({ system, logprobs }, turns) {
+    ask({ system, logprobs, tools }, turns) {
       const first = system ? [{ role: "system", content: system }] : [];
       const wanted = logprobs === null ? {} : { logprobs: true, top_logprobs: logprobs };
-      return { messages: [...first, ...turns], ...wanted };
+      return { messages: [...first, ...turns], ...wanted, ...(tools && { tools }) };
     },
 
     read({ delta, logprobs }) {
-      const tokens = logprobs?.content ?? [];
-      return { text: delta.content ?? "", tokens: tokens.map(fromChat) };
+      return {
+        text: delta.content ?? "",
+        thought: delta.reasoning_content ?? "",
+        calls: delta.tool_calls ?? [],
+        tokens: (logprobs?.content ?? []).map(fromChat),
+      };
     },
   },
 
@@ -25,12 +31,13 @@ export const CALLS = {
 
     read({ text, logprobs }) {
       const tokens = logprobs?.tokens ?? [];
-      return { text, tokens: tokens.map((token, place) => fromLegacy(token, place, logprobs)) };
+      const read = (token, place) => fromLegacy(token, place, logprobs);
+      return { ...NOTHING, text, tokens: tokens.map(read) };
     },
   },
 };
 
-const NOT_SENT_AS_THEY_ARE = new Set(["system", "stop", "logprobs"]);
+const NOT_SENT_AS_THEY_ARE = new Set(["system", "stop", "logprobs", "tools"]);
 
 /**
  * The body of a call. What is null is left out: the server's own default holds.
@@ -52,12 +59,12 @@ export function requestBody(kind, settings, turns) {
 }
 
 /**
- * @returns text, its tokens where log-probabilities were asked for, the number of tokens so far,
+ * @returns text, reasoning, pieces of calls, the tokens where log-probabilities were asked for, the number of tokens so far,
  *     and why the answer ended (null while it goes on)
  */
 export function readChunk(kind, chunk) {
   const [choice] = chunk.choices;
-  const answer = choice ? CALLS[kind].read(choice) : { text: "", tokens: [] };
+  const answer = choice ? CALLS[kind].read(choice) : NOTHING;
   return {
     ...answer,
     count: chunk.usage?.completion_tokens ?? 0,

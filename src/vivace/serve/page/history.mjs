@@ -1,7 +1,7 @@
 /** What the engine did lately: points for the charts, out of scrapes of /metrics. */
 
 import { quantile, since } from "./histogram.mjs";
-import { histogram, total } from "./prometheus.mjs";
+import { fullest, histogram, total } from "./prometheus.mjs";
 
 export const KEPT_SECONDS = 180;
 const QUANTILE_SECONDS = 10; // what a point's quantiles look back on
@@ -20,15 +20,26 @@ const HISTOGRAMS = {
   answer: "vllm:e2e_request_latency_seconds",
 };
 
-/** One look at the server's metrics; `at` is in seconds. */
-export function scraped(samples, at) {
+/** The models whose engines tell of themselves. */
+export function modelsOf(samples) {
+  const told = samples.filter(({ name }) => name === "vllm:num_requests_running");
+  return [...new Set(told.map(({ labels }) => labels.model_name))].sort();
+}
+
+/**
+ * One look at the server's metrics.
+ * @param at in seconds
+ * @param model of which; "" is all together, where the fullest KV cache stands for them
+ */
+export function scraped(all, at, model = "") {
+  const samples = model ? all.filter(({ labels }) => labels.model_name === model) : all;
   const read = (names, reader) =>
     Object.fromEntries(Object.entries(names).map(([key, name]) => [key, reader(samples, name)]));
   return {
     at,
     running: total(samples, "vllm:num_requests_running"),
     waiting: total(samples, "vllm:num_requests_waiting"),
-    kv: total(samples, "vllm:kv_cache_usage_perc"),
+    kv: fullest(samples, "vllm:kv_cache_usage_perc"),
     counters: read(COUNTERS, total),
     histograms: read(HISTOGRAMS, histogram),
   };

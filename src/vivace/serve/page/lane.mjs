@@ -7,7 +7,14 @@ import { announce, html } from "./dom.mjs";
 import { duration, short } from "./format.mjs";
 import { withKey } from "./key.mjs";
 import { Pace } from "./pace.mjs";
-import { copySettings, markField, readSettings, summary, unmarkFields } from "./settings.mjs";
+import {
+  checkTools,
+  copySettings,
+  markField,
+  readSettings,
+  summary,
+  unmarkFields,
+} from "./settings.mjs";
 import { showsTokens } from "./tokens.mjs";
 
 const ENDS = {
@@ -15,12 +22,14 @@ const ENDS = {
   length: "reached max tokens",
   abort: "ended by the server",
   deadline: "out of time",
+  tool_calls: "calls",
 };
 const NEAR = 40; // pixels from the end, within which a reader follows what comes
 
 export class Lane {
   #name;
   #turns = [];
+  #outputs = null; // the element that asks what called functions gave
   #stopping = null; // an AbortController while an answer comes
   #parts;
   element;
@@ -48,6 +57,7 @@ export class Lane {
 
   set kind(kind) {
     this.element.dataset.kind = kind;
+    this.element.elements.tools.disabled = kind !== "chat";
   }
 
   set open(open) {
@@ -87,19 +97,36 @@ export class Lane {
 
   /** Ask, and show the answer as it comes. Resolves to whether there was any. */
   async send(kind, text) {
-    const before = this.#turns;
     const asked = { role: "user", content: text };
-    const turns = kind === "chat" ? [...before, asked] : [asked];
-    const answer = this.#begin(kind, text);
+    if (kind === "completion") this.#parts.transcript.replaceChildren();
+    this.#parts.transcript.append(html("div", "turn user", text));
+    return this.#goOn(kind, kind === "chat" ? [...this.#turns, asked] : [asked]);
+  }
+
+  /** As `send`, for a conversation that ends with what the model is to answer. */
+  async #goOn(kind, turns) {
+    const before = this.#turns;
+    const answer = this.#begin();
     const end = await this.#answer(kind, turns, answer);
-    const answered = answer.text !== "";
     if (kind === "chat") answer.end();
-    if (this.#turns !== before) return answered; // it was cleared meanwhile
+    if (this.#turns !== before) return answer.any; // it was cleared meanwhile
     this.#parts.transcript.setAttribute("aria-busy", "false");
     this.#parts.pace.append(` · ${end}`);
     announce(`Model ${this.#name}: ${this.#parts.pace.textContent}`);
-    if (answered) this.#turns = [...turns, { role: "assistant", content: answer.text }];
-    return answered;
+    const said = { role: "assistant", content: answer.text };
+    if (answer.any) this.#turns = [...turns, said];
+    if (answer.calls.messages.length) this.#askOutputs(answer.calls, [...turns, said]);
+    return answer.any;
+  }
+
+  /** Whoever asks something else instead goes on without the calls. */
+  #askOutputs(calls, turns) {
+    const called = { ...turns.at(-1), tool_calls: calls.messages };
+    this.#outputs = calls.ask((outputs) => {
+      const start = () => this.#goOn("chat", [...turns.slice(0, -1), called, ...outputs]);
+      this.element.dispatchEvent(new CustomEvent("goon", { bubbles: true, detail: start }));
+    });
+    this.#parts.transcript.scrollTop = this.#parts.transcript.scrollHeight;
   }
 
   /** Resolves to why it ended, in words. */
@@ -148,12 +175,11 @@ export class Lane {
     return "failed";
   }
 
-  #begin(kind, text) {
+  #begin() {
     const { transcript, pace } = this.#parts;
-    if (kind === "completion") transcript.replaceChildren();
-    const asked = html("div", "turn user", text);
+    this.#outputs?.remove();
     const body = html("div", "turn assistant");
-    transcript.append(asked, body);
+    transcript.append(body);
     transcript.scrollTop = transcript.scrollHeight;
     transcript.setAttribute("aria-busy", "true");
     pace.textContent = "waiting for the first token";
@@ -181,6 +207,7 @@ export class Lane {
   }
 
   #describe() {
+    checkTools(this.element);
     this.#parts.summary.textContent = summary(readSettings(this.element));
   }
 }

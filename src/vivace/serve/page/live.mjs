@@ -4,7 +4,7 @@ import { getText } from "./api.mjs";
 import { LineChart } from "./chart.mjs";
 import { html } from "./dom.mjs";
 import { duration, percent, short } from "./format.mjs";
-import { History, KEPT_SECONDS, scraped } from "./history.mjs";
+import { History, KEPT_SECONDS, modelsOf, scraped } from "./history.mjs";
 import { parseMetrics } from "./prometheus.mjs";
 
 const EVERY = 1000; // milliseconds
@@ -41,36 +41,9 @@ const CHARTS = [
     format: short,
     least: 4,
   },
-  {
-    title: "Time to first token",
-    note: "of the last 10 s",
-    series: [
-      { name: "firstToken50", label: "median" },
-      { name: "firstToken99", label: "p99" },
-    ],
-    format: duration,
-    least: 0.01,
-  },
-  {
-    title: "Between tokens",
-    note: "of the last 10 s",
-    series: [
-      { name: "betweenTokens50", label: "median" },
-      { name: "betweenTokens99", label: "p99" },
-    ],
-    format: duration,
-    least: 0.01,
-  },
-  {
-    title: "Whole answers",
-    note: "of the last 10 s",
-    series: [
-      { name: "answer50", label: "median" },
-      { name: "answer99", label: "p99" },
-    ],
-    format: duration,
-    least: 0.1,
-  },
+  latency("Time to first token", "firstToken", 0.01),
+  latency("Between tokens", "betweenTokens", 0.01),
+  latency("Whole answers", "answer", 0.1),
   {
     title: "KV cache",
     note: "share of the pages in use",
@@ -80,8 +53,18 @@ const CHARTS = [
   },
 ];
 
+/** A chart of a histogram's quantiles; `least` is its top, in seconds, while all is quick. */
+function latency(title, name, least) {
+  const series = [
+    { name: `${name}50`, label: "median" },
+    { name: `${name}99`, label: "p99" },
+  ];
+  return { title, note: "of the last 10 s", series, format: duration, least };
+}
+
 export class LiveView {
   #history = new History();
+  #watched;
   #section;
   #notice;
   #tiles;
@@ -91,6 +74,8 @@ export class LiveView {
   constructor(section) {
     this.#section = section;
     this.#notice = section.querySelector(".notice");
+    this.#watched = section.querySelector(".watched select");
+    this.#watched.addEventListener("change", () => (this.#history = new History()));
     this.#tiles = TILES.map((tile) => addTile(section.querySelector(".tiles"), tile));
     const grid = section.querySelector(".charts");
     this.#charts = CHARTS.map((plan) => new LineChart(grid, plan));
@@ -117,13 +102,26 @@ export class LiveView {
   async #look() {
     try {
       const text = await getText("metrics", AbortSignal.timeout(PATIENCE));
-      const scrape = scraped(parseMetrics(text), performance.now() / 1000);
+      const samples = parseMetrics(text);
+      this.#offer(modelsOf(samples));
+      const scrape = scraped(samples, performance.now() / 1000, this.#watched.value);
       if (scrape.running === null) return "The engine does not answer. Trying again every second.";
       this.#history.add(scrape);
       return "";
     } catch {
       return "The server does not answer. Trying again every second.";
     }
+  }
+
+  /** Let one of several models be watched; all are, unless one is chosen that is there. */
+  #offer(models) {
+    const { options, value } = this.#watched;
+    this.#watched.parentElement.hidden = models.length < 2;
+    if (models.join() === [...options].slice(1).map((option) => option.value).join()) return;
+    const names = models.map((name) => new Option(name, name));
+    this.#watched.replaceChildren(new Option("all", ""), ...names);
+    this.#watched.value = models.includes(value) ? value : "";
+    if (this.#watched.value !== value) this.#history = new History();
   }
 
   #draw() {

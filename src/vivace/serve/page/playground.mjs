@@ -63,7 +63,8 @@ export class Playground {
   }
 
   #listen() {
-    const { kinds, compare, clear, composer, prompt, stop } = this.#parts;
+    const { kinds, compare, clear, composer, lanes, prompt, stop } = this.#parts;
+    lanes.addEventListener("goon", ({ detail }) => this.#busy || this.#await([detail()]));
     kinds.addEventListener("change", () => this.#setKind());
     compare.addEventListener("change", () => this.#compare(compare.checked));
     clear.addEventListener("click", () => this.#clear());
@@ -140,11 +141,15 @@ export class Playground {
     const [kind, text] = [this.#kind, prompt.value];
     if (this.#busy || !this.#lanes.every((lane) => lane.check())) return;
     if (kind === "chat") prompt.value = "";
-    const answers = this.#lanes.map((lane) => lane.send(kind, text));
+    const answered = await this.#await(this.#lanes.map((lane) => lane.send(kind, text)));
+    if (!answered.some(Boolean) && prompt.value === "") prompt.value = text;
+  }
+
+  async #await(answers) {
     this.#show(true);
     const answered = await Promise.all(answers);
     this.#show(false);
-    if (!answered.some(Boolean) && prompt.value === "") prompt.value = text;
+    return answered;
   }
 
   #show(busy) {

@@ -16,8 +16,14 @@ export function parseMetrics(text) {
 
 /** The sum of a metric over its series; null where there is none. */
 export function total(samples, name) {
-  const values = samples.filter((sample) => sample.name === name).map(({ value }) => value);
+  const values = valuesOf(samples, name);
   return values.length ? values.reduce((sum, value) => sum + value) : null;
+}
+
+/** The largest of a metric's series; null where there is none. */
+export function fullest(samples, name) {
+  const values = valuesOf(samples, name);
+  return values.length ? Math.max(...values) : null;
 }
 
 /** A histogram over its series: [upper bound, how many are at most that], bounds ascending. */
@@ -28,6 +34,10 @@ export function histogram(samples, name) {
     counts.set(bound, (counts.get(bound) ?? 0) + value);
   }
   return [...counts].sort(([one], [other]) => one - other);
+}
+
+function valuesOf(samples, name) {
+  return samples.filter((sample) => sample.name === name).map(({ value }) => value);
 }
 
 function parseSample(line) {

@@ -22,8 +22,26 @@ export function readSettings(form) {
     system: value("system"),
     ...Object.fromEntries(NUMBERS.map(number)),
     stop: stopStrings(value("stop")),
+    tools: parsedTools(value("tools")),
     logprobs: form.elements.namedItem("logprobs").checked ? ALTERNATIVES : null,
   };
+}
+
+/** A list of functions; null where there is none, or no list. */
+function parsedTools(text) {
+  try {
+    const tools = JSON.parse(text);
+    return Array.isArray(tools) ? tools : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Let a form be sent only where its tools can be read. */
+export function checkTools(form) {
+  const field = form.elements.namedItem("tools");
+  const readable = field.value.trim() === "" || parsedTools(field.value) !== null;
+  field.setCustomValidity(readable ? "" : "A list of functions in JSON");
 }
 
 /** One on each line; \n, \t and \\ are written out. */
@@ -39,6 +57,7 @@ export function summary(settings) {
   const said = numbers.map((name) => `${name.replaceAll("_", " ")} ${settings[name]}`);
   if (settings.stop.length) said.push(`stop ${settings.stop.map((one) => JSON.stringify(one))}`);
   if (settings.system) said.push("system prompt");
+  if (settings.tools?.length) said.push(`tools ${settings.tools.length}`);
   return said.join(" · ");
 }
 
