@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.cache.blocks import KVGroup, KVManager
+from vivace.cache.prefix import Scope
 from vivace.core.errors import CapacityError, OverloadedError, RequestError, VivaceError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import EngineInfo, EngineStats
