@@ -149,16 +149,14 @@ class PageBooks:
             while pool.num_idle:
                 self._evict(group, None)
 
-    def retire(self, group: int, count: int) -> int:
+    def retire(self, group: int, count: int) -> list[int]:
         """Give up so many pages for good, or as many as nobody holds; lower tiers do not get what
-        was in them. Returns how many."""
+        was in them. Returns them."""
         pool = self.pools[group]
         count = min(count, pool.num_available)
         while pool.num_free < count:
             self._evict(group, None)
-        for _ in range(count):
-            pool.retire()
-        return count
+        return pool.retire(count)
 
     def cut(self, pages: SequencePages, blocks: int) -> None:
         """Give back the pages of a sequence from that block on."""
