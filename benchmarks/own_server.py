@@ -9,9 +9,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 
 import psutil
 from peers.servers import END_SECONDS, await_answer, free_port
+
+LOG_LINES = 20  # shown of a server that nothing good came of
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ def own_server(*arguments: str) -> Iterator[OwnServer]:
     """`vivace serve` with these arguments; it must end well when told to."""
     port = free_port()
     command = [sys.executable, "-m", "vivace", "serve", *arguments, "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with (
+        TemporaryFile() as log,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{port}"
             await_answer(url, process)
@@ -64,6 +70,10 @@ def own_server(*arguments: str) -> Iterator[OwnServer]:
             process.terminate()
             if process.wait(END_SECONDS) != 0:
                 raise RuntimeError(f"The server ended with {process.returncode}.")
+        except BaseException:
+            log.seek(0)
+            sys.stderr.writelines(line.decode() for line in log.readlines()[-LOG_LINES:])
+            raise
         finally:
             process.kill()
 
