@@ -35,10 +35,14 @@ class OwnServer:
         return {name: one.num_fds() for name, one in self._processes()}
 
     def metric(self, name: str) -> float:
-        for line in self.get("/metrics").splitlines():
-            if line.startswith((name + "{", name + " ")):
-                return float(line.rsplit(" ", 1)[1])
-        raise KeyError(name)
+        (value,) = self.samples(name)
+        return value
+
+    def samples(self, name: str) -> list[float]:
+        """Of a metric with whatever labels."""
+        lines = self.get("/metrics").splitlines()
+        found = [line for line in lines if line.startswith((name + "{", name + " "))]
+        return [float(line.rsplit(" ", 1)[1]) for line in found]
 
     def is_idle(self) -> bool:
         """Whether no request runs or waits, and no page is held but by pins."""

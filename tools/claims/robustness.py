@@ -49,7 +49,10 @@ def schema(result: dict[str, Any]) -> Outcome:
         return missing(result["absent"])
     cases = result["cases"]
     said = "with failures" if result["failed"] else "no failure"
-    measured = f"schemathesis: {cases} cases of {result['operations']} operations, {said}"
+    measured = (
+        f"schemathesis: {cases} cases of {result['operations']} operations, {said}; "
+        f"{result['requests_run']:.0f} requests came to the engine"
+    )
     holds = cases >= CASES and not result["failed"] and result["idle_afterwards"]
     return Outcome(measured, holds, figures={"schema_fuzz": result})
 

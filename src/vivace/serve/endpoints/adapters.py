@@ -14,7 +14,7 @@ from vivace.serve.schemas import LoadAdapterBody, UnloadAdapterBody
 def router(reader: BodyReader) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["admin"])
 
-    @routes.post("/load_lora_adapter", response_model=None, **takes(LoadAdapterBody))
+    @routes.post("/load_lora_adapter", response_model=None, **takes(LoadAdapterBody, 403))
     async def load(http: Request) -> Response:
         """Load an adapter from a folder of this machine; its name is a model's from then on."""
         body, served = await reader.read(http, LoadAdapterBody)
@@ -27,7 +27,7 @@ def router(reader: BodyReader) -> APIRouter:
         await served.names.load_adapter(body.lora_name, body.lora_path)
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
-    @routes.post("/unload_lora_adapter", response_model=None, **takes(UnloadAdapterBody))
+    @routes.post("/unload_lora_adapter", response_model=None, **takes(UnloadAdapterBody, 403))
     async def unload(http: Request) -> Response:
         """Take no further calls for an adapter; those that have begun are answered."""
         body, served = await reader.read(http, UnloadAdapterBody)
