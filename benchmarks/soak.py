@@ -199,6 +199,12 @@ def parts(samples: Any, seconds: float) -> list[list[float]]:
     ]
 
 
+def memory_by_minute(record: Record) -> list[list[int]]:
+    """MiB of server and engine."""
+    each = round(60 / SAMPLE_SECONDS)
+    return [[server >> 20, engine >> 20] for _, server, engine in record.memory[::each]]
+
+
 def plot(record: Record, path: Path) -> None:
     import matplotlib as mpl
 
@@ -244,6 +250,7 @@ def main() -> None:
             "idle_afterwards": server.is_idle(),
             "restarts": server.metric("vivace:engine_restarts_total"),
             **figures(record, seconds),
+            "memory_by_minute": memory_by_minute(record),
         }
     if given.plot is not None:
         plot(record, given.plot)

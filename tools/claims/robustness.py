@@ -39,8 +39,8 @@ def lm_eval(result: dict[str, Any]) -> Outcome:
 
 def fuzz() -> Outcome:
     return all_of(
-        attempt(lambda: schema(run_benchmark("schema_fuzz.py", minutes=50))),
-        attempt(lambda: wire(run_benchmark("wire_fuzz.py", minutes=10))),
+        attempt(lambda: schema(run_benchmark("schema_fuzz.py", minutes=25))),
+        attempt(lambda: wire(run_benchmark("wire_fuzz.py", minutes=5))),
     )
 
 
