@@ -149,3 +149,12 @@ def test_lines_that_nobody_reads_are_counted_not_kept(pipe: tuple[int, int]) -> 
     assert writer.dropped > 0
     wait_until(lambda: writer._lines.full())
     writer.close()  # does not hang either
+
+
+@pytest.mark.tiny
+def test_lines_are_written_whole_whatever_is_in_them(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    writer = LineWriter(writing)
+    writer.put("\ud800" + "x" * 20_000)
+    writer.close()
+    assert os.read(reading, 1 << 16) == b"\\ud800" + b"x" * 20_000 + b"\n"
