@@ -156,5 +156,9 @@ def test_lines_are_written_whole_whatever_is_in_them(pipe: tuple[int, int]) -> N
     reading, writing = pipe
     writer = LineWriter(writing)
     writer.put("\ud800" + "x" * 20_000)
+    writer.put("end")
+    written = b""
+    while not written.endswith(b"end\n"):
+        written += os.read(reading, 1 << 16)
     writer.close()
-    assert os.read(reading, 1 << 16) == b"\\ud800" + b"x" * 20_000 + b"\n"
+    assert written == b"\\ud800" + b"x" * 20_000 + b"\nend\n"
