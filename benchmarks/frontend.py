@@ -7,7 +7,7 @@ at a fixed pace, slow enough for the server to keep up: tokens that it put toget
 cheaper. vLLM's stands in front of its own engine, which has a process of its own too, with a model
 so small that it hardly matters. Counted is the processor time of the HTTP process alone, while as
 many streams as there are clients run, and then while requests of one token follow one another.
-Prints one JSON object.
+Both write an access log to a file. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 from frontend_load import Load, drive
-from peers.environments import AbsentError
+from peers.environments import AbsentError, log_file
 from peers.small_vllm import small_vllm
 
 WORKERS = Path(__file__).parent / "workers"
@@ -64,7 +64,11 @@ def main() -> None:
 @contextmanager
 def vivace() -> Iterator[Server]:
     command = [sys.executable, str(WORKERS / "null_server.py"), "0", str(STEP_MS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    log = log_file("frontend-vivace")
+    with (
+        open(log, "w") as output,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True) as process,
+    ):
         assert process.stdout is not None
         url = process.stdout.readline().split()[4]
         try:

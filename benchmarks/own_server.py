@@ -9,9 +9,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 
 import psutil
 from peers.servers import END_SECONDS, await_answer, free_port
+
+LOG_LINES = 20  # shown of a server that nothing good came of
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,14 @@ class OwnServer:
         return {name: one.num_fds() for name, one in self._processes()}
 
     def metric(self, name: str) -> float:
-        for line in self.get("/metrics").splitlines():
-            if line.startswith((name + "{", name + " ")):
-                return float(line.rsplit(" ", 1)[1])
-        raise KeyError(name)
+        (value,) = self.samples(name)
+        return value
+
+    def samples(self, name: str) -> list[float]:
+        """Of a metric with whatever labels."""
+        lines = self.get("/metrics").splitlines()
+        found = [line for line in lines if line.startswith((name + "{", name + " "))]
+        return [float(line.rsplit(" ", 1)[1]) for line in found]
 
     def is_idle(self) -> bool:
         """Whether no request runs or waits, and no page is held but by pins."""
@@ -56,7 +63,10 @@ def own_server(*arguments: str) -> Iterator[OwnServer]:
     """`vivace serve` with these arguments; it must end well when told to."""
     port = free_port()
     command = [sys.executable, "-m", "vivace", "serve", *arguments, "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with (
+        TemporaryFile() as log,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{port}"
             await_answer(url, process)
@@ -64,6 +74,10 @@ def own_server(*arguments: str) -> Iterator[OwnServer]:
             process.terminate()
             if process.wait(END_SECONDS) != 0:
                 raise RuntimeError(f"The server ended with {process.returncode}.")
+        except BaseException:
+            log.seek(0)
+            sys.stderr.writelines(line.decode() for line in log.readlines()[-LOG_LINES:])
+            raise
         finally:
             process.kill()
 

@@ -2,10 +2,10 @@
 
     python benchmarks/soak.py [--minutes 20] [--clients 24] [--plot FILE.svg]
 
-Clients stream, ask for whole answers, leave in mid-stream, bring long prompts and send what must be
-refused, each one request after the other. Compared are early minutes (of 20, the 2nd to the 6th)
-with the last quarter: memory of both processes, and the 99th percentiles of the time to the first
-token and between tokens. Prints one JSON object.
+Clients stream, ask for whole answers and for JSON of a schema, leave in mid-stream, bring long
+prompts and send what must be refused, each one request after the other. Compared are early minutes
+(of 20, the 2nd to the 6th) with the last quarter: memory of both processes, and the 99th
+percentiles of the time to the first token and between tokens. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import numpy as np
+from forms.schemas import schemas
 from own_server import OwnServer, own_server
 
 from vivace.bench.transport import LeanTransport
@@ -31,6 +33,7 @@ EARLY, LATE = (0.1, 0.3), (0.75, 1.0)  # shares of the time
 SAMPLE_SECONDS = 2.0
 TIMEOUT = 120.0
 PATH = "/v1/completions"
+FORMS = schemas(200, seed=0)  # more than the engine remembers compiled
 
 
 @dataclass
@@ -107,6 +110,16 @@ class Client:
         answer = await self.http.post(PATH, json=body)
         self._check(answer.status_code == 200, answer.text[:200])
 
+    async def structured(self) -> None:
+        schema = self.rng.choice(FORMS)
+        body = self.asked(32, structured_outputs={"json": schema}, max_tokens=384)
+        answer = await self.http.post(PATH, json=body)
+        self._check(answer.status_code == 200, answer.text[:200])
+        (choice,) = answer.json()["choices"]
+        if choice["finish_reason"] == "stop":
+            valid = jsonschema.Draft202012Validator(schema).is_valid(json.loads(choice["text"]))
+            self._check(valid, f"{choice['text']} is no instance of {schema}")
+
     async def bad(self) -> None:
         fields = self.rng.choice(
             [{"temperature": -1}, {"surprise": 1}, {"prompt": []}, {"max_tokens": 10**6}]
@@ -121,10 +134,11 @@ class Client:
 
 # What a client may do, and how often of a hundred times.
 KINDS: dict[str, tuple[Callable[[Client], Awaitable[None]], int]] = {
-    "streams": (Client.streams, 50),
+    "streams": (Client.streams, 45),
     "leaves": (Client.leaves, 15),
     "long": (Client.long, 10),
-    "whole": (Client.whole, 15),
+    "whole": (Client.whole, 10),
+    "structured": (Client.structured, 10),
     "bad": (Client.bad, 10),
 }
 
@@ -185,6 +199,12 @@ def parts(samples: Any, seconds: float) -> list[list[float]]:
     ]
 
 
+def memory_by_minute(record: Record) -> list[list[int]]:
+    """MiB of server and engine."""
+    each = round(60 / SAMPLE_SECONDS)
+    return [[server >> 20, engine >> 20] for _, server, engine in record.memory[::each]]
+
+
 def plot(record: Record, path: Path) -> None:
     import matplotlib as mpl
 
@@ -230,6 +250,7 @@ def main() -> None:
             "idle_afterwards": server.is_idle(),
             "restarts": server.metric("vivace:engine_restarts_total"),
             **figures(record, seconds),
+            "memory_by_minute": memory_by_minute(record),
         }
     if given.plot is not None:
         plot(record, given.plot)

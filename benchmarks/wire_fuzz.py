@@ -26,6 +26,7 @@ from own_server import OwnServer, own_server
 
 CLIENTS = 16
 WARM_UP = 300  # connections before memory is looked at
+FEW_PAGES = ("--kv-memory", "8MiB", "--max-model-len", "512")  # all are in use by then
 STREAM = {"prompt": "def add(", "max_tokens": 200, "temperature": 0, "ignore_eos": True}
 
 
@@ -156,7 +157,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    with own_server("--slow-sender-timeout", "2", "--kv-memory", "64MiB") as server:
+    with own_server("--slow-sender-timeout", "2", *FEW_PAGES) as server:
         print(json.dumps(measure(server, given.connections, given.seed)))
 
 

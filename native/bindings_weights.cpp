@@ -201,6 +201,7 @@ void bind_weights(nb::module_& m) {
              new (self) KVCache(layout, num_layers, num_pages);
            })
       .def("copy_pages", &KVCache::copy_pages)
+      .def("release_pages", &KVCache::release_pages)
       .def_prop_ro("pages", &pages_of);
 }
 

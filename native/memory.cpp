@@ -1,6 +1,7 @@
 #include "memory.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <new>
@@ -55,6 +56,13 @@ Memory Memory::of_file(int file, std::size_t bytes) {
   }
   want_huge_pages(data, bytes);
   return memory;
+}
+
+void Memory::release(std::size_t byte_offset, std::size_t bytes) const {
+  const std::size_t page = sysconf(_SC_PAGESIZE);
+  const std::size_t first = (byte_offset + page - 1) / page * page;
+  const std::size_t end = (byte_offset + bytes) / page * page;
+  if (first < end) madvise(at(first), end - first, MADV_DONTNEED);  // data_ is aligned
 }
 
 Memory::~Memory() {

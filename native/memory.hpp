@@ -29,6 +29,9 @@ class Memory {
   }
 
   std::size_t bytes() const { return bytes_; }
+  // Gives the system's pages that lie wholly in there back; they are zero when read again. Not of a
+  // file's.
+  void release(std::size_t byte_offset, std::size_t bytes) const;
 
   template <typename T = char>
   T* at(std::size_t byte_offset = 0) const {

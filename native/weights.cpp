@@ -160,4 +160,20 @@ void KVCache::copy_pages(const std::vector<int>& sources, const std::vector<int>
   }
 }
 
+void KVCache::release_pages(std::vector<int> pages) const {
+  std::sort(pages.begin(), pages.end());
+  if (!pages.empty() && (pages.front() < 0 || std::size_t(pages.back()) >= num_pages)) {
+    throw std::out_of_range("Pages to release must lie in [0, " + std::to_string(num_pages) + ").");
+  }
+  const std::size_t bytes = bytes_per_page();
+  for (std::size_t begin = 0, end = 0; begin < pages.size(); begin = end) {
+    // A run of neighbours at once: little of it lies in pages of the system that others share.
+    for (++end; end < pages.size() && pages[end] <= pages[end - 1] + 1;) ++end;
+    const std::size_t count = pages[end - 1] - pages[begin] + 1;
+    for (std::size_t index = 0; index < std::size_t(num_layers); ++index) {
+      memory.release((index * num_pages + pages[begin]) * bytes, count * bytes);
+    }
+  }
+}
+
 }  // namespace vivace

@@ -94,6 +94,9 @@ struct KVCache {
   char* layer(int index) const { return memory.at(index * num_pages * bytes_per_page()); }
   // Copies whole pages, in order. Throws std::out_of_range for an unknown page.
   void copy_pages(const std::vector<int>& sources, const std::vector<int>& targets) const;
+  // Their content is lost, and their memory the system's until they are written again. Throws
+  // std::out_of_range for an unknown page.
+  void release_pages(std::vector<int> pages) const;
 
   KVLayout layout;
   int num_layers;

@@ -11,7 +11,7 @@ from typing import Any
 
 from peers import models
 from peers.contenders import Contender
-from peers.environments import FOLDER, PEERS, AbsentError, install
+from peers.environments import PEERS, AbsentError, install, log_file
 from peers.limits import Limits
 from peers.tasks import START_PROMPT, Task
 from peers.worker import Worker
@@ -102,14 +102,12 @@ def open_worker(plan: Plan, contender: Contender, sequences: int) -> Worker:
     variables = PEERS[contender.peer].variables(plan.threads)
     if plan.isa == "avx512":
         variables |= contender.no_amx_variables
-    logs = FOLDER / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
     return Worker(
         contender.worker,
         plan.job(contender, sequences),
         PEERS[contender.peer].python,
         variables,
-        logs / f"{contender.name.replace(' ', '-')}.txt",
+        log_file(contender.name.replace(" ", "-")),
     )
 
 

@@ -102,6 +102,13 @@ def openmp(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), **placed}
 
 
+def log_file(name: str) -> Path:
+    """Where a server's log goes; the folder is there."""
+    folder = FOLDER / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.txt"
+
+
 class AbsentError(Exception):
     """Something could not be installed, built or run; the message says what and why."""
 

@@ -17,7 +17,7 @@ from socket import socket
 
 from peers import models
 from peers.contenders import CONTENDERS, Contender
-from peers.environments import FOLDER, PEERS, PINNED, AbsentError, install
+from peers.environments import FOLDER, PEERS, PINNED, AbsentError, install, log_file
 from peers.process_group import ProcessGroup
 
 WORKERS = Path(__file__).parents[1] / "workers"
@@ -134,8 +134,7 @@ def running(server: Server, preset: str, threads: int, isa: str) -> Iterator[Run
     if isa == "avx512":
         command = [sys.executable, str(WORKERS / "no_amx.py"), *command]
         variables |= {**contender.no_amx_variables, **dict(server.no_amx_variables)}
-    log = FOLDER / "logs" / f"server-{server.contender.replace(' ', '-')}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = log_file(f"server-{server.contender.replace(' ', '-')}")
     started = time.monotonic()
     with open(log, "w") as output:
         process = subprocess.Popen(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
-from peers.environments import FOLDER, PEERS, AbsentError, install
+from peers.environments import PEERS, AbsentError, install, log_file
 from peers.servers import END_SECONDS, WORKERS, await_answer, free_port
 
 from vivace.formats.hub import resolve_model
@@ -26,8 +26,7 @@ def small_vllm() -> Iterator[tuple[str, psutil.Process]]:
     install("vllm")
     model = resolve_model(None, lambda line: None).parent / "vivace-draft"
     port = free_port()
-    log = FOLDER / "logs" / "frontend-vllm.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = log_file("frontend-vllm")
     command = [str(PEERS["vllm"].python), str(WORKERS / "vllm_server.py"), "--model", str(model)]
     command += ["--port", str(port), "--max-num-seqs", "32", "--max-model-len", "512"]
     variables = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
 pytest.importorskip("vivace.backends.cpu._native", reason="vivace was built without a compiler")
 
-from vivace.backends.cpu import _native
+from vivace.backends.cpu import CpuBackend, _native
 from vivace.backends.cpu.kv_memory import spread_pages
+from vivace.backends.protocol import KVSpec
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,20 @@ def test_few_layers_find_memory_in_the_same_step(
         starts = (layer * held * page_bytes + begin for layer in range(num_layers))
         touches = [-start % size < step for start in starts]
         assert sum(touches) <= max(3, num_layers // 8)
+
+
+@pytest.mark.parametrize("pages", [range(500, 1000), range(1, 1000, 2)], ids=["run", "scattered"])
+def test_memory_of_released_pages_goes_back_to_the_system(pages: range) -> None:
+    spec = KVSpec(4, 4, 64)  # 16 KiB a page in each layer, 64 MiB in all
+    backend = CpuBackend("bfloat16", 1)
+    cache = backend.kv_cache(spec, 1000)
+    cache.pages[:] = 1
+    before = psutil.Process().memory_info().rss
+    backend.release_pages(cache, pages)
+    given_back = before - psutil.Process().memory_info().rss
+    assert given_back >= 0.95 * len(pages) * backend.kv_page_bytes(spec)
+    assert (cache.pages[:, pages] == 0).all()
+    assert (cache.pages[:, 0] == 1).all()
 
 
 def test_a_small_cache_has_no_page_too_many() -> None:

@@ -82,6 +82,16 @@ def test_what_was_read_does_not_change_with_the_page(backend: Backend, spec: KVS
     np.testing.assert_array_equal(read, data)
 
 
+def test_pages_that_are_released_cost_the_others_nothing(backend: Backend, spec: KVSpec) -> None:
+    cache = backend.kv_cache(spec, PAGES)
+    data = random_pages(backend, spec, PAGES)
+    backend.write_pages(cache, range(PAGES), data)
+    backend.release_pages(cache, [3, 1, 2])
+    np.testing.assert_array_equal(backend.read_pages(cache, [0, 4]), data[[0, 4]])
+    backend.write_pages(cache, [2], data[:1])
+    np.testing.assert_array_equal(backend.read_pages(cache, [2]), data[:1])
+
+
 def test_wrong_pages_and_sizes_are_refused(backend: Backend, spec: KVSpec) -> None:
     cache = backend.kv_cache(spec, PAGES)
     data = random_pages(backend, spec, 1)
@@ -90,6 +100,8 @@ def test_wrong_pages_and_sizes_are_refused(backend: Backend, spec: KVSpec) -> No
             backend.read_pages(cache, [wrong])
         with pytest.raises(BackendError, match="Pages must lie"):
             backend.write_pages(cache, [wrong], data)
+        with pytest.raises(BackendError, match="Pages must lie"):
+            backend.release_pages(cache, [0, wrong])
     with pytest.raises(BackendError, match="cannot be filled"):
         backend.write_pages(cache, [0], data[:, 1:])
     with pytest.raises(BackendError, match="cannot be filled"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.engine.tiny import write_tiny_llama
@@ -16,7 +17,7 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.stats import EngineInfo
 from vivace.core.step import ScheduledSequence, Step
 from vivace.engine.build import build_engine
-from vivace.engine.core import EngineCore
+from vivace.engine.core import SHRINK_SHARE, EngineCore
 from vivace.engine.requests import fan_out, to_pool
 
 MANY = 32
@@ -159,6 +160,21 @@ def test_the_cache_keeps_room_for_the_longest_request(folder: Path) -> None:
         last = core.step()[-1]
     assert last.finish_reason == "length"
     core.check_integrity()
+
+
+def test_the_system_gets_the_memory_back(folder: Path) -> None:
+    pytest.importorskip("vivace.backends.cpu._native", reason="vivace was built without a compiler")
+    many = {"max_num_seqs": 1024, "max_num_batched_tokens": 1024}
+    config = EngineConfig(str(folder), backend="cpu", kv_memory_bytes=32 << 20, **many)
+    core = build_engine(config)
+    caches = [cache.pages for cache in core._runner._caches]
+    for pages in caches:
+        pages[:] = 1
+    before = psutil.Process().memory_info().rss
+    core._shrink()
+    given_back = before - psutil.Process().memory_info().rss
+    assert given_back >= 0.95 * SHRINK_SHARE * sum(pages.nbytes for pages in caches)
+    assert given_back >= 4 << 20
 
 
 def test_a_request_that_finds_no_memory_is_told_so(folder: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -103,6 +104,38 @@ def test_who_was_begun_is_told_and_who_waits_is_answered(
             assert (stats.restarts, stats.running, stats.waiting, stats.pages_used) == (1, 0, 0, 0)
 
     asyncio.run(run())
+
+
+def test_pins_outlive_an_engine(folder: Path) -> None:
+    async def run() -> None:
+        async with started(folder) as client:
+            params = SamplingParams(max_tokens=1, temperature=0, ignore_eos=True)
+            for name in ("kept", "let go"):
+                (request,) = fan_out(client.info, name, PROMPT, params)
+                async with aclosing(client.stream(replace(request, pin_id=name))) as deltas:
+                    assert [delta.error async for delta in deltas] == [None]
+            await client.unpin("let go")
+            before = await client.stats()
+            assert (before.pins, before.pages_pinned) == (("kept",), 2)
+            first = process_of(client)
+            client.kill()
+            await until(lambda: _other(client, first))
+            await until(lambda: _pinned(client, 2))
+            after = await client.stats()
+            assert (after.pins, after.restarts) == (("kept",), 1)
+            assert (await answer(client, "r", 3))[0].num_cached_tokens == 32
+            await client.unpin("kept")
+            assert (await client.stats()).pages_pinned == 0
+            assert (await client.stats()).pins == ()
+
+    asyncio.run(run())
+
+
+async def _pinned(client: EngineClient, pages: int) -> bool:
+    try:
+        return (await client.stats()).pages_pinned == pages
+    except EngineLostError:
+        return False
 
 
 def test_an_engine_that_hangs_while_idle_is_found_out(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from vivace.core.errors import EngineLostError
 from vivace.core.request import Delta, Logprob, Request
 from vivace.engine.delta_queue import MAX_APART, MAX_TOGETHER, DeltaQueue, together
-from vivace.engine.loop import Abort, Add, Message
+from vivace.engine.loop import Abort, Add, Message, Unpin
 from vivace.engine.streams import MAX_ASKED, Streams
 
 pytestmark = pytest.mark.tiny
@@ -74,6 +74,36 @@ def test_what_was_not_begun_is_asked_of_the_next_engine() -> None:
         assert sent[-1] == Abort("b")
 
     asyncio.run(run())
+
+
+def test_pins_are_asked_for_again_until_they_are_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        sent: list[Message] = []
+        streams = Streams(sent.append)
+        asked = {name: Request(name, (1,), pin_id=f"pin {name}") for name in "abcd"}
+        ends = {"a": "length", "b": "length", "c": "abort", "d": "stop"}
+        for name, reason in ends.items():
+            stream = streams.stream(asked[name])
+            first = asyncio.create_task(anext(stream))
+            await asyncio.sleep(0)
+            streams.deliver([Delta(name, finish_reason=reason)])
+            await first
+            await stream.aclose()
+        streams.unpin("pin d")
+        assert streams.pins.ids == ("pin a", "pin b")
+        sent.clear()
+        streams.interrupt(LOST)
+        streams.ask_again()
+        assert sent == [Add(asked["a"]), Add(asked["b"])]
+        streams.deliver([token(1, "a"), Delta.failed("b", LOST)])
+        assert streams.pins.ids == ("pin a",)
+        streams.unpin("pin a")  # which may still be computed
+        assert sent[2:] == [Abort("a"), Unpin("pin a")]
+        streams.ask_again()
+        assert len(sent) == 4
+
+    asyncio.run(run())
+    assert "pin b could not be pinned again: gone" in caplog.text
 
 
 def test_a_request_that_outlives_several_engines_is_given_up() -> None:

@@ -59,6 +59,7 @@ class ScriptedEngine:
         fails_after: tokens before every request fails; None is never.
         gone: why the engine is not there; None where it is.
         running: requests being answered.
+        told: tokens that somebody took.
         pins: ids of pinned prefixes.
         resets: how often its prefixes were to be forgotten.
     """
@@ -69,6 +70,7 @@ class ScriptedEngine:
         self.fails_after: int | None = None
         self.gone: str | None = None
         self.resets = 0
+        self.told = 0
         self.pins: tuple[str, ...] = ()
         self.adapters = self.info.adapters
         self.seen: list[Request] = []
@@ -91,6 +93,7 @@ class ScriptedEngine:
                 if place == self.fails_after:
                     yield Delta(request.request_id, finish_reason="error", error="It broke.")
                     return
+                self.told += 1
                 yield self._delta(request, place)
         finally:
             self.running.discard(request.request_id)

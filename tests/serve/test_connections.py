@@ -100,6 +100,19 @@ def test_who_does_not_read_is_cut_off_and_holds_nobody_up(url: str, engine: Scri
         assert is_cut_off(connection)
 
 
+def test_no_more_is_made_than_somebody_reads(engine: ScriptedEngine) -> None:
+    """What does not fit in the buffers of the system stays with the engine."""
+    asked = request(stream=True, max_tokens=1000, n=16, logprobs=20)
+    with serving(scripted_app(engine)) as url, connected(url, receive_bytes=4096) as connection:
+        connection.sendall(asked)
+        wait_until(lambda: len(engine.running) == 16)
+        before = -1
+        while engine.told > before:
+            before = engine.told
+            time.sleep(0.3)
+        assert 0 < engine.told < 16 * 1000
+
+
 def test_half_closed_connections_are_closed(url: str, engine: ScriptedEngine) -> None:
     engine.seconds = 60
     with connected(url) as connection:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.serve.commanded import command, commanded, environment
 from tests.serve.process import url_of
-from tests.serve.scripted import ScriptedEngine, scripted_app, serving, wait_until
+from tests.serve.scripted import ScriptedEngine, scripted_app, serving
 from vivace.serve.logs import LineWriter, logging_as
 from vivace.serve.options import ServeOptions
 
@@ -147,5 +147,19 @@ def test_lines_that_nobody_reads_are_counted_not_kept(pipe: tuple[int, int]) -> 
     for _ in range(12_000):
         writer.put("x" * 100)  # the pipe holds a few hundred of these
     assert writer.dropped > 0
-    wait_until(lambda: writer._lines.full())
+    while not writer._lines.full():  # the thread may have taken one more before it was held up
+        writer.put("x")
     writer.close()  # does not hang either
+
+
+@pytest.mark.tiny
+def test_lines_are_written_whole_whatever_is_in_them(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    writer = LineWriter(writing)
+    writer.put("\ud800" + "x" * 20_000)
+    writer.put("end")
+    written = b""
+    while not written.endswith(b"end\n"):
+        written += os.read(reading, 1 << 16)
+    writer.close()
+    assert written == b"\\ud800" + b"x" * 20_000 + b"\nend\n"

@@ -22,8 +22,8 @@ from vivace.core.stats import (
 )
 from vivace.decoding.sampler import InvalidLogitsError
 from vivace.hardware.energy import EnergyMeter
-from vivace.serve.engine_metrics import EngineMetrics
 from vivace.serve.metrics import ServerMetrics
+from vivace.serve.process_metrics import ProcessMetrics
 
 pytestmark = pytest.mark.tiny
 
@@ -258,13 +258,14 @@ def test_energy_is_told_where_the_machine_counts_it(tmp_path: Path) -> None:
     zone.mkdir()
     (zone / "name").write_text("package-0")
     (zone / "energy_uj").write_text("1000000")
-    engine = EngineMetrics(("m", "0"), None, EnergyMeter(tmp_path))
+    process = ProcessMetrics(EnergyMeter(tmp_path))
     (zone / "energy_uj").write_text("3500000")
-    (family,) = engine.collect()
+    _, family = process.collect()
     (sample,) = family.samples
-    assert (sample.name, sample.labels["domain"]) == ("vivace:energy_joules_total", "package-0")
+    assert (sample.name, sample.labels) == ("vivace:energy_joules_total", {"domain": "package-0"})
     assert sample.value == 2.5
-    assert [*EngineMetrics(("m", "0"), None, EnergyMeter(tmp_path / "none")).collect()] == []
+    (seconds,) = ProcessMetrics(EnergyMeter(tmp_path / "none")).collect()
+    assert seconds.name == "vivace:cpu_seconds"
 
 
 # Those of vLLM's that mean something here; dashboards and routers ask for them by these names.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.serve.scripted import ScriptedEngine, scripted_app
+from vivace.serve.gate import ADMIN
 from vivace.serve.schemas import ChatBody, CompletionBody
 
 pytestmark = pytest.mark.tiny
@@ -46,6 +47,11 @@ def test_every_post_has_a_body_that_allows_nothing_else(document: dict[str, Any]
         assert document["components"]["schemas"][name]["additionalProperties"] is False
         assert {"400", "401", "413", "429", "503"} <= set(operation["responses"])
         assert "422" not in operation["responses"]
+
+
+def test_what_is_for_administrators_may_be_forbidden(document: dict[str, Any]) -> None:
+    for path in ADMIN:
+        assert "403" in document["paths"][path]["post"]["responses"], path
 
 
 @pytest.mark.parametrize("kind", [CompletionBody, ChatBody])

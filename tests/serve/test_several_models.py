@@ -308,6 +308,13 @@ def test_metrics_are_told_by_model(fleet: Fleet) -> None:
         ("vllm:request_generation_tokens_sum", "a"): 2,
         ("vllm:request_generation_tokens_sum", "b"): 3,
     }
+    told = [
+        (sample.labels["process"], sample.labels.get("model_name"))
+        for family in families
+        for sample in family.samples
+        if sample.name == "vivace:cpu_seconds_total"
+    ]
+    assert sorted(told, key=str) == [("engine", "a"), ("engine", "b"), ("server", None)]
 
 
 def in_background(work: Callable[[], object]) -> threading.Thread:

@@ -52,6 +52,8 @@ BAD = [
     ("tokenize", {"prompt": "a", "messages": [TURN]}, "prompt"),
     ("tokenize", {"messages": [TURN], "add_special_tokens": True}, "add_special_tokens"),
     ("tokenize", {"prompt": "a", "tools": [{}]}, "tools"),
+    ("tokenize", {"prompt": [-1], "return_token_strs": True}, "prompt"),
+    ("tokenize", {"prompt": [10**6]}, "prompt"),
     ("detokenize", {"tokens": [-1]}, "tokens"),
     ("detokenize", {"tokens": [10**6]}, "tokens"),
     ("detokenize", {"tokens": "a"}, "tokens"),

@@ -330,6 +330,15 @@ class Backend(Protocol):
         """Copy whole pages (copy on write)."""
         ...
 
+    def release_pages(self, cache: KVCache, pages: Sequence[int]) -> None:
+        """What is in these pages is worth nothing any more: give their memory back to the system,
+        where a backend can do that with a part of a cache. They may be written again.
+
+        Raises:
+            BackendError: there is no such page.
+        """
+        ...
+
     def read_pages(self, cache: KVCache, pages: Sequence[int]) -> PageBytes:
         """A copy of whole pages over all layers, [pages, kv_page_bytes]: for `write_pages` of a
         cache of the same spec on the same backend, now or in another process.

@@ -207,14 +207,14 @@ class KVManager:
         if self._tiers is not None:
             self._tiers.forget()
 
-    def shrink(self, share: float) -> int:
+    def shrink(self, share: float) -> list[list[int]]:
         """Memory has run out: give up that share of the pages for good, but none that is held and
-        none that the longest sequence needs; likewise in host memory. Returns how many."""
-        given_up = 0
+        none that the longest sequence needs; likewise in host memory. Returns them, per group."""
+        given_up = []
         for group, pool in enumerate(self._books.pools):
             spare = pool.num_pages - self.pins.least_pages(group)
             count = min(int(share * pool.num_pages), max(0, spare))
-            given_up += self._books.retire(group, count)
+            given_up.append(self._books.retire(group, count))
         if self._tiers is not None:
             self._tiers.shrink(1 - share)
         return given_up

@@ -151,16 +151,14 @@ class PageBooks:
             while pool.num_idle:
                 self._free_longest_idle(group, self._forget)
 
-    def retire(self, group: int, count: int) -> int:
+    def retire(self, group: int, count: int) -> list[int]:
         """Give up so many pages for good, or as many as nobody holds; lower tiers do not get what
-        was in them. Returns how many."""
+        was in them. Returns them."""
         pool = self.pools[group]
         count = min(count, pool.num_available)
         while pool.num_free < count:
             self._free_longest_idle(group, self._forget)
-        for _ in range(count):
-            pool.retire()
-        return count
+        return pool.retire(count)
 
     def cut(self, pages: SequencePages, blocks: int) -> None:
         """Give back the pages of a sequence from that block on."""

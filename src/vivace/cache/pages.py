@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -101,11 +102,13 @@ class PagePool:
         self._nodes[page] = None
         self._free.append(page)
 
-    def retire(self) -> int:
-        """Never use a free page again: the one that was least likely to be next."""
-        page = self._free.pop(0)
-        self._retired.add(page)
-        return page
+    def retire(self, count: int) -> list[int]:
+        """Never use so many free pages again, the last ones: neighbours as far as can be, for a
+        system that takes memory back in larger pieces. Returns them."""
+        pages = heapq.nlargest(count, self._free)
+        self._retired.update(pages)
+        self._free = [page for page in self._free if page not in self._retired]
+        return pages
 
     def longest_idle(self) -> PrefixNode:
         """The node of the page to evict first. Raises StopIteration where no page is idle."""

@@ -99,13 +99,16 @@ class EngineClient:
         return adapters
 
     async def stats(self) -> EngineStats:
-        """Counted since the process was started, but for `restarts`.
+        """Counted since the process was started, but for `restarts`. Among `pins` are those that
+        are computed again.
 
         Raises:
             EngineLostError: as `check_health`.
         """
         await self.check_health()
-        return replace(await self._streams.stats(), restarts=self._restarts)
+        stats = await self._streams.stats()
+        pins = dict.fromkeys((*stats.pins, *self._streams.pins.ids))
+        return replace(stats, restarts=self._restarts, pins=tuple(pins))
 
     async def check_health(self) -> None:
         """Raises:

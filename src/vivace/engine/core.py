@@ -199,9 +199,10 @@ class EngineCore:
 
     def _shrink(self) -> None:
         pages = self._kv.shrink(SHRINK_SHARE)
+        self._runner.release_pages(pages)
         _log.warning(
             "Memory has run out: the cache gave up %d of its pages; give vivace less --kv-memory.",
-            pages,
+            sum(map(len, pages)),
         )
 
     def _count(self, step: Step, seconds: float) -> None:

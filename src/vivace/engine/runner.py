@@ -44,6 +44,7 @@ class Runner:
         self.adapters = adapters
         self.seconds = 0.0
         self._backend = backend
+        self._caches = tuple(caches)
         self._program = backend.compile(decoder.logits, caches, limits)
         self._compile_hidden = partial(backend.compile, decoder.hidden, caches, limits)
         self._vocab_size = decoder.spec.vocab_size
@@ -95,6 +96,12 @@ class Runner:
     def forget(self, request_id: str) -> None:
         """The request ended; unknown ids are ignored."""
         self._cuts.forget(request_id)
+
+    def release_pages(self, pages: Sequence[Sequence[int]]) -> None:
+        """Nobody will use these pages, given per group, again: the system may have their memory."""
+        for cache, given_up, count in zip(self._caches, pages, self._pages_per_shared, strict=True):
+            ids = [page * count + place for page in given_up for place in range(count)]
+            self._backend.release_pages(cache, ids)
 
     def run_hidden(self, sequences: Sequence[ScheduledSequence]) -> NDArray[np.float32]:
         """The final hidden states [T, hidden_size] of all their rows; valid until the next run."""

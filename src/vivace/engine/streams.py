@@ -11,6 +11,7 @@ from vivace.core.errors import RequestError
 from vivace.core.request import Delta, Request
 from vivace.core.stats import AdapterInfo, EngineStats
 from vivace.engine.delta_queue import DeltaQueue
+from vivace.engine.kept_pins import KeptPins
 from vivace.engine.loop import (
     Abort,
     AdapterChange,
@@ -47,9 +48,13 @@ class Streams:
 
     Args:
         send: hands a message to the engine; must not block.
+
+    Attributes:
+        pins: what was pinned and not unpinned since.
     """
 
     def __init__(self, send: Callable[[Message], None]) -> None:
+        self.pins = KeptPins()
         self._send = send
         self._open: dict[str, _Open] = {}
         self._asking: list[asyncio.Future[Any]] = []  # answered in this order
@@ -85,6 +90,8 @@ class Streams:
         self._put(Delta(request_id, finish_reason="abort"))
 
     def unpin(self, pin_id: str) -> None:
+        for request in self.pins.remove(pin_id):
+            self._send(Abort(request.request_id))
         self._send(Unpin(pin_id))
 
     def reset_prefix_cache(self) -> None:
@@ -139,7 +146,9 @@ class Streams:
         self._refuse_asking(error)
 
     def ask_again(self) -> None:
-        """Another engine has come: it gets what was not begun."""
+        """Another engine has come: it gets what was pinned, and what was not begun."""
+        for request in self.pins:
+            self._send(Add(request))
         for one in self._open.values():
             if not one.begun:
                 one.asked += 1
@@ -153,6 +162,9 @@ class Streams:
 
     def _put(self, delta: Delta) -> None:
         one = self._open.get(delta.request_id)
-        if one is not None:
-            one.begun = True
-            one.queue.put(delta)
+        if one is None:
+            self.pins.saw(delta)
+            return
+        self.pins.ended(one.request, delta.finish_reason)
+        one.begun = True
+        one.queue.put(delta)

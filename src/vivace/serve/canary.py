@@ -91,7 +91,6 @@ class Canary:
             with suppress(ApiError):  # it was not answered, for reasons that are told elsewhere
                 await self.look(self._record)
             await asyncio.sleep(self._every if self.kl is not None else _AGAIN_SECONDS)
-            await self._until_idle()
 
     async def look(self, record: canary.CanaryRecord) -> None:
         """Compare every prompt, and tell what was found.

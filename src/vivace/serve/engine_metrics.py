@@ -15,34 +15,25 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from vivace.core.stats import EngineInfo, EngineStats, Histogram
-from vivace.hardware.energy import EnergyMeter
 
 LABELS = ("model_name", "engine")
 ENGINE = "0"  # there is one engine per server as yet
-JOULES = "Energy that the whole machine took, by RAPL domain."
+CPU_SECONDS, CPU_TEXT = "vivace:cpu_seconds", "Processor time, of all threads."
 
 
 class EngineMetrics(Collector):
-    """Args:
-        energy: None makes one of this machine.
-
-    Attributes:
-        stats: of now; None where the engine cannot be asked.
+    """Attributes:
+    stats: of now; None where the engine cannot be asked.
     """
 
-    def __init__(
-        self, labels: tuple[str, str], info: EngineInfo | None, energy: EnergyMeter | None = None
-    ) -> None:
+    def __init__(self, labels: tuple[str, str], info: EngineInfo | None) -> None:
         self._labels = labels
         self._info = info
-        self._energy = energy or EnergyMeter()
         self.stats: EngineStats | None = None
 
     def collect(self) -> Iterator[Metric]:
         if self._info is not None:
             yield self._cache_config(self._info)
-        if joules := self._energy.joules():
-            yield self._counted("vivace:energy_joules", JOULES, "domain", joules)
         if self.stats is None:
             return
         for name, text, gauge in _gauges(self.stats):
@@ -173,7 +164,6 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
 
 def _labelled(stats: EngineStats) -> list[tuple[str, str, str, dict[str, float]]]:
     """Name, text, label, and the counts by its values."""
-    seconds = {"engine": stats.cpu_seconds, "server": time.process_time()}
     return [
         (
             "vllm:prompt_tokens_cached_by_source",
@@ -181,7 +171,7 @@ def _labelled(stats: EngineStats) -> list[tuple[str, str, str, dict[str, float]]
             "source",
             _cached(stats),
         ),
-        ("vivace:cpu_seconds", "Processor time, of all threads.", "process", seconds),
+        (CPU_SECONDS, CPU_TEXT, "process", {"engine": stats.cpu_seconds}),
     ]
 
 

@@ -13,6 +13,12 @@ from vivace.serve.strict import Body
 
 SCHEMAS = "x-schemas"  # of a route's body, until they stand in the document's components
 REF = "#/components/schemas/{model}"
+# Before OpenAPI 3.2, which has a word for it, the schema of a stream is that of each event.
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 WHY = {
     400: "A parameter is wrong or not supported; `param` names it.",
     401: "The key is missing or wrong.",
@@ -69,7 +75,7 @@ def takes(
     body = {"required": True, "content": {"application/json": {"schema": named}}}
     keywords = answers(400, 404, 413, 503, *statuses, error=error)
     if streams:
-        content = {"text/event-stream": {"schema": {"type": "string"}}}
+        content = {"text/event-stream": {"schema": EVENT}}
         keywords["responses"][200] = {"description": "Whole, or streamed.", "content": content}
     return {**keywords, "openapi_extra": {"requestBody": body, SCHEMAS: schemas}}
 

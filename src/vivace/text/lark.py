@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vivace.text.calendar import with_calendar
+from vivace.text.json_schema import corrected
 
 ANY_TEXT = r"/(.|\n)*/"
 # One space behind each comma and colon, as Python writes JSON, and none elsewhere. A model that may
@@ -33,4 +33,4 @@ def json_rule(schema: Mapping[str, Any], options: Mapping[str, Any] = JSON_OPTIO
 
 def with_options(schema: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """A schema as llguidance is to read it."""
-    return {**with_calendar(dict(schema)), "x-guidance": dict(options)}
+    return {**corrected(dict(schema)), "x-guidance": dict(options)}

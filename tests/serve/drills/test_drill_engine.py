@@ -27,6 +27,7 @@ STREAMS = 32
 HANG_SECONDS = 2.0
 FAULTY = Path(__file__).parents[1] / "faulty_server.py"
 MARK = 4  # of the requests that the fault is for
+SYSTEM = list(range(30, 80))
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +148,13 @@ def hang(server: Served) -> None:
 def test_the_engine_is_lost_under_load(
     model: Path, expected: list[Answer], harm: Callable[[Served], None]
 ) -> None:
-    """Half of the requests run, half wait; then the engine is gone."""
+    """Half of the requests run, half wait, a prefix is pinned; then the engine is gone."""
     setting = replace(
         faulty("hang", engine_hang_seconds=HANG_SECONDS), config={"max_num_seqs": STREAMS // 2}
     )
     with serving_process(model, setting) as server, health_watched(server.url) as health:
+        pin = httpx.post(f"{server.url}/v1/prefetch", json={"prompt": SYSTEM, "pin": True})
+        pinned = counted(server.url, "vivace:kv_pages_pinned")
         answers: list[Answer] = []
         asked = [body(number, 200) for number in range(STREAMS)]
         load = threading.Thread(target=lambda: answers.extend(ask_all(server.url, asked)))
@@ -170,6 +173,8 @@ def test_the_engine_is_lost_under_load(
         wait_until(lambda: is_healthy(server.url), seconds=READY_SECONDS)
         assert counted(server.url, "vivace:engine_restarts_total") == 1
         assert ask_all(server.url, asked) == expected
+        assert counted(server.url, "vivace:kv_pages_pinned") == pinned > 0
+        assert httpx.delete(f"{server.url}/v1/prefetch/{pin.json()['id']}").is_success
         wait_until(lambda: is_idle(server.url))
     statuses = [status for asked_at, status in health if asked_at > harmed]
     assert 503 in statuses

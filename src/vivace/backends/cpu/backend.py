@@ -140,6 +140,10 @@ class NativeBackend:
         except IndexError as error:
             raise BackendError(str(error)) from None
 
+    def release_pages(self, cache: _native.KVCache, pages: Sequence[int]) -> None:
+        check_pages(pages, cache.pages.shape[1])
+        cache.release_pages(list(pages))
+
     def read_pages(self, cache: _native.KVCache, pages: Sequence[int]) -> PageBytes:
         memory = cache.pages
         check_pages(pages, memory.shape[1])

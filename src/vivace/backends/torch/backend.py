@@ -174,6 +174,9 @@ class TorchBackend:
         for stored in cache.arrays:
             stored[:, list(targets)] = stored[:, list(sources)]
 
+    def release_pages(self, cache: AnyPages, pages: Sequence[int]) -> None:
+        check_pages(pages, cache.arrays[0].shape[1])  # an array is given back whole or not at all
+
     def read_pages(self, cache: AnyPages, pages: Sequence[int]) -> PageBytes:
         check_pages(pages, cache.arrays[0].shape[1])
         found = [stored[:, list(pages)].transpose(0, 1) for stored in cache.arrays]

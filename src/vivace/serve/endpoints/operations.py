@@ -17,6 +17,7 @@ from vivace.serve.exposition import loaded_models, merged
 from vivace.serve.interfaces import Engine
 from vivace.serve.models import Models
 from vivace.serve.openapi import answers, plain
+from vivace.serve.process_metrics import ProcessMetrics
 from vivace.serve.served import Served
 from vivace.serve.version import vivace_version
 
@@ -26,6 +27,7 @@ STATS_SECONDS = 5.0  # an engine that is longer silent is left out
 
 def router(models: Models) -> APIRouter:
     routes = APIRouter(tags=["operations"])
+    process = ProcessMetrics()
 
     @routes.get("/health", **answers(503))
     async def health() -> dict[str, str]:
@@ -48,7 +50,8 @@ def router(models: Models) -> APIRouter:
         loaded = models.loaded
         stats = await asyncio.gather(*(_stats(served.engine) for served in loaded))
         told = [served.metrics.render(one) for served, one in zip(loaded, stats, strict=True)]
-        return Response(merged([*told, loaded_models(models.states)]), media_type=METRICS_TYPE)
+        told += [process.render(), loaded_models(models.states)]
+        return Response(merged(told), media_type=METRICS_TYPE)
 
     @routes.get("/version", **answers())
     async def version() -> dict[str, str]:

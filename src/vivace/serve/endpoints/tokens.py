@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,6 +11,7 @@ from vivace.core.errors import RequestError
 from vivace.serve.bodies import BodyReader
 from vivace.serve.openapi import takes
 from vivace.serve.schemas import DetokenizeBody, TokenizeBody
+from vivace.serve.served import Served
 
 
 def router(reader: BodyReader) -> APIRouter:
@@ -20,6 +22,7 @@ def router(reader: BodyReader) -> APIRouter:
         """The token ids of a text, or of a conversation as the model would see it."""
         body, served = await reader.read(http, TokenizeBody)
         tokens = await served.prompts.tokenize(body)
+        _check_known(tokens, served, "prompt")
         return {
             "count": len(tokens),
             "max_model_len": served.engine.info.max_model_len,
@@ -31,9 +34,14 @@ def router(reader: BodyReader) -> APIRouter:
     async def detokenize(http: Request) -> dict[str, str]:
         """The text of token ids, special tokens included."""
         body, served = await reader.read(http, DetokenizeBody)
-        size = served.engine.info.vocab_size
-        if not all(0 <= token < size for token in body.tokens):
-            raise RequestError(f"tokens has an id outside 0 to {size - 1}.", "tokens")
+        _check_known(body.tokens, served, "tokens")
         return {"prompt": await served.prompts.text(body.tokens)}
 
     return routes
+
+
+def _check_known(token_ids: Sequence[int], served: Served, name: str) -> None:
+    """Raises RequestError where the model has no such tokens."""
+    size = served.engine.info.vocab_size
+    if not all(0 <= token < size for token in token_ids):
+        raise RequestError(f"{name} has an id outside 0 to {size - 1}.", name)
