@@ -95,7 +95,7 @@ def test_pages_that_nobody_needed_were_not_evicted(groups: list[KVGroup]) -> Non
     run(user, LONG)
     user.kv.forget_prefixes()
     run(user, LONG)
-    assert user.kv.shrink(0.5) > 0
+    assert any(user.kv.shrink(0.5))
     assert sum(user.kv.page_ages().lifetime.counts) == 0
     for token in range(10):
         run(user, [token] * (PAGE + 1))
