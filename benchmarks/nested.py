@@ -49,10 +49,8 @@ def main() -> None:
     assert tokenizer is not None, "The model has no tokenizer.json to read text with."
     runs = tuple(draw(default_texts(), tokenizer.encode, CalibrationPlan(given.samples, 512)))
     backend = CpuBackend("bfloat16", detect().cores)
-    where, plan = (
-        Where("cpu", "bfloat16", None, lambda line: None),
-        EvidencePlan(None, given.windows),
-    )
+    where = Where("cpu", "bfloat16", None, lambda line: None)
+    plan = EvidencePlan(None, given.windows)
     report: dict[str, Any] = {"method": given.method, "windows": given.windows}
     with tempfile.TemporaryDirectory() as place:
         for scheme in (NESTED, FOUR, EIGHT):

@@ -63,7 +63,7 @@ def test_the_rest_is_what_8_bits_lack_less(model: Path, both: Path) -> None:
     errors = {
         bits: np.abs(weights(open_checkpoint(both, bits)) - expected).max() for bits in (4, 8)
     }
-    assert errors[8] < errors[4] / 6
+    assert errors[8] < errors[4] / 4
     distances = {
         bits: np.square(logits(both, weight_bits=bits) - logits(model)).mean() for bits in (4, 8)
     }
@@ -115,7 +115,7 @@ def test_a_finer_part_of_nothing_is_refused(model: Path) -> None:
     kept = json.loads(index.read_text())["weight_map"]
     kept = {name: file for name, file in kept.items() if not name.startswith(QKV)}
     index.write_text(json.dumps({"weight_map": kept}))
-    with pytest.raises(CheckpointError, match="q_proj.weight that fits no matrix of 4 bits"):
+    with pytest.raises(CheckpointError, match=r"q_proj\.weight that fits no matrix of 4 bits"):
         open_checkpoint(out)
 
 

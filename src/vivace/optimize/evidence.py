@@ -22,6 +22,14 @@ from vivace.optimize.plans import EvidencePlan
 
 
 @dataclass(frozen=True)
+class View:
+    """A model in one of its precisions; None is its finest."""
+
+    folder: Path
+    weight_bits: WeightBits | None = None
+
+
+@dataclass(frozen=True)
 class Where:
     """On what the models are run: as the flags of every command."""
 
@@ -30,11 +38,11 @@ class Where:
     threads: int | None
     notify: Notify
 
-    def load(self, folder: Path, length: int, weight_bits: WeightBits | None = None) -> LLM:
+    def load(self, view: View, length: int) -> LLM:
         return LLM(
-            str(folder),
+            str(view.folder),
             notify=self.notify,
-            weight_bits=weight_bits,
+            weight_bits=view.weight_bits,
             backend=self.backend,
             dtype=self.dtype,
             threads=self.threads,
@@ -59,14 +67,6 @@ def evidence(
     return found
 
 
-@dataclass(frozen=True)
-class View:
-    """A model in one of its precisions; None is its finest."""
-
-    folder: Path
-    weight_bits: WeightBits | None = None
-
-
 def _evidence(
     base: Path, smaller: View, plan: EvidencePlan, where: Where, progress: Progress | None
 ) -> dict[str, Any]:
@@ -75,10 +75,7 @@ def _evidence(
         return sizes
     texts = held_out_files() if plan.eval_text is None else (text_file(plan.eval_text),)
     protocol = _protocol(base)
-    models = [
-        where.load(view.folder, protocol.context, view.weight_bits)
-        for view in (View(base), smaller)
-    ]
+    models = [where.load(view, protocol.context) for view in (View(base), smaller)]
     encoder = models[0].tokenizer
     if encoder is None:
         raise UsageError("The model has no tokenizer to read text with; give --eval-windows 0.")

@@ -61,10 +61,11 @@ def _round(
     one that the method makes of them alone."""
     plane = plane_of(scheme)
     rounded = method.round(layer, name, plane, seen)
-    if scheme.planes == 1:
-        return layer.store(name, rounded)
-    layer.replace(name, layer.weights(name) - rounded.values())
-    layer.store(name, rounded, method.round(layer, name, plane, seen))
+    finer = None
+    if scheme.planes > 1:
+        layer.replace(name, layer.weights(name) - rounded.values())
+        finer = method.round(layer, name, plane, seen)
+    layer.store(name, rounded, finer)
 
 
 def _nearest(layer: WorkingLayer, name: str, scheme: Scheme, seen: Statistics | None) -> Rounded:
