@@ -34,7 +34,7 @@ from vivace.evaluate.scoring import Window, cut, score
 from vivace.formats.hub import resolve_model
 from vivace.hardware.machine import detect
 from vivace.optimize.calibrate import TokenIds, default_texts, draw
-from vivace.optimize.evidence import size_of
+from vivace.optimize.evidence import View, size_of
 from vivace.optimize.plans import CalibrationPlan
 from vivace.optimize.quantize.methods import METHODS
 from vivace.optimize.quantize.run import Job, quantize
@@ -106,7 +106,7 @@ def compare(bench: Bench, scheme: str) -> dict[str, Any]:
             "by_seed": [float(loss.nats.sum() / bench.tokens.sum()) for loss in losses],
             "gain": bench.mean(nearest - nats),
             "recovery": 1 - float(nats.sum() / nearest.sum()),
-            "bits": size_of(bench.folder, folders[0])["bits_per_quantized_weight"],
+            "bits": size_of(bench.folder, View(folders[0]))["bits_per_quantized_weight"],
         }
         print(f"{scheme} {method}: {methods[method]['delta_nll']['value']:.5f}", file=sys.stderr)
     return {name: without(found, "sums") for name, found in methods.items()}

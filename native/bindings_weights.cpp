@@ -53,10 +53,10 @@ std::size_t row_items(SourceType type, int k) {
 void pack_linear(Linear& linear, Runtime& runtime, const std::vector<Part>& parts) {
   std::vector<WeightPart> weights;
   for (const Part& part : parts) {
-    require_shape(part.rows.shape(1) == row_items(part.part.type, linear.k()),
+    require_shape(part.rows.shape(1) == row_items(part.part.type, linear.matrix.k),
                   "parts of a linear layer and its inputs");
     const int group = linear.matrix.format.group;
-    const std::size_t groups = group == 0 ? 1 : (linear.k() + group - 1) / group;
+    const std::size_t groups = group == 0 ? 1 : (linear.matrix.k + group - 1) / group;
     require_shape(!part.scales || part.scales->shape(1) == groups, "scales and their groups");
     weights.push_back(part.part);
   }
@@ -177,12 +177,15 @@ void bind_weights(nb::module_& m) {
   nb::class_<Linear> linear(m, "Linear");
   linear
       .def(nb::new_([](Runtime& runtime, const WeightFormat& format, std::pair<int, int> shape,
-                       bool gated, const std::optional<FloatArray>& bias) {
-             const PackedMatrix matrix{
-                 .format = format, .n = shape.first, .k = shape.second, .gated = gated};
+                       int planes, bool gated, const std::optional<FloatArray>& bias) {
+             const PackedMatrix matrix{.format = format,
+                                       .n = shape.first,
+                                       .k = shape.second * planes,
+                                       .planes = planes,
+                                       .gated = gated};
              return std::make_shared<Linear>(runtime, matrix, bias ? vector_of(*bias) : Vector());
            }),
-           "runtime"_a, "format"_a, "shape"_a, "gated"_a, "bias"_a.none())
+           "runtime"_a, "format"_a, "shape"_a, "planes"_a, "gated"_a, "bias"_a.none())
       .def("pack", &pack_linear)
       .def("make_room", &Linear::make_room)
       .def("set_adapter", &Linear::set_adapter, "slot"_a, "adapter"_a.none())

@@ -62,6 +62,8 @@ static constexpr RowKind row_kind(DType dtype) { return float_format(dtype).rows
 //             is whole.
 // The integer layouts are those of every level. w = scale * (stored - zero point), the zero point
 // being 128 (int8) or 8 (symmetric int4).
+//   planes: of k / planes inputs each, which every row is multiplied by: kernels know nothing of
+//     it, they are given rows that are repeated.
 //   gated: the n outputs are [gate | up]; panel p holds gates 16 p to 16 p + 15 in its first
 //     sixteen columns and the same of up in its last.
 //   panels: KernelTable::panel_bytes(format, k) * num_panels(matrix) bytes.
@@ -70,6 +72,7 @@ struct PackedMatrix {
   WeightFormat format;
   int n = 0;
   int k = 0;
+  int planes = 1;
   bool gated = false;
   void* panels = nullptr;
   const float* bias = nullptr;

@@ -10,12 +10,15 @@ RowPacker::RowPacker(const OpContext& context, ScratchLayout& layout, const Line
                      std::optional<Norm> norm, int max_rows)
     : format_(linear.matrix.format),
       width_(linear.k()),
-      stride_(aligned(width_ * 4) / 4),
+      planes_(linear.matrix.planes),
+      stride_(aligned(width_ * planes_ * 4) / 4),
       norm_(std::move(norm)) {
   require_shape(!norm_ || norm_->width() == width_, "a norm's gain and the rows it norms");
   packed_ = layout.take<char>(
-      context.runtime.kernels.rows_bytes(packed_rows(format_, max_rows, width_, nullptr)));
-  if (norm_) normed_ = layout.take<float>(stride_ * context.runtime.pool.threads());
+      context.runtime.kernels.rows_bytes(packed_rows(format_, max_rows, width_ * planes_, nullptr)));
+  if (norm_ || planes_ > 1) {
+    prepared_ = layout.take<float>(stride_ * context.runtime.pool.threads());
+  }
 }
 
 bool reads_weights_once(const GemmTask& task) {

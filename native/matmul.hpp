@@ -1,6 +1,7 @@
 // Linear layers within an op: rows are normed and packed, then multiplied panel by panel.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "op.hpp"
@@ -10,7 +11,8 @@ namespace vivace {
 // Rows of activations as weights of `format` take them.
 PackedRows packed_rows(const WeightFormat& format, int m, int k, void* data);
 
-// Packs up to `max_rows` rows of one width, normed on the way where there is a norm.
+// Packs up to `max_rows` rows of one width, normed on the way where there is a norm, and repeated
+// for weights of several planes.
 class RowPacker {
  public:
   RowPacker() = default;
@@ -24,28 +26,35 @@ class RowPacker {
     const PackedRows packed = rows_of(frame, rows);
     const KernelTable& kernels = frame.runtime.kernels;
     for_rows(frame.runtime, rows, width_, [&](int i, unsigned thread) {
-      const float* values = row(i);
-      if (norm_) {
-        float* const normed = normed_.in(frame.scratch) + thread * stride_;
-        kernels.rows.normalize(values, norm_->task(), normed);
-        values = normed;
-      }
-      kernels.pack_row(values, packed, i);
+      kernels.pack_row(prepared(frame, row(i), thread), packed, i);
     });
     return packed;
   }
 
  private:
   PackedRows rows_of(const Frame& frame, int rows) const {
-    return packed_rows(format_, rows, width_, packed_.in(frame.scratch));
+    return packed_rows(format_, rows, width_ * planes_, packed_.in(frame.scratch));
+  }
+
+  const float* prepared(const Frame& frame, const float* values, unsigned thread) const {
+    if (!norm_ && planes_ == 1) return values;
+    float* const row = prepared_.in(frame.scratch) + thread * stride_;
+    if (norm_) {
+      frame.runtime.kernels.rows.normalize(values, norm_->task(), row);
+    } else {
+      std::copy_n(values, width_, row);
+    }
+    for (int plane = 1; plane < planes_; ++plane) std::copy_n(row, width_, row + plane * width_);
+    return row;
   }
 
   WeightFormat format_;
   int width_ = 0;
+  int planes_ = 1;
   std::size_t stride_ = 0;
   std::optional<Norm> norm_;
   Scratch<char> packed_;
-  Scratch<float> normed_;  // a row per thread
+  Scratch<float> prepared_;  // a row per thread
 };
 
 // Whether a matmul waits for memory rather than for products.

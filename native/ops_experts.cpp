@@ -96,6 +96,7 @@ class ExpertsResidual final : public Op {
                         down.matrix.format == op_.down[0]->matrix.format,
                     "the formats of experts, which share their packed rows");
       require_shape(up.matrix.gated == op_.activation.gated, "gated weights and their activation");
+      require_shape(up.matrix.planes * down.matrix.planes == 1, "an expert's one plane");
       require_shape(up.k() == x_.width && up.n() == factor * inner_width(), "an expert's inputs");
       require_shape(down.k() == inner_width() && down.n() == out_.width, "an expert's outputs");
     }

@@ -85,6 +85,8 @@ Linear::Linear(Runtime& runtime, const PackedMatrix& shape, const Vector& given_
     : matrix(with_known_group(shape)),
       panel_bytes(runtime.kernels.panel_bytes(shape.format, shape.k)) {
   require_shape(matrix.n > 0 && matrix.k > 0, "a linear layer needs weights");
+  const bool whole = matrix.planes == 1 || (matrix.format.group && k() % matrix.format.group == 0);
+  require_shape(matrix.planes >= 1 && whole, "planes and whole groups of inputs");
   require_shape(!matrix.gated || matrix.n % 2 == 0, "gates and ups come in pairs");
   if (given_bias.empty()) return;
   require_shape(given_bias.size() == std::size_t(matrix.n), "a bias and its outputs");

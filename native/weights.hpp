@@ -41,7 +41,7 @@ struct Embedding {
 
 struct LowRank;  // adapters.hpp
 
-// A packed weight [n, k] and its bias, both in the order of the packed columns, and the adapters
+// A packed weight [n, k] in one or more planes, and its bias, both in the order of the packed columns, and the adapters
 // that rows may have beside it.
 struct Linear {
   // A matrix without panels: `pack` makes them, or a file has them (packed_file.hpp).
@@ -55,7 +55,7 @@ struct Linear {
   void use(std::shared_ptr<char> bytes);
 
   int n() const { return matrix.n; }
-  int k() const { return matrix.k; }
+  int k() const { return matrix.k / matrix.planes; }
   std::size_t nbytes() const { return panel_bytes * num_panels(matrix); }
   std::span<char> bytes() const { return {panels.get(), nbytes()}; }
   // Makes room for adapters whose parts here have at most `rank` inner values together.

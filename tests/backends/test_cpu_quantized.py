@@ -25,7 +25,7 @@ from vivace.backends.reference import ReferenceBackend
 from vivace.core.errors import BackendError
 from vivace.formats.qtensor import BFLOAT16, FLOAT16, FLOAT32, INT8, Array, QTensor, Scheme
 from vivace.formats.rounding import round_to
-from vivace.formats.schemes import SCHEMES, int4, scheme_named
+from vivace.formats.schemes import NESTED, SCHEMES, int4, plane_of, scheme_named
 
 pytest.importorskip("vivace.backends.cpu._native")
 
@@ -100,6 +100,46 @@ def test_rounded_while_packing_equals_rounded_before(
 def test_products_are_the_reference_s(isa: str, scheme: Scheme, k: int, n: int, rows: int) -> None:
     actual, expected = both(linear_of([round_to(random_tensor(n, k), scheme)]), isa, rows)
     assert_products(actual, expected, isa, scheme)
+
+
+def nested_tensor(n: int, k: int, scheme: Scheme) -> QTensor:
+    whole = random_tensor(n, k)
+    first = round_to(whole, plane_of(scheme))
+    rest = QTensor.from_array("rest", whole.to_float32() - first.to_float32())
+    planes = first.buffers, round_to(rest, plane_of(scheme)).buffers
+    buffers = {key: np.concatenate([plane[key] for plane in planes], axis=1) for key in planes[0]}
+    return QTensor("nested", (n, k), scheme, buffers)
+
+
+@pytest.mark.parametrize("scheme", NESTED.values(), ids=str)
+@pytest.mark.parametrize("rows", [1, 9, 130])
+def test_planes_add_up(isa: str, scheme: Scheme, rows: int) -> None:
+    tensor = nested_tensor(65, 256, scheme)
+    actual, expected = both(linear_of([tensor]), isa, rows)
+    assert_products(actual, expected, isa, scheme)
+    error = relative_error(tensor.to_float32(), random_tensor(65, 256).to_float32())
+    assert error < 0.01
+
+
+@pytest.mark.parametrize("scheme", [NESTED["nested-g64"], NESTED["nested-g64-a16"]], ids=str)
+def test_planes_take_normed_rows_and_residuals(isa: str, scheme: Scheme) -> None:
+    def make(backend: Backend, weights: Weights) -> Any:
+        norm = Norm("rms", backend.vector(weights.tensor(128)), 1e-5)
+        table = backend.embedding(weights.tensor(ROWS, 128))
+        up = backend.linear([nested_tensor(128, 128, scheme)])
+        return lambda ops: ops.linear_residual(
+            ops.norm_linear(ops.embed(table), norm, up), up, Residual(ops.embed(table))
+        )
+
+    actual, expected = both(make, isa, 9)
+    assert relative_error(actual, expected) < 1e-3  # norms are not exact
+
+
+def test_planes_need_whole_groups() -> None:
+    tensor = nested_tensor(4, 64, NESTED["nested-g64"])
+    odd = QTensor("odd", (4, 48), tensor.scheme, tensor.buffers)
+    with pytest.raises(BackendError, match="planes and whole groups"):
+        CpuBackend("float32", 1).linear([odd])
 
 
 @pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16])
@@ -347,7 +387,7 @@ def test_other_schemes_are_refused(scheme: Scheme) -> None:
 def test_native_code_takes_no_other_group(group: int) -> None:
     format = _native.WeightFormat(_native.WeightKind.int4, _native.RowKind.int8, group, False)
     with pytest.raises(ValueError, match="groups of 32, 64 or 128"):
-        _native.Linear(_native.Runtime(1, ""), format, (4, 512), False, None)
+        _native.Linear(_native.Runtime(1, ""), format, (4, 512), 1, False, None)
 
 
 def test_parts_of_one_matrix_have_one_scheme() -> None:

@@ -10,6 +10,9 @@ RECOVERY_BAR = 0.5
 SMOOTH_BAR, COLLAPSE = 1.005, 1.5  # of perplexity
 RANDOM_MIXES, PREDICTION_BAR = 100, 0.1
 JUDGED = ("gptq", "awq")
+NESTED_BAR = 0.01  # nats
+SMALLER_BAR, FASTER_BAR = 4, 2
+MINUTES_BAR, BYTES_BAR = 60, 1.5e9
 
 
 def ordering(result: dict[str, Any]) -> Outcome:
@@ -52,3 +55,53 @@ def mixed(result: dict[str, Any]) -> Outcome:
     )
     holds = cost < uniform and beaten == len(others) >= RANDOM_MIXES and error <= PREDICTION_BAR
     return Outcome(measured, holds, figures={"mixed": result})
+
+
+def nested(result: dict[str, Any]) -> Outcome:
+    """The view in 4 bits costs what a model of 4 bits costs; 8 bits beside it add no copy."""
+    alone, view = result["int4-g128"], result["nested-g128 in 4 bits"]
+    whole, eight = result["nested-g128"], result["int8"]
+    costs = {
+        name: found["delta_nll"]["value"]
+        for name, found in (("alone", alone), ("view", view), ("whole", whole), ("int8", eight))
+    }
+    share = whole["bits_per_quantized_weight"] / (2 * alone["bits_per_quantized_weight"])
+    measured = (
+        f"the 4-bit view costs {costs['view']:.4f} nats, a model of 4 bits alone "
+        f"{costs['alone']:.4f}, byte for byte the same: {result['same_bytes']}; in 8 bits "
+        f"{costs['whole']:.4f} (int8 alone {costs['int8']:.4f}) at "
+        f"{whole['bits_per_quantized_weight']:.2f} bits a weight, {share:.2f} times two planes"
+    )
+    near = abs(costs["view"] - costs["alone"]) <= NESTED_BAR
+    finer = abs(costs["whole"]) < abs(costs["view"])
+    return Outcome(measured, near and finer and share <= 1.02, figures={"nested": result})
+
+
+def seed_claims(result: dict[str, Any]) -> Outcome:
+    """Some precision is as much smaller, some as much faster; what each costs is said."""
+    parts = []
+    for name, found in result["schemes"].items():
+        if "kl_mean" in found:
+            parts.append(
+                f"{name} {found['smaller_than_float32']:.2f} times smaller than float32 "
+                f"({found['smaller_than_bfloat16']:.2f} than bfloat16), {found['faster']:.2f} "
+                f"times faster, KL {found['kl_mean']:.4f}, "
+                f"{found['top1_agreement']:.1%} of top tokens the same"
+            )
+    rounded = [found for found in result["schemes"].values() if "kl_mean" in found]
+    smaller = max(found["smaller_than_float32"] for found in rounded) >= SMALLER_BAR
+    faster = max(found["faster"] for found in rounded) >= FASTER_BAR
+    return Outcome("; ".join(parts), smaller and faster, figures={"claims": result})
+
+
+def large(result: dict[str, Any]) -> Outcome:
+    """In time, in memory, and not from the start after a kill."""
+    minutes, peak = sum(result["seconds"]) / 60, result["peak_bytes"] / 2**30
+    measured = (
+        f"{result['samples']} runs of {result['sample_len']} tokens in {minutes:.1f} minutes, "
+        f"killed once and begun again ({'went on' if result['resumed'] else 'from the start'}); "
+        f"{peak:.2f} GiB of its own; told {result['progress']!r} on the way"
+    )
+    quick = minutes <= MINUTES_BAR and result["peak_bytes"] <= BYTES_BAR
+    holds = quick and result["resumed"] and "left" in result["progress"]
+    return Outcome(measured, holds, figures={"large": result})

@@ -54,7 +54,7 @@ def inspect(
     from vivace.models.loader import model_spec
 
     config = replace(config, max_model_len=max_model_len, max_num_seqs=max_num_seqs)
-    checkpoint = open_checkpoint(resolve_model(config.model, notice))
+    checkpoint = open_checkpoint(resolve_model(config.model, notice), config.weight_bits)
     facts = _facts(checkpoint, model_spec(checkpoint.config))
     spec = model_spec(checkpoint.config, max_model_len, config.sight)
     plan = _plan(config, checkpoint, spec)

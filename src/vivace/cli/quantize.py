@@ -123,9 +123,15 @@ def _show(out: Path, about: dict[str, Any], json: bool) -> None:
         print_json({"folder": str(out), **about})
         return
     found = about["evidence"]
+    _show_evidence(str(out), found)
+    if "four_bits" in found:
+        _show_evidence(f"{out} with --weight-bits 4", found["four_bits"])
+
+
+def _show_evidence(title: str, found: dict[str, Any]) -> None:
     size = found["size"]
     print(
-        f"{out}: {size['bytes'] / 2**20:,.1f} MiB of {size['base_bytes'] / 2**20:,.1f} MiB, "
+        f"{title}: {size['bytes'] / 2**20:,.1f} MiB of {size['base_bytes'] / 2**20:,.1f} MiB, "
         f"{size['bits_per_weight']:.2f} bits per weight"
     )
     rows = [("", "value", "95% from", "to")]

@@ -14,6 +14,7 @@ from vivace.core.sight import Sight
 BackendChoice = Literal["auto", "cpu", "reference", "torch"]
 DTypeChoice = Literal["auto", "float32", "bfloat16"]
 KVCacheDType = Literal["auto", "bfloat16", "int8", "int4"]
+WeightBits = Literal[4, 8]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "backend": get_args(BackendChoice),
@@ -49,6 +50,7 @@ class EngineConfig:
     dtype: "auto" is bfloat16 on the cpu backend (float32 where the checkpoint is float32).
     quantize: what weights are rounded to at loading: a scheme such as int8 or int4-g128, and
         exceptions such as head=int4-g128 or layers.0.*=none; None keeps them as they are.
+    weight_bits: which precision of a checkpoint that nests 4 bits in 8; None is 8.
     packed_cache: keep packed weights in the user's cache folder, so that the next start is quick.
     max_model_len: longest prompt plus answer; None is the model's own limit, cut to fit memory.
     threads: compute threads of the cpu backend; None is the cores this process may use.
@@ -100,6 +102,7 @@ class EngineConfig:
     backend: BackendChoice = "auto"
     dtype: DTypeChoice = "auto"
     quantize: str | None = None
+    weight_bits: WeightBits | None = None
     packed_cache: bool = True
     max_model_len: int | None = None
     threads: int | None = None

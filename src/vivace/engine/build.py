@@ -129,7 +129,7 @@ def _settled(config: EngineConfig) -> EngineConfig:
 
 def _load(config: EngineConfig, notify: Notify) -> _Loaded:
     policy = PrecisionPolicy.parse(config.quantize)
-    checkpoint = open_checkpoint(resolve_model(config.model, notify))
+    checkpoint = open_checkpoint(resolve_model(config.model, notify), config.weight_bits)
     machine = detect()
     threads = machine.cores if config.threads is None else config.threads
     backend = choose_backend(Wanted(config, checkpoint, threads, notify))

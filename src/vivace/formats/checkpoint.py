@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vivace.core.errors import CheckpointError, RequestError
+from vivace.core.config import WeightBits
+from vivace.core.errors import CheckpointError, RequestError, UsageError
 from vivace.core.kinds import is_integer
 from vivace.core.request import Pooling
 from vivace.core.sampling import SamplingParams
@@ -20,6 +21,7 @@ from vivace.formats.qtensor import QTensor
 from vivace.formats.quantized.checkpoint import matrices_of
 from vivace.formats.quantized.config import method_of
 from vivace.formats.quantized.matrices import TYPES as QUANTIZED_BY_OTHERS
+from vivace.formats.quantized.nested import FINER_INDEX, with_finer
 from vivace.formats.safetensors import Entry, SafetensorsFile
 
 StoredDType = Literal["float32", "bfloat16", "float16"]
@@ -124,16 +126,21 @@ class Checkpoint:
         return max(_DTYPE_NAMES.values(), key=lambda dtype: sizes[dtype])
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
+def open_checkpoint(folder: Path, weight_bits: WeightBits | None = None) -> Checkpoint:
     """Read the configurations and the tensors' headers; no weight is read.
 
     Args:
         folder: a folder, or a GGUF file.
+        weight_bits: which of its precisions a nested checkpoint is read in; None is the finest.
 
     Raises:
         CheckpointError: it is not a checkpoint, or a file is missing or damaged.
+        UsageError: a precision is chosen of a checkpoint that has but one.
     """
     folder = Path(folder)
+    nested = (folder / FINER_INDEX).is_file()
+    if weight_bits is not None and not nested:
+        raise UsageError(f"{folder} holds one precision only; leave weight_bits out.")
     if is_gguf(folder):
         parts = open_gguf(folder)
         tensors = Tensors(dict.fromkeys(parts.tensors, parts.tensors))
@@ -148,7 +155,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if method_of(config) is None:
         return Checkpoint(folder, config, generation, Tensors(files))
     artefact = _read_if_there(folder / ARTEFACT_FILE)
-    matrices = matrices_of(files, config, artefact.get("activation_bits"))
+    activation_bits = artefact.get("activation_bits")
+    matrices: dict[str, TensorFile] = {**matrices_of(files, config, activation_bits)}
+    if nested and weight_bits != 4:
+        finer = matrices_of(_open_shards(folder / FINER_INDEX), config, activation_bits)
+        matrices.update(with_finer(matrices, finer))
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     return Checkpoint(folder, plain, generation, Tensors(matrices))
 
@@ -230,7 +241,7 @@ def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
         file = SafetensorsFile(folder / _SINGLE_FILE)
         return dict.fromkeys(file, file)
     if (folder / _INDEX_FILE).is_file():
-        return _open_shards(folder)
+        return _open_shards(folder / _INDEX_FILE)
     if any(folder.glob("*.bin")):
         raise CheckpointError(
             f"{folder} holds only pickled .bin weights; convert them with Transformers: "
@@ -239,8 +250,8 @@ def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
     raise CheckpointError(f"{folder} has neither {_SINGLE_FILE} nor {_INDEX_FILE}.")
 
 
-def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
-    index = folder / _INDEX_FILE
+def _open_shards(index: Path) -> dict[str, SafetensorsFile]:
+    folder = index.parent
     weight_map = _read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(
         isinstance(shard, str) for shard in weight_map.values()

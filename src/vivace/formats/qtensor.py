@@ -26,12 +26,16 @@ class Scheme:
                with zero points `weight_zero_point` uint8 of the scales' shape, 0 to 15, and
                codes 0 to 15 without the offset.
 
+    A scheme of several planes has as many matrices of codes, which add up to the weights: side by
+    side along the inputs, each with scales of its own (codes [out, planes * in]).
+
     Attributes:
         bits: of one code or value.
         group_size: inputs that share a scale; None is the whole row.
         zero_points: each group has one; symmetric otherwise.
         activation_bits: 8 quantizes each row of activations to int8 as it comes (absolute
             maximum / 127, round half to even); None keeps them in floating point.
+        planes: more than one needs inputs in whole groups.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Scheme:
     group_size: int | None = None
     zero_points: bool = False
     activation_bits: int | None = None
+    planes: int = 1
 
     @property
     def is_float(self) -> bool:
@@ -51,7 +56,8 @@ class Scheme:
         if self.group_size is None:
             return outputs * (inputs + np.dtype(np.float32).itemsize)
         per_group = np.dtype(np.float16).itemsize + self.zero_points
-        return outputs * (-(-inputs // 2) + per_group * -(-inputs // self.group_size))
+        plane = -(-inputs // 2) + per_group * -(-inputs // self.group_size)
+        return outputs * plane * self.planes
 
 
 FLOAT32 = Scheme("float32", 32)
@@ -91,22 +97,25 @@ class QTensor:
         if self.scheme.is_float:
             return np.asarray(self.buffers["weight"], dtype=np.float32)
         codes, scales = self.integers()
-        width = self.shape[1]
+        width = codes.shape[1]
         spread = np.repeat(scales, self.scheme.group_size or width, axis=1)[:, :width]
-        values: NDArray[np.float32] = codes * spread
+        planes = (codes * spread).reshape(len(codes), self.scheme.planes, -1)
+        values: NDArray[np.float32] = planes.sum(axis=1)
         return values
 
     def integers(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Of an integer scheme: code - zero point [out, in], and the scales [out, groups]."""
+        """Of an integer scheme: code - zero point [out, in], and the scales [out, groups], plane
+        beside plane."""
         scales = np.asarray(self.buffers["weight_scale"], dtype=np.float32)
         if self.scheme.bits == 8:
             return self.buffers["weight"], scales
-        codes = _unpack(self.buffers["weight_packed"])[:, : self.shape[1]]
+        width = self.scheme.planes * self.shape[1]
+        codes = _unpack(self.buffers["weight_packed"])[:, :width]
         if not self.scheme.zero_points:
             return codes - np.int8(8), scales
         zero_points = self.buffers["weight_zero_point"].astype(np.int8)
         assert self.scheme.group_size is not None
-        return codes - np.repeat(zero_points, self.scheme.group_size, 1)[:, : self.shape[1]], scales
+        return codes - np.repeat(zero_points, self.scheme.group_size, 1)[:, :width], scales
 
     @property
     def nbytes(self) -> int:

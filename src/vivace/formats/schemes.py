@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 
 from vivace.core.errors import UsageError
@@ -20,6 +21,23 @@ def int4(group_size: int, zero_points: bool = False, activation_bits: int | None
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (INT8, *(int4(*case) for case in product(GROUP_SIZES, (False, True), (8, None))))
+}
+
+
+def nested(plane: Scheme) -> Scheme:
+    """8 bits in two planes of an int4 scheme, "nested-g128" of "int4-g128": the first by itself is
+    the matrix in 4 bits, the second what that one lacks."""
+    return replace(plane, name=plane.name.replace("int4", "nested", 1), planes=2)
+
+
+def plane_of(scheme: Scheme) -> Scheme:
+    """The int4 scheme of each plane of a nested one."""
+    return replace(scheme, name=scheme.name.replace("nested", "int4", 1), planes=1)
+
+
+NESTED: dict[str, Scheme] = {
+    scheme.name: scheme
+    for scheme in (nested(plane) for plane in SCHEMES.values() if plane.group_size)
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vivace.core.config import WeightBits
 from vivace.core.errors import UsageError
 from vivace.engine.llm import LLM
 from vivace.engine.notices import Notify
@@ -15,8 +16,17 @@ from vivace.evaluate.plans import Protocol
 from vivace.evaluate.scoring import Progress, Scores, Window, cut, score
 from vivace.evaluate.summary import divergence, prediction
 from vivace.formats.checkpoint import Tensors, open_checkpoint
+from vivace.formats.quantized.nested import FINER_INDEX
 from vivace.models.loader import model_spec
 from vivace.optimize.plans import EvidencePlan
+
+
+@dataclass(frozen=True)
+class View:
+    """A model in one of its precisions; None is its finest."""
+
+    folder: Path
+    weight_bits: WeightBits | None = None
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,11 @@ class Where:
     threads: int | None
     notify: Notify
 
-    def load(self, folder: Path, length: int) -> LLM:
+    def load(self, view: View, length: int) -> LLM:
         return LLM(
-            str(folder),
+            str(view.folder),
             notify=self.notify,
+            weight_bits=view.weight_bits,
             backend=self.backend,
             dtype=self.dtype,
             threads=self.threads,
@@ -44,17 +55,27 @@ class Where:
 def evidence(
     base: Path, smaller: Path, plan: EvidencePlan, where: Where, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Sizes, and, as `vivace eval --against` has them, the figures of quality.
+    """Sizes, and, as `vivace eval --against` has them, the figures of quality; of a nested model
+    those in 4 bits too, as "four_bits".
 
     Raises:
         UsageError: the models have no tokenizer to read text with.
     """
+    found = _evidence(base, View(smaller), plan, where, progress)
+    if (smaller / FINER_INDEX).is_file():
+        found["four_bits"] = _evidence(base, View(smaller, 4), plan, where, progress)
+    return found
+
+
+def _evidence(
+    base: Path, smaller: View, plan: EvidencePlan, where: Where, progress: Progress | None
+) -> dict[str, Any]:
     sizes = {"size": size_of(base, smaller)}
     if plan.eval_windows == 0:
         return sizes
     texts = held_out_files() if plan.eval_text is None else (text_file(plan.eval_text),)
     protocol = _protocol(base)
-    models = [where.load(folder, protocol.context) for folder in (base, smaller)]
+    models = [where.load(view, protocol.context) for view in (View(base), smaller)]
     encoder = models[0].tokenizer
     if encoder is None:
         raise UsageError("The model has no tokenizer to read text with; give --eval-windows 0.")
@@ -69,9 +90,10 @@ def evidence(
     }
 
 
-def size_of(base: Path, smaller: Path) -> dict[str, float]:
+def size_of(base: Path, smaller: View) -> dict[str, float]:
     """Bytes of all tensors, scales and whatever is kept as floats included; bits per parameter."""
-    before, after = (open_checkpoint(folder).tensors for folder in (base, smaller))
+    before = open_checkpoint(base).tensors
+    after = open_checkpoint(smaller.folder, smaller.weight_bits).tensors
     parameters = sum(math.prod(before.shape(name)) for name in before)
     matrices = [name for name in after if after.dtype(name) != before.dtype(name)]
     quantized = sum(math.prod(before.shape(name)) for name in matrices)

@@ -108,6 +108,7 @@ class Linear:
         runtime: Runtime,
         format: WeightFormat,
         shape: tuple[int, int],
+        planes: int,
         gated: bool,
         bias: _Floats | None,
     ) -> None: ...

@@ -92,7 +92,8 @@ class NativeBackend:
         shape = sum(part.shape[0] for part in parts), parts[0].shape[1]
         biases = _flat(np.concatenate([part.to_float32() for part in bias])) if bias else None
         with _as_backend_errors():
-            linear = _native.Linear(self._runtime, format, shape, form.gated, biases)
+            planes = scheme.planes if scheme else 1
+            linear = _native.Linear(self._runtime, format, shape, planes, form.gated, biases)
             if form.adapters is not None:
                 room = form.adapters
                 linear.make_room(room.slots, len(parts) * room.max_rank)

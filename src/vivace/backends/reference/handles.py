@@ -35,7 +35,7 @@ class FloatWeight:
 
 @dataclass(frozen=True)
 class IntegerWeight:
-    """codes [out, in] less their zero points, scales [out, groups]."""
+    """codes [out, in] less their zero points, scales [out, groups], plane beside plane."""
 
     scheme: Scheme
     codes: NDArray[np.float64]
@@ -51,17 +51,19 @@ class IntegerWeight:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.codes.shape
+        return len(self.codes), self.codes.shape[1] // self.scheme.planes
 
     def multiply(self, x: Floats) -> Floats:
         """Rows are quantized to int8 where the scheme says so, and rounded to bfloat16 else."""
         if self.scheme.activation_bits is None:
-            return steps.multiply_groups(
-                x.astype(ml_dtypes.bfloat16), self.codes, self.scales, self.scheme.group_size
-            )
+            return self._groups(x.astype(ml_dtypes.bfloat16))
         rows, row_scales = quantize_rows(x)
-        y = steps.multiply_groups(rows, self.codes, self.scales, self.scheme.group_size)
-        return y * row_scales[:, None]
+        return self._groups(rows) * row_scales[:, None]
+
+    def _groups(self, x: NDArray[Any]) -> Floats:
+        """Each plane takes the same rows."""
+        repeated = np.tile(x, (1, self.scheme.planes))
+        return steps.multiply_groups(repeated, self.codes, self.scales, self.scheme.group_size)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class TorchLinear:
 @dataclass(frozen=True)
 class TorchIntegerLinear:
     """codes [out, in] less their zero points, as float64 whose sums are exact; scales
-    [out, groups]; bias [out] or None. Gradients do not pass."""
+    [out, groups]; plane beside plane; bias [out] or None. Gradients do not pass."""
 
     scheme: Scheme
     codes: Tensor
@@ -106,7 +106,7 @@ class TorchIntegerLinear:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.out_features, self.codes.shape[1]
+        return self.out_features, self.codes.shape[1] // self.scheme.planes
 
     @property
     def out_features(self) -> int:
@@ -120,7 +120,8 @@ class TorchIntegerLinear:
         return self._groups(rows) * row_scales
 
     def _groups(self, x: Tensor) -> Tensor:
-        return steps.multiply_groups(x, self.codes, self.scales, self.scheme.group_size)
+        repeated = x.repeat(1, self.scheme.planes)
+        return steps.multiply_groups(repeated, self.codes, self.scales, self.scheme.group_size)
 
 
 AnyLinear: TypeAlias = TorchLinear | TorchIntegerLinear

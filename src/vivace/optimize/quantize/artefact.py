@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from vivace.core.errors import UsageError
 from vivace.formats.checkpoint import ARTEFACT_FILE
 from vivace.formats.qtensor import Array
+from vivace.formats.quantized.nested import FINER_INDEX
 from vivace.formats.safetensors import SafetensorsFile
 
 _RECIPE_FILE = "recipe.json"
@@ -76,10 +77,13 @@ class PartialArtefact:
 
     def write(self, shard: int, tensors: Mapping[str, Array]) -> None:
         """A file of weights: it appears when it is whole."""
-        passing = self._path(shard).with_suffix(".part")
-        contiguous = {name: _contiguous(array) for name, array in tensors.items()}
-        save_file(contiguous, passing, {"format": "pt"})
-        os.replace(passing, self._path(shard))
+        _write_tensors(self._path(shard), tensors)
+
+    def write_finer(self, shard: int, tensors: Mapping[str, Array]) -> None:
+        """What the nested matrices of a file lack, beside it: others' loaders look only at files
+        of the index, and so read the model in 4 bits. To be written first."""
+        if tensors:
+            _write_tensors(self._path(shard, "finer"), tensors)
 
     def complete(self, source: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Write all but the weights; from now on the partial folder loads."""
@@ -87,7 +91,8 @@ class PartialArtefact:
             if (source / name).is_file():
                 shutil.copyfile(source / name, self.folder / name)
         self.describe(about)
-        _write_whole(self.folder / _INDEX_FILE, json.dumps(self._index(), indent=1))
+        self._write_index(_INDEX_FILE, "model")
+        self._write_index(FINER_INDEX, "finer")
         _write_whole(self.folder / "config.json", json.dumps(config, indent=1))
 
     def describe(self, about: Mapping[str, Any]) -> None:
@@ -98,14 +103,26 @@ class PartialArtefact:
         (self.folder / _RECIPE_FILE).unlink()
         self.folder.rename(self.out)
 
-    def _index(self) -> dict[str, Any]:
-        shards = {shard: self.read(shard) for shard in range(self.num_shards)}
-        total = sum(file.entry(name).nbytes for file in shards.values() for name in file)
-        weight_map = {name: self._path(i).name for i, file in shards.items() for name in file}
-        return {"metadata": {"total_size": total}, "weight_map": weight_map}
+    def _write_index(self, name: str, kind: str) -> None:
+        """The index of the files of one kind, where there are any."""
+        paths = (self._path(shard, kind) for shard in range(self.num_shards))
+        files = [SafetensorsFile(path) for path in paths if path.is_file()]
+        if not files:
+            return
+        total = sum(file.entry(tensor).nbytes for file in files for tensor in file)
+        weight_map = {tensor: file.path.name for file in files for tensor in file}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        _write_whole(self.folder / name, json.dumps(index, indent=1))
 
-    def _path(self, shard: int) -> Path:
-        return self.folder / f"model-{shard + 1:05}-of-{self.num_shards:05}.safetensors"
+    def _path(self, shard: int, kind: str = "model") -> Path:
+        return self.folder / f"{kind}-{shard + 1:05}-of-{self.num_shards:05}.safetensors"
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    passing = path.with_suffix(".part")
+    contiguous = {name: _contiguous(array) for name, array in tensors.items()}
+    save_file(contiguous, passing, {"format": "pt"})
+    os.replace(passing, path)
 
 
 def _contiguous(array: Array) -> Array:

@@ -42,6 +42,7 @@ class WorkingLayer:
     """Attributes:
     states: the hidden states before the layer; None where a method looks at no text.
     rounded: by the name of the stored tensor.
+    finer: what nested ones lack in 4 bits, likewise.
     """
 
     index: int
@@ -51,6 +52,7 @@ class WorkingLayer:
     tensors: Edited
     states: HiddenStates | None = None
     rounded: dict[str, Rounded] = field(default_factory=dict)
+    finer: dict[str, Rounded] = field(default_factory=dict)
 
     @property
     def mlp(self) -> MLPSpec:
@@ -73,12 +75,15 @@ class WorkingLayer:
         for source, rows in self._split(name):
             self.tensors.changed[source.name] = QTensor.from_array(source.name, values[rows])
 
-    def store(self, name: str, rounded: Rounded) -> None:
-        """The end of a linear: rounded weights in the place of its floats."""
+    def store(self, name: str, rounded: Rounded, finer: Rounded | None = None) -> None:
+        """The end of a linear: rounded weights in the place of its floats. What comes after it is
+        calibrated on these, without what is finer."""
         for source, rows in self._split(name):
             part = rounded.rows(rows)
             self.rounded[source.name] = part
             self.tensors.changed[source.name] = as_tensor(source.name, part)
+            if finer is not None:
+                self.finer[source.name] = finer.rows(rows)
 
     def statistics(self, name: str) -> Statistics:
         """Of what goes into a linear, over all calibration text."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from vivace.core.errors import UsageError
 from vivace.formats.qtensor import Scheme
+from vivace.formats.schemes import plane_of
 from vivace.optimize.observe import Floats, Statistics
 from vivace.optimize.quantize.awq import search_clip, search_scales
 from vivace.optimize.quantize.folding import Fold, all_folds, fold, norm_folds
@@ -50,7 +51,21 @@ def quantize_layer(layer: WorkingLayer, method: Method, schemes: Schemes) -> Non
     for name in LINEARS:
         if name in schemes:
             seen = layer.statistics(name) if method.rounds_by_inputs else None
-            layer.store(name, method.round(layer, name, schemes[name], seen))
+            _round(layer, method, name, schemes[name], seen)
+
+
+def _round(
+    layer: WorkingLayer, method: Method, name: str, scheme: Scheme, seen: Statistics | None
+) -> None:
+    """Nested: twice, first the weights and then what that lacks. So the model in 4 bits is the
+    one that the method makes of them alone."""
+    plane = plane_of(scheme)
+    rounded = method.round(layer, name, plane, seen)
+    finer = None
+    if scheme.planes > 1:
+        layer.replace(name, layer.weights(name) - rounded.values())
+        finer = method.round(layer, name, plane, seen)
+    layer.store(name, rounded, finer)
 
 
 def _nearest(layer: WorkingLayer, name: str, scheme: Scheme, seen: Statistics | None) -> Rounded:

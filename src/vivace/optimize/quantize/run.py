@@ -129,6 +129,7 @@ class _Work:
                     r.removeprefix(prefix): s for r, s in schemes.items() if r.startswith(prefix)
                 }
                 quantize_layer(layer, method, own)
+                self.artefact.write_finer(index, _finer_arrays(layer))
                 self.artefact.write(index, self._arrays(layer))
             if states is not None:
                 layer.tensors.changed.update(self._stored(index))
@@ -178,6 +179,11 @@ class _Work:
 
     def _unchanged(self, name: str) -> Array:
         return np.ascontiguousarray(self.checkpoint.tensors.get(name).buffers["weight"])
+
+
+def _finer_arrays(layer: WorkingLayer) -> dict[str, Array]:
+    parts = (as_arrays(name, finer) for name, finer in layer.finer.items())
+    return {name: array for part in parts for name, array in part.items()}
 
 
 def _grouped_activation_bits(schemes: Mapping[str, Scheme]) -> int | None:

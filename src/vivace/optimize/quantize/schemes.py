@@ -8,7 +8,7 @@ from itertools import product
 from vivace.core.errors import UsageError
 from vivace.formats.policy import PrecisionPolicy
 from vivace.formats.qtensor import Scheme
-from vivace.formats.schemes import GROUP_SIZES, SCHEMES
+from vivace.formats.schemes import GROUP_SIZES, NESTED, SCHEMES
 from vivace.models.loader import role_shapes
 from vivace.models.spec import ModelSpec
 from vivace.optimize.quantize.layer import LINEARS
@@ -21,9 +21,13 @@ def low_bits(bits: int, group_size: int, zero_points: bool) -> Scheme:
     )
 
 
-STORED: dict[str, Scheme] = SCHEMES | {
-    scheme.name: scheme
-    for scheme in (low_bits(*case) for case in product((3, 2), GROUP_SIZES, (False, True)))
+STORED: dict[str, Scheme] = {
+    **SCHEMES,
+    **NESTED,
+    **{
+        scheme.name: scheme
+        for scheme in (low_bits(*case) for case in product((3, 2), GROUP_SIZES, (False, True)))
+    },
 }
 
 

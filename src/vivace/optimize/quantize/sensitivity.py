@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from vivace.backends.protocol import Backend
+from vivace.core.errors import UsageError
 from vivace.evaluate.scoring import LogitBatches, Window, score
 from vivace.formats.checkpoint import Checkpoint
 from vivace.formats.qtensor import Scheme
+from vivace.formats.schemes import NESTED
 from vivace.models.decoder import Decoder
 from vivace.models.loader import WeightReader, checked_plan, model_spec, role_shapes
 from vivace.optimize.calibrate import TokenIds
@@ -37,8 +39,10 @@ def mixed_scheme(
     """The best mix of some schemes, as `Job.scheme` takes it.
 
     Raises:
-        UsageError: as `schemes_of` and `allocate`.
+        UsageError: as `schemes_of` and `allocate`; or a scheme is a nested one.
     """
+    if any(name in NESTED for name in names):
+        raise UsageError("A mix is of single precisions: leave nested schemes out of --mix.")
     spec = model_spec(checkpoint.config)
     roles = list(schemes_of(names[0], spec))
     choices = [(role, schemes_of(name, spec)[role]) for role in roles for name in names]
