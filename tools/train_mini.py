@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 import train_tokenizer
 from corpus import Corpus
-from optimizer import Optimizer, OptimizerSettings
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from training_text import TrainingText
@@ -39,6 +38,7 @@ from vivace.evaluate.corpus import TextFile
 from vivace.evaluate.plans import Protocol
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.models.loader import load_decoder, model_spec, tensor_shapes
+from vivace.optimize.distill.optimizer import Optimizer, OptimizerSettings
 
 MAX_POSITIONS = 2048
 INITIAL_STD = 0.02

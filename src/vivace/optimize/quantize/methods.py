@@ -10,15 +10,16 @@ import numpy as np
 
 from vivace.core.errors import UsageError
 from vivace.formats.qtensor import Scheme
+from vivace.optimize.layer import LINEARS, WorkingLayer
 from vivace.optimize.observe import Floats, Statistics
 from vivace.optimize.quantize.awq import search_clip, search_scales
 from vivace.optimize.quantize.folding import Fold, all_folds, fold, norm_folds
 from vivace.optimize.quantize.gptq import gptq
 from vivace.optimize.quantize.grid import Grid, Rounded, fit
 from vivace.optimize.quantize.hqq import hqq
-from vivace.optimize.quantize.layer import LINEARS, WorkingLayer
 from vivace.optimize.quantize.rtn import rtn
 from vivace.optimize.quantize.smoothquant import smooth_scales
+from vivace.optimize.quantize.stored import store
 
 SEARCH_CHUNKS = 4  # of calibration text, that a search by a block's output looks at
 
@@ -50,7 +51,7 @@ def quantize_layer(layer: WorkingLayer, method: Method, schemes: Schemes) -> Non
     for name in LINEARS:
         if name in schemes:
             seen = layer.statistics(name) if method.rounds_by_inputs else None
-            layer.store(name, method.round(layer, name, schemes[name], seen))
+            store(layer, name, method.round(layer, name, schemes[name], seen))
 
 
 def _nearest(layer: WorkingLayer, name: str, scheme: Scheme, seen: Statistics | None) -> Rounded:
