@@ -15,6 +15,7 @@ from vivace.evaluate.plans import Protocol
 from vivace.evaluate.scoring import Progress, Scores, Window, cut, score
 from vivace.evaluate.summary import divergence, prediction
 from vivace.formats.checkpoint import Tensors, open_checkpoint
+from vivace.formats.safetensors import FLOAT_DTYPES
 from vivace.models.loader import model_spec
 from vivace.optimize.plans import EvidencePlan
 
@@ -72,16 +73,22 @@ def evidence(
 def size_of(base: Path, smaller: Path) -> dict[str, float]:
     """Bytes of all tensors, scales and whatever is kept as floats included; bits per parameter."""
     before, after = (open_checkpoint(folder).tensors for folder in (base, smaller))
-    parameters = sum(math.prod(before.shape(name)) for name in before)
-    matrices = [name for name in after if after.dtype(name) != before.dtype(name)]
-    quantized = sum(math.prod(before.shape(name)) for name in matrices)
+    parameters = _parameters(after, list(after))
+    matrices = [name for name in after if after.dtype(name) not in FLOAT_DTYPES]
+    quantized = _parameters(after, matrices)
     return {
         "bytes": _nbytes(after),
         "base_bytes": _nbytes(before),
+        "parameters": parameters,
+        "base_parameters": _parameters(before, list(before)),
         "bits_per_weight": 8 * _nbytes(after) / parameters,
         "bits_per_quantized_weight": 8 * _nbytes(after, matrices) / max(quantized, 1),
         "quantized_share": quantized / parameters,
     }
+
+
+def _parameters(tensors: Tensors, names: list[str]) -> int:
+    return sum(math.prod(tensors.shape(name)) for name in names)
 
 
 def _nbytes(tensors: Tensors, names: list[str] | None = None) -> int:

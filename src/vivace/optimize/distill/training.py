@@ -79,7 +79,7 @@ class Training:
             chunk = runs[start : start + at_once]
             share = len(chunk) / len(runs)
             loss = self._objective(chunk, self._student.run(chunk)) * share
-            loss.backward()
+            torch.autograd.backward(loss)
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self._student.parameters.values(), GRADIENT_NORM)
         self._optimizer.step(schedule(self.done, self._plan.steps))

@@ -72,9 +72,10 @@ def cut_spec(spec: ModelSpec, kept: Kept) -> ModelSpec:
 
 
 def _cut_layer(spec: LayerSpec, kept: KeptLayer) -> LayerSpec:
-    heads = {"num_heads": len(kept.heads), "num_kv_heads": len(kept.kv_heads)}
+    heads, kv_heads = len(kept.heads), len(kept.kv_heads)
+    attention = replace(spec.attention, num_heads=heads, num_kv_heads=kv_heads)
     mlp = replace(dense(spec), intermediate_size=len(kept.neurons))
-    return replace(spec, attention=replace(spec.attention, **heads), mlp=mlp)
+    return replace(spec, attention=attention, mlp=mlp)
 
 
 def dense(layer: LayerSpec) -> MLPSpec:
