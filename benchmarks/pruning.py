@@ -7,10 +7,11 @@ object. Every model is scored on the same windows of the held-out text; `delta_n
 costs beyond the whole one, in nats per token, with the interval of its seeds' mean over windows.
 
 `weights`: half of the layers' weights at zero by each method, and two of each four; zeros counted
-from the files. `shape`: a model with a quarter fewer parameters, cut out of the whole one; it is
-distilled, and one of the same shape is trained from random weights on the same tokens by the same
-optimizer at that one's own rates. `speed`: prompts through both, in turns; what is saved of the
-time and of the multiplications.
+from the files. `outliers`: half of them again, in a model with outliers that change nothing in
+floats (benchmarks/outliers.py), as larger models have them by themselves. `shape`: a model with a
+quarter of its layers cut out; it is distilled, and one of the same shape is trained from random
+weights on the same tokens by the same optimizer at the rates that the bundled model was trained at.
+`speed`: prompts through both, in turns; what is saved of the time and of the multiplications.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from outliers import inject
 from safetensors.torch import save_file
 
 from vivace import LLM, SamplingParams
@@ -59,10 +61,11 @@ from vivace.optimize.prune.structure import StructureJob, prune_structure
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
 PATTERNS = (None, "2:4")  # half of the weights, whichever they are
-SMALLER = Shape(layers=3, mlp_size=512)
+OUTLIERS = 32  # times as large
+SMALLER = Shape(layers=3)  # of four
 FROM_SCRATCH = {"matrix_rate": 0.02, "vector_rate": 3e-3}  # as the bundled model was trained
 INITIAL_STD = 0.02
-PROMPT_LEN, PROMPTS, ROUNDS = 512, 8, 9
+PROMPT_LEN, PROMPTS, ROUNDS = 1024, 4, 15
 
 
 @dataclass(frozen=True)
@@ -94,19 +97,21 @@ def summed(folder: Path, windows: Sequence[Window]) -> NDArray[np.float64]:
 
 
 def weights(bench: Bench) -> dict[str, Any]:
-    """Each method and pattern."""
-    return {
-        str(pattern_of(None, groups)): {
-            method: _pruned(bench, method, groups) for method in METHODS
-        }
+    """Each pattern and method, as the model is and, without a pattern, with outliers."""
+    found = {
+        groups or "half": {method: _pruned(bench, method, groups) for method in METHODS}
         for groups in PATTERNS
     }
+    changed = inject(bench.folder, bench.place / "outliers", OUTLIERS)
+    with_outliers = replace(bench, folder=changed, place=bench.place / "with-outliers")
+    return {**found, "outliers": {m: _pruned(with_outliers, m, None) for m in METHODS}}
 
 
 def _pruned(bench: Bench, method: str, groups: str | None) -> dict[str, Any]:
     seeds = range(len(bench.runs) if METHODS[method].reads_text else 1)
     folders = [bench.place / f"{method}-{groups}-{seed}" for seed in seeds]
     pattern = pattern_of(None, groups)
+    bench.place.mkdir(exist_ok=True)
     for out, runs in zip(folders, bench.runs, strict=False):
         job = Job("model", bench.folder, out, pattern, method, bench.backend(), runs)
         prune(job).artefact.publish()
@@ -116,7 +121,10 @@ def _pruned(bench: Bench, method: str, groups: str | None) -> dict[str, Any]:
         "zeros": [_zeros(folder) for folder in folders],
         "groups_of_four_with_two": all(_groups_hold(folder) for folder in folders),
     }
-    print(f"{pattern} {method}: {found['delta_nll']['value']:.4f} nats", file=sys.stderr)
+    print(
+        f"{bench.place.name} {pattern} {method}: {found['delta_nll']['value']:.4f} nats",
+        file=sys.stderr,
+    )
     return found
 
 
@@ -154,16 +162,22 @@ def shape(bench: Bench, plan: TrainingPlan) -> dict[str, Any]:
         for name, folder in (("pruned", cut_out), ("distilled", healed), ("scratch", scratch))
     }
     size = size_of(bench.folder, cut_out)
+    layers = [_layers_parameters(folder) for folder in (bench.folder, cut_out)]
     return {
         **costs,
         "recovered": 1 - costs["distilled"]["value"] / costs["pruned"]["value"],
-        "parameters": size["parameters"],
+        "layers_smaller_by": 1 - layers[1] / layers[0],
         "smaller_by": 1 - size["parameters"] / size["base_parameters"],
         "tokens": plan.steps * plan.batch_tokens,
         "distillation_seconds": seconds,
         "speed": speeds,
         "shape": asdict(SMALLER),
     }
+
+
+def _layers_parameters(folder: Path) -> int:
+    tensors = open_checkpoint(folder).tensors
+    return sum(int(np.prod(tensors.shape(name))) for name in tensors if ".layers." in name)
 
 
 def _from_scratch(

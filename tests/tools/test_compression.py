@@ -126,11 +126,12 @@ def sparse(zeros: float = 0.5, groups: bool = True, magnitude: float = 0.4) -> d
         "wanda": pruned(0.2, zeros),
         "sparsegpt": pruned(0.1),
     }
-    return {"0.5": half, "2:4": {"wanda": pruned(0.3, groups=groups)}}
+    return {"half": half, "outliers": half, "2:4": {"wanda": pruned(0.3, groups=groups)}}
 
 
 def smaller(**changes: float) -> dict[str, Any]:
-    given = {"smaller_by": 0.26, "recovered": 0.92, "scratch": 0.9, "time_saved": 0.2, **changes}
+    given = {"layers_smaller_by": 0.25, "recovered": 0.92, "scratch": 0.9, "time_saved": 0.2}
+    given |= {"smaller_by": 0.16, **changes}
     speed = {"time_saved": given.pop("time_saved"), "work_saved": 0.21}
     costs = {"pruned": figure(0.5), "distilled": figure(0.04), "scratch": figure(given["scratch"])}
     return {**given, **costs, "tokens": 10**6, "speed": speed}
@@ -141,9 +142,10 @@ def smaller(**changes: float) -> dict[str, Any]:
     [
         ({}, {}, True),
         ({"magnitude": 0.2005}, {}, False),  # within the other's interval
+        ({"magnitude": 0.1}, {}, False),
         ({"zeros": 0.48}, {}, False),
         ({"groups": False}, {}, False),
-        ({}, {"smaller_by": 0.24}, False),
+        ({}, {"layers_smaller_by": 0.24}, False),
         ({}, {"recovered": 0.89}, False),
         ({}, {"scratch": 0.041}, False),
         ({}, {"time_saved": 0.18}, False),

@@ -18,30 +18,40 @@ def judge(result: dict[str, Any]) -> Outcome:
 
 def _weights(found: dict[str, Any]) -> tuple[str, bool]:
     """Half of the weights at zero: magnitude surely costs more than either of the others."""
-    half, groups = found["0.5"], found["2:4"]
-    costs = {name: each["delta_nll"] for name, each in half.items()}
-    apart = all(costs["magnitude"]["low"] > costs[name]["high"] for name in ("sparsegpt", "wanda"))
+    half, groups = found["half"], found["2:4"]
+    plain, outliers = (_costs(each) for each in (half, found["outliers"]))
+    apart = all(plain["magnitude"]["low"] > plain[name]["high"] for name in ("sparsegpt", "wanda"))
     zeros = [share for each in half.values() for share in each["zeros"]]
     exact = all(abs(share - 0.5) < EXACT for share in zeros)
     exact &= all(each["groups_of_four_with_two"] for each in groups.values())
-    lines = [f"{name} +{cost['value']:.3f} nats" for name, cost in costs.items()]
-    two_of_four = [f"{name} +{each['delta_nll']['value']:.3f}" for name, each in groups.items()]
-    said = f"at 50% {', '.join(lines)}; at 2:4, {'' if exact else 'not '}exact, "
-    return said + ", ".join(two_of_four), apart and exact
+    said = (
+        f"nats at 50%: {_listed(plain)}; with outliers {_listed(outliers)}; "
+        f"2:4, {'' if exact else 'not '}exact: {_listed(_costs(groups))}"
+    )
+    return said, apart and exact
+
+
+def _costs(methods: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {name: found["delta_nll"] for name, found in methods.items()}
+
+
+def _listed(costs: dict[str, dict[str, float]]) -> str:
+    return ", ".join(f"{name} +{cost['value']:.3f}" for name, cost in costs.items())
 
 
 def _shape(found: dict[str, Any]) -> tuple[str, bool]:
     speed = found["speed"]
     share = speed["time_saved"] / speed["work_saved"]
     holds = (
-        found["smaller_by"] >= SMALLER_BAR
+        found["layers_smaller_by"] >= SMALLER_BAR
         and found["recovered"] >= RECOVERY_BAR
         and found["distilled"]["high"] < found["scratch"]["low"]
         and share >= SPEED_BAR
     )
     costs = {name: found[name]["value"] for name in ("pruned", "distilled", "scratch")}
     said = (
-        f"{found['smaller_by']:.1%} smaller +{costs['pruned']:.3f} nats, distilled over "
+        f"layers {found['layers_smaller_by']:.1%} smaller ({found['smaller_by']:.1%} of all "
+        f"parameters) +{costs['pruned']:.3f} nats, distilled over "
         f"{found['tokens'] / 1e6:.2f} million tokens +{costs['distilled']:.3f} "
         f"({found['recovered']:.1%} recovered), from scratch +{costs['scratch']:.3f}; "
         f"{speed['time_saved']:.1%} of the time saved, {share:.2f} of the multiplications saved"
