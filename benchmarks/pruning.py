@@ -60,7 +60,6 @@ from vivace.optimize.prune.run import Job, prune
 from vivace.optimize.prune.structure import StructureJob, prune_structure
 from vivace.text.tokenizer import Tokenizer, load_tokenizer
 
-PATTERNS = (None, "2:4")  # half of the weights, whichever they are
 OUTLIERS = 32  # times as large
 SMALLER = Shape(layers=3)  # of four
 FROM_SCRATCH = {"matrix_rate": 0.02, "vector_rate": 3e-3}  # as the bundled model was trained
@@ -97,14 +96,16 @@ def summed(folder: Path, windows: Sequence[Window]) -> NDArray[np.float64]:
 
 
 def weights(bench: Bench) -> dict[str, Any]:
-    """Each pattern and method, as the model is and, without a pattern, with outliers."""
-    found = {
-        groups or "half": {method: _pruned(bench, method, groups) for method in METHODS}
-        for groups in PATTERNS
-    }
+    """Each method: half of the weights over all seeds; two of each four, and half again with
+    outliers, over the first."""
+    once = replace(bench, runs=bench.runs[:1])
     changed = inject(bench.folder, bench.place / "outliers", OUTLIERS)
-    with_outliers = replace(bench, folder=changed, place=bench.place / "with-outliers")
-    return {**found, "outliers": {m: _pruned(with_outliers, m, None) for m in METHODS}}
+    with_outliers = replace(once, folder=changed, place=bench.place / "with-outliers")
+    cases = {"half": (bench, None), "2:4": (once, "2:4"), "outliers": (with_outliers, None)}
+    return {
+        name: {method: _pruned(where, method, groups) for method in METHODS}
+        for name, (where, groups) in cases.items()
+    }
 
 
 def _pruned(bench: Bench, method: str, groups: str | None) -> dict[str, Any]:
@@ -121,10 +122,7 @@ def _pruned(bench: Bench, method: str, groups: str | None) -> dict[str, Any]:
         "zeros": [_zeros(folder) for folder in folders],
         "groups_of_four_with_two": all(_groups_hold(folder) for folder in folders),
     }
-    print(
-        f"{bench.place.name} {pattern} {method}: {found['delta_nll']['value']:.4f} nats",
-        file=sys.stderr,
-    )
+    _say(f"{bench.place.name} {pattern} {method}: {found['delta_nll']['value']:.4f} nats")
     return found
 
 
@@ -226,7 +224,7 @@ def speed(whole: Path, smaller: Path) -> dict[str, float]:
     times = [median(taken[1:]) for taken in seconds]  # the first round warms up
     work = [multiply_adds(model_spec(open_checkpoint(f).config)) for f in (whole, smaller)]
     saved = {"time_saved": 1 - times[1] / times[0], "work_saved": 1 - work[1] / work[0]}
-    print(f"speed: {saved}", file=sys.stderr)
+    _say(f"speed: {saved}")
     return {"seconds": times[0], "smaller_seconds": times[1], **saved}
 
 
@@ -256,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What pruning costs and distillation gives back.")
     parser.add_argument("--parts", nargs="+", choices=("weights", "shape"), default=None)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=150, help="of training, 8192 tokens each")
+    parser.add_argument("--steps", type=int, default=100, help="of training, 8192 tokens each")
     parser.add_argument("--windows", type=int, default=32)
     parser.add_argument("--samples", type=int, default=32, help="calibration runs of 512 tokens")
     given = parser.parse_args()

@@ -8,7 +8,7 @@ import pytest
 from tests.optimize.matrices import activations, gram_of, matrix
 from vivace.core.errors import UsageError
 from vivace.optimize.observe import Floats
-from vivace.optimize.prune.methods import METHODS, magnitude, sparsegpt, wanda
+from vivace.optimize.prune.methods import METHODS, magnitude, sparsegpt, wanda, wanda_by_matrix
 from vivace.optimize.prune.pattern import Mask, Pattern, keep_by_row, pattern_of
 from vivace.optimize.surgeon import DAMPING
 
@@ -29,7 +29,7 @@ def test_the_sparsity_is_exact(method: str, share: float) -> None:
     weights, gram = matrix(24, 96), gram_of(activations(200, 96))
     pruned = METHODS[method].prune(weights, gram, Pattern(share))
     assert (pruned == 0).sum() == pytest.approx(share * weights.size, abs=24)
-    if method == "magnitude":
+    if method in ("magnitude", "wanda-matrix"):
         assert (pruned == 0).sum() == round(share * weights.size)
     if method == "wanda":
         assert ((pruned == 0).sum(axis=1) == round(share * 96)).all()
@@ -50,6 +50,8 @@ def test_equal_inputs_leave_magnitudes(pattern: Pattern) -> None:
     weights, gram = matrix(8, 16), 3 * np.eye(16, dtype=np.float32)
     by_row = keep_by_row(np.abs(weights), pattern)
     np.testing.assert_array_equal(wanda(weights, gram, pattern), by_row)
+    by_matrix = wanda_by_matrix(weights, gram, pattern)
+    np.testing.assert_array_equal(by_matrix, magnitude(weights, pattern))
     pruned = sparsegpt(weights, gram, pattern)
     np.testing.assert_array_equal(pruned != 0, magnitude(weights, pattern))
     np.testing.assert_array_equal(pruned[pruned != 0], weights[pruned != 0])  # nothing to make up
@@ -113,7 +115,8 @@ def test_methods_that_look_at_inputs_lose_less(pattern: Pattern) -> None:
         pruned = {name: method.prune(weights, gram, pattern) for name, method in METHODS.items()}
         losses = {name: loss(weights, found, gram) for name, found in pruned.items()}
         masked = np.where(pruned["sparsegpt"] != 0, weights, np.float32(0))
-        assert losses["sparsegpt"] < losses["wanda"] < losses["magnitude"]
+        for name in ("wanda", "wanda-matrix"):
+            assert losses["sparsegpt"] < losses[name] < losses["magnitude"]
         assert losses["sparsegpt"] < 0.7 * loss(weights, masked, gram)
 
 

@@ -123,7 +123,8 @@ def pruned(value: float, zeros: float = 0.5, groups: bool = True) -> dict[str, A
 def sparse(zeros: float = 0.5, groups: bool = True, magnitude: float = 0.4) -> dict[str, Any]:
     half = {
         "magnitude": pruned(magnitude),
-        "wanda": pruned(0.2, zeros),
+        "wanda": pruned(0.5, zeros),
+        "wanda-matrix": pruned(0.2),
         "sparsegpt": pruned(0.1),
     }
     return {"half": half, "outliers": half, "2:4": {"wanda": pruned(0.3, groups=groups)}}

@@ -28,7 +28,8 @@ Paths = Annotated[
 @dataclass(frozen=True)
 class How:
     """Attributes:
-    method: magnitude, wanda or sparsegpt; None is sparsegpt, or none where the shape gets smaller.
+    method: magnitude, wanda, wanda-matrix or sparsegpt; None is sparsegpt, or none where the
+        shape gets smaller.
     sparsity: the share of the layers' weights that become zero; None is 0.5.
     pattern: kept weights of each so many neighbouring inputs, as 2:4; None is any.
     calibration: a file of UTF-8 text; None is Python's standard library, less what is held out.

@@ -24,8 +24,17 @@ def magnitude(weights: Floats, pattern: Pattern) -> Mask:
 def wanda(weights: Floats, gram: Floats, pattern: Pattern) -> Mask:
     """Sun et al., "A Simple and Effective Pruning Approach for Large Language Models" (2023): in
     each row, the largest |weight| times the norm of its input stay."""
-    norms = np.sqrt(np.diag(gram)).astype(np.float32)
-    return keep_by_row(np.abs(weights) * norms, pattern)
+    return keep_by_row(_wanda_scores(weights, gram), pattern)
+
+
+def wanda_by_matrix(weights: Floats, gram: Floats, pattern: Pattern) -> Mask:
+    """The same scores, of which the largest of the matrix stay, as `magnitude` has it."""
+    return keep_by_matrix(_wanda_scores(weights, gram), pattern)
+
+
+def _wanda_scores(weights: Floats, gram: Floats) -> Floats:
+    scores: Floats = np.abs(weights) * np.sqrt(np.diag(gram)).astype(np.float32)
+    return scores
 
 
 def sparsegpt(
@@ -82,6 +91,11 @@ def _wanda(weights: Floats, gram: Floats | None, pattern: Pattern) -> Floats:
     return _masked(weights, wanda(weights, gram, pattern))
 
 
+def _wanda_by_matrix(weights: Floats, gram: Floats | None, pattern: Pattern) -> Floats:
+    assert gram is not None
+    return _masked(weights, wanda_by_matrix(weights, gram, pattern))
+
+
 def _sparsegpt(weights: Floats, gram: Floats | None, pattern: Pattern) -> Floats:
     assert gram is not None
     return sparsegpt(weights, gram, pattern)
@@ -95,6 +109,7 @@ def _masked(weights: Floats, kept: Mask) -> Floats:
 METHODS: dict[str, Method] = {
     "magnitude": Method(_magnitude, reads_text=False),
     "wanda": Method(_wanda),
+    "wanda-matrix": Method(_wanda_by_matrix),
     "sparsegpt": Method(_sparsegpt),
 }
 
