@@ -19,7 +19,7 @@ import numpy as np
 from corpus import ASSETS
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from train_mini import PRESETS, whole_sequences
+from train_mini import PRESETS
 from train_tokenizer import write_json
 
 from vivace.backends.protocol import BatchLimits
@@ -29,6 +29,7 @@ from vivace.evaluate.corpus import held_out_files
 from vivace.evaluate.plans import Protocol
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.models.loader import load_decoder
+from vivace.optimize.distill.training import whole_sequences
 
 DOCS = ASSETS.parents[2] / "docs"
 Reports = list[dict[str, float]]

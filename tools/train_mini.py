@@ -13,7 +13,6 @@ checkpoint of the lowest held-out bits per byte, a complete model folder).
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import sys
 import time
@@ -27,24 +26,25 @@ import torch
 import torch.nn.functional as F
 import train_tokenizer
 from corpus import Corpus
-from optimizer import Optimizer, OptimizerSettings
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from training_text import TrainingText
 
-from vivace.backends.protocol import Batch, BatchLimits, Program
+from vivace.backends.protocol import BatchLimits, Program
 from vivace.backends.torch import TorchBackend
 from vivace.evaluate.bits import bits_per_byte
 from vivace.evaluate.corpus import TextFile
 from vivace.evaluate.plans import Protocol
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.models.loader import load_decoder, model_spec, tensor_shapes
+from vivace.optimize.distill.memory import keep_freed_memory
+from vivace.optimize.distill.optimizer import Optimizer, OptimizerSettings
+from vivace.optimize.distill.training import whole_sequences
 
 MAX_POSITIONS = 2048
 INITIAL_STD = 0.02
 FINISH_RATE = 0.2  # of the highest rate
 EVALUATED_CHARACTERS = 8000  # of each held-out file, during training
-MALLOPT_TRIM_THRESHOLD, MALLOPT_TOP_PAD, MALLOPT_MMAP_MAX = -1, -2, -4
 
 
 @dataclass(frozen=True)
@@ -153,20 +153,6 @@ class Batches:
         read = self._text.segments if self.in_segments else self._text.epoch
         encoded = self._tokenizer.encode_batch(read(self.epoch), add_special_tokens=False)
         return np.concatenate([np.array(part.ids, np.int32) for part in encoded])
-
-
-def whole_sequences(token_ids: np.ndarray) -> Batch:
-    """A batch without pages of [sequences, length] tokens; logits of every row."""
-    count, length = token_ids.shape
-    rows = np.arange(count * length, dtype=np.int32)
-    return Batch(
-        token_ids=np.ascontiguousarray(token_ids, np.int32).reshape(-1),
-        positions=rows % length,
-        query_starts=np.arange(count + 1, dtype=np.int32) * length,
-        context_lens=np.full(count, length, np.int32),
-        block_tables=(),
-        logit_rows=rows,
-    )
 
 
 def write_random_checkpoint(preset: Preset, folder: Path, seed: int) -> None:
@@ -296,16 +282,6 @@ class Training:
         protocol = Protocol(context=1024, stride=1024)
         encode = lambda text: self.tokenizer.encode(text).ids  # noqa: E731
         return bits_per_byte(logits, encode, self.held_out, protocol).value
-
-
-def keep_freed_memory() -> None:
-    """Keep glibc from giving each large buffer back to the system, only to ask for it again.
-    Elsewhere, nothing happens."""
-    if sys.platform == "linux":
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(MALLOPT_MMAP_MAX, 0)
-        mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(MALLOPT_TOP_PAD, 2**28)
 
 
 def main() -> None:

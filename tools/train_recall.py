@@ -22,9 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from optimizer import Optimizer, OptimizerSettings
 from safetensors.torch import save_file
-from train_mini import whole_sequences
 from train_tokenizer import write_json
 
 from vivace.backends.protocol import BatchLimits
@@ -32,6 +30,8 @@ from vivace.backends.torch import TorchBackend
 from vivace.evaluate.pairs import VOCABULARY, Pairs
 from vivace.formats.checkpoint import open_checkpoint
 from vivace.models.loader import load_decoder, model_spec, tensor_shapes
+from vivace.optimize.distill.optimizer import Optimizer, OptimizerSettings
+from vivace.optimize.distill.training import whole_sequences
 
 OUTPUT = Path(__file__).parent.parent / "benchmarks" / "models" / "vivace-recall"
 STEPS, BATCH_TOKENS = 600, 2048

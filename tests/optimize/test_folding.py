@@ -15,9 +15,10 @@ from vivace.backends.reference import ReferenceBackend
 from vivace.formats.checkpoint import Tensors, open_checkpoint
 from vivace.formats.qtensor import QTensor
 from vivace.models.loader import checked_plan, model_spec
+from vivace.optimize.layer import LINEARS, Edited, WorkingLayer
 from vivace.optimize.quantize.folding import all_folds, fold
-from vivace.optimize.quantize.layer import LINEARS, Edited, WorkingLayer
 from vivace.optimize.quantize.rtn import rtn
+from vivace.optimize.quantize.stored import store
 from vivace.optimize.states import HiddenStates
 
 EXPECTED = {
@@ -105,7 +106,7 @@ def test_each_linear_sees_what_was_changed_before_it(tmp_path: Path) -> None:
 def test_each_linear_sees_what_was_rounded_before_it(tmp_path: Path) -> None:
     layer = working(write_model(tmp_path))
     before = layer.statistics("mlp.up").gram
-    layer.store("attention.out", rtn(layer.weights("attention.out"), scheme(3, 32)))
+    store(layer, "attention.out", rtn(layer.weights("attention.out"), scheme(3, 32)))
     assert not np.array_equal(before, layer.statistics("mlp.up").gram)
 
 

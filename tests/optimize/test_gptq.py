@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.optimize.matrices import activations, gram_of, matrix, scheme
-from vivace.optimize.quantize.gptq import gptq, inverse_factor, proxy_loss
+from vivace.optimize.quantize.gptq import gptq, proxy_loss
 from vivace.optimize.quantize.grid import Floats, Grid, code_range, fit, to_codes
 from vivace.optimize.quantize.rtn import rtn
+from vivace.optimize.surgeon import inverse_factor
 
 pytestmark = pytest.mark.tiny
 

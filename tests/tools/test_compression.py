@@ -78,7 +78,7 @@ def test_there_is_a_row_for_each_line_of_the_issue() -> None:
     from claims.compression_rows import ROWS
 
     assert list(ROWS) == list(range(1, 10))
-    assert ROWS[6].prove().absent == "pruning (not built yet)"
+    assert ROWS[7].prove().absent == "ternary and binary (not built yet)"
 
 
 def test_outliers_change_no_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +113,46 @@ def test_a_mix_must_beat_all_others(changes: dict[str, Any], holds: bool) -> Non
 
     result = {"bits": 4.1, "mixed": 0.01, "uniform": 0.02, "random": [0.03] * 100}
     assert mixed({**result, "predicted": 0.0101, "measured": 0.01, **changes}).holds is holds
+
+
+def pruned(value: float, zeros: float = 0.5, groups: bool = True) -> dict[str, Any]:
+    found = {"zeros": [zeros], "groups_of_four_with_two": groups}
+    return {"delta_nll": figure(value), **found}
+
+
+def sparse(zeros: float = 0.5, groups: bool = True, magnitude: float = 0.4) -> dict[str, Any]:
+    half = {
+        "magnitude": pruned(magnitude),
+        "wanda": pruned(0.5, zeros),
+        "wanda-matrix": pruned(0.2),
+        "sparsegpt": pruned(0.1),
+    }
+    return {"half": half, "outliers": half, "2:4": {"wanda": pruned(0.3, groups=groups)}}
+
+
+def smaller(**changes: float) -> dict[str, Any]:
+    given = {"layers_smaller_by": 0.25, "recovered": 0.92, "scratch": 0.9, "time_saved": 0.2}
+    given |= {"smaller_by": 0.16, **changes}
+    speed = {"time_saved": given.pop("time_saved"), "work_saved": 0.21}
+    costs = {"pruned": figure(0.5), "distilled": figure(0.04), "scratch": figure(given["scratch"])}
+    return {**given, **costs, "tokens": 10**6, "speed": speed}
+
+
+@pytest.mark.parametrize(
+    ("weights", "shape", "holds"),
+    [
+        ({}, {}, True),
+        ({"magnitude": 0.2005}, {}, False),  # within the other's interval
+        ({"magnitude": 0.1}, {}, False),
+        ({"zeros": 0.48}, {}, False),
+        ({"groups": False}, {}, False),
+        ({}, {"layers_smaller_by": 0.24}, False),
+        ({}, {"recovered": 0.89}, False),
+        ({}, {"scratch": 0.041}, False),
+        ({}, {"time_saved": 0.18}, False),
+    ],
+)
+def test_pruning_must_pay(weights: dict[str, Any], shape: dict[str, float], holds: bool) -> None:
+    from claims.pruning import judge
+
+    assert judge({"weights": sparse(**weights), "shape": smaller(**shape)}).holds is holds

@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from corpus import Corpus, SourceFile, split  # noqa: E402
-from optimizer import Optimizer, OptimizerSettings, orthogonalize  # noqa: E402
 from train_mini import PRESETS, Preset, Training  # noqa: E402
 
 from vivace.formats.checkpoint import open_checkpoint  # noqa: E402
 from vivace.models.loader import model_spec, tensor_shapes  # noqa: E402
+from vivace.optimize.distill.optimizer import Optimizer, OptimizerSettings, orthogonalize  # noqa: E402
 
 pytestmark = pytest.mark.oracle
 

@@ -13,9 +13,11 @@ from vivace.cli.bench import bench
 from vivace.cli.cache import cache
 from vivace.cli.canary import canary
 from vivace.cli.chat import chat
+from vivace.cli.distill import distill
 from vivace.cli.eval import evaluate
 from vivace.cli.generate import generate
 from vivace.cli.inspect import inspect
+from vivace.cli.prune import prune
 from vivace.cli.quantize import quantize
 from vivace.cli.run_batch import run_batch
 from vivace.cli.serve import serve
@@ -30,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (generate, chat, serve, inspect, quantize, cache):
+for command in (generate, chat, serve, inspect, quantize, prune, distill, cache):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("run-batch")(run_batch)

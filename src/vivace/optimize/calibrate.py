@@ -59,6 +59,12 @@ def draw(texts: Sequence[Text], encode: Encode, plan: CalibrationPlan) -> list[T
     ]
 
 
+def encoded(texts: Sequence[Text], encode: Encode) -> list[TokenIds]:
+    """All of some texts, less those of a single token."""
+    documents = (np.asarray(encode(text()), np.int32) for text in texts)
+    return [tokens for tokens in documents if len(tokens) > 1]
+
+
 def digest(runs: Sequence[TokenIds]) -> str:
     """Tells one set of runs from another."""
     return hashlib.sha256(np.concatenate(runs).tobytes()).hexdigest()[:16]

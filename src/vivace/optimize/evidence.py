@@ -17,6 +17,7 @@ from vivace.evaluate.scoring import Progress, Scores, Window, cut, score
 from vivace.evaluate.summary import divergence, prediction
 from vivace.formats.checkpoint import Tensors, open_checkpoint
 from vivace.formats.quantized.nested import FINER_INDEX
+from vivace.formats.safetensors import FLOAT_DTYPES
 from vivace.models.loader import model_spec
 from vivace.optimize.plans import EvidencePlan
 
@@ -94,16 +95,22 @@ def size_of(base: Path, smaller: View) -> dict[str, float]:
     """Bytes of all tensors, scales and whatever is kept as floats included; bits per parameter."""
     before = open_checkpoint(base).tensors
     after = open_checkpoint(smaller.folder, smaller.weight_bits).tensors
-    parameters = sum(math.prod(before.shape(name)) for name in before)
-    matrices = [name for name in after if after.dtype(name) != before.dtype(name)]
-    quantized = sum(math.prod(before.shape(name)) for name in matrices)
+    parameters = _parameters(after, list(after))
+    matrices = [name for name in after if after.dtype(name) not in FLOAT_DTYPES]
+    quantized = _parameters(after, matrices)
     return {
         "bytes": _nbytes(after),
         "base_bytes": _nbytes(before),
+        "parameters": parameters,
+        "base_parameters": _parameters(before, list(before)),
         "bits_per_weight": 8 * _nbytes(after) / parameters,
         "bits_per_quantized_weight": 8 * _nbytes(after, matrices) / max(quantized, 1),
         "quantized_share": quantized / parameters,
     }
+
+
+def _parameters(tensors: Tensors, names: list[str]) -> int:
+    return sum(math.prod(tensors.shape(name)) for name in names)
 
 
 def _nbytes(tensors: Tensors, names: list[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vivace.backends.protocol import Activation
+from vivace.optimize.layer import WorkingLayer
 from vivace.optimize.observe import Floats
-from vivace.optimize.quantize.layer import WorkingLayer
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,16 @@ import numpy as np
 from vivace.core.errors import UsageError
 from vivace.formats.qtensor import Scheme
 from vivace.formats.schemes import plane_of
+from vivace.optimize.layer import LINEARS, WorkingLayer
 from vivace.optimize.observe import Floats, Statistics
 from vivace.optimize.quantize.awq import search_clip, search_scales
 from vivace.optimize.quantize.folding import Fold, all_folds, fold, norm_folds
 from vivace.optimize.quantize.gptq import gptq
 from vivace.optimize.quantize.grid import Grid, Rounded, fit
 from vivace.optimize.quantize.hqq import hqq
-from vivace.optimize.quantize.layer import LINEARS, WorkingLayer
 from vivace.optimize.quantize.rtn import rtn
 from vivace.optimize.quantize.smoothquant import smooth_scales
+from vivace.optimize.quantize.stored import store
 
 SEARCH_CHUNKS = 4  # of calibration text, that a search by a block's output looks at
 
@@ -65,7 +66,7 @@ def _round(
     if scheme.planes > 1:
         layer.replace(name, layer.weights(name) - rounded.values())
         finer = method.round(layer, name, plane, seen)
-    layer.store(name, rounded, finer)
+    store(layer, name, rounded, finer)
 
 
 def _nearest(layer: WorkingLayer, name: str, scheme: Scheme, seen: Statistics | None) -> Rounded:

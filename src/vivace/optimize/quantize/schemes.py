@@ -11,7 +11,7 @@ from vivace.formats.qtensor import Scheme
 from vivace.formats.schemes import GROUP_SIZES, NESTED, SCHEMES
 from vivace.models.loader import role_shapes
 from vivace.models.spec import ModelSpec
-from vivace.optimize.quantize.layer import LINEARS
+from vivace.optimize.layer import LINEARS
 
 
 def low_bits(bits: int, group_size: int, zero_points: bool) -> Scheme:

@@ -17,11 +17,12 @@ from vivace.models.decoder import Decoder
 from vivace.models.loader import WeightReader, checked_plan, model_spec, role_shapes
 from vivace.optimize.calibrate import TokenIds
 from vivace.optimize.forward import logits_of
+from vivace.optimize.layer import Edited, WorkingLayer
 from vivace.optimize.quantize.allocate import allocate
-from vivace.optimize.quantize.layer import Edited, WorkingLayer
 from vivace.optimize.quantize.rtn import rtn
 from vivace.optimize.quantize.run import Job
 from vivace.optimize.quantize.schemes import schemes_of
+from vivace.optimize.quantize.stored import store
 
 SENSITIVITY_RUNS, SENSITIVITY_LEN = 8, 256  # of the calibration text
 
@@ -90,7 +91,7 @@ class Judge:
         for role, scheme in schemes.items():
             _, index, name = role.split(".", 2)
             layer = WorkingLayer(int(index), self._spec, self._plan, self._backend, tensors)
-            layer.store(name, rtn(layer.weights(name), scheme))
+            store(layer, name, rtn(layer.weights(name), scheme))
         beside = score(self._model(tensors), self._windows, self._base).beside
         assert beside is not None
         return float(beside.kl.mean())

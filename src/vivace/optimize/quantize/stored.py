@@ -11,7 +11,19 @@ import numpy as np
 from vivace.formats.qtensor import Array, QTensor, Scheme
 from vivace.formats.quantized.words import Codes, pack_stream
 from vivace.formats.schemes import SCHEMES
+from vivace.optimize.layer import WorkingLayer
 from vivace.optimize.quantize.grid import Rounded
+
+
+def store(layer: WorkingLayer, name: str, rounded: Rounded, finer: Rounded | None = None) -> None:
+    """The end of a linear: rounded weights in the place of its floats. What comes after it is
+    calibrated on these, without what is finer."""
+    for source, rows in layer.split(name):
+        part = rounded.rows(rows)
+        layer.final[source.name] = as_arrays(source.name, part)
+        layer.tensors.changed[source.name] = as_tensor(source.name, part)
+        if finer is not None:
+            layer.finer[source.name] = as_arrays(source.name, finer.rows(rows))
 
 
 def as_tensor(name: str, rounded: Rounded) -> QTensor:

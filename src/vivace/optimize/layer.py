@@ -1,22 +1,20 @@
-"""One layer while it is quantized: its weights as floats until each is rounded, and what goes into
-its linears, given everything that was rounded before."""
+"""One layer while it is made smaller: its weights as floats until each has its final form, and what
+goes into its linears, given everything that was changed before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vivace.backends.protocol import Backend, Linear, Ops, Tensor
-from vivace.formats.qtensor import QTensor
+from vivace.formats.qtensor import Array, QTensor
 from vivace.models.decoder import DenseWeights, LayerWeights, attend, transform
 from vivace.models.loader import TensorSource, WeightReader
 from vivace.models.spec import MLPSpec, ModelSpec
 from vivace.models.weights import Plan, Source
 from vivace.optimize.observe import Floats, Part, Statistics, input_of
-from vivace.optimize.quantize.grid import Rounded
-from vivace.optimize.quantize.stored import as_tensor
 from vivace.optimize.states import HiddenStates, LayerStates
 
 LINEARS = ("attention.qkv", "attention.out", "mlp.up", "mlp.down")  # in the order of the forward
@@ -41,8 +39,8 @@ class Edited:
 class WorkingLayer:
     """Attributes:
     states: the hidden states before the layer; None where a method looks at no text.
-    rounded: by the name of the stored tensor.
-    finer: what nested ones lack in 4 bits, likewise.
+    final: arrays to store in the place of a tensor, by its name, where it is no longer floats.
+    finer: what a nested tensor lacks in 4 bits, likewise, for files of their own.
     """
 
     index: int
@@ -51,8 +49,8 @@ class WorkingLayer:
     backend: Backend
     tensors: Edited
     states: HiddenStates | None = None
-    rounded: dict[str, Rounded] = field(default_factory=dict)
-    finer: dict[str, Rounded] = field(default_factory=dict)
+    final: dict[str, Mapping[str, Array]] = field(default_factory=dict)
+    finer: dict[str, Mapping[str, Array]] = field(default_factory=dict)
 
     @property
     def mlp(self) -> MLPSpec:
@@ -72,18 +70,16 @@ class WorkingLayer:
 
     def replace(self, name: str, values: Floats) -> None:
         """Other floats in the place of a role's."""
-        for source, rows in self._split(name):
+        for source, rows in self.split(name):
             self.tensors.changed[source.name] = QTensor.from_array(source.name, values[rows])
 
-    def store(self, name: str, rounded: Rounded, finer: Rounded | None = None) -> None:
-        """The end of a linear: rounded weights in the place of its floats. What comes after it is
-        calibrated on these, without what is finer."""
-        for source, rows in self._split(name):
-            part = rounded.rows(rows)
-            self.rounded[source.name] = part
-            self.tensors.changed[source.name] = as_tensor(source.name, part)
-            if finer is not None:
-                self.finer[source.name] = finer.rows(rows)
+    def split(self, name: str) -> Iterator[tuple[Source, slice]]:
+        """The parts of a role, and their rows of the whole."""
+        start = 0
+        for source in self._sources(name):
+            end = start + source.view_shape[0]
+            yield source, slice(start, end)
+            start = end
 
     def statistics(self, name: str) -> Statistics:
         """Of what goes into a linear, over all calibration text."""
@@ -130,14 +126,6 @@ class WorkingLayer:
 
     def _float(self, source: Source) -> Floats:
         return source.view(self.tensors.get(source.name)).to_float32()
-
-    def _split(self, name: str) -> Iterator[tuple[Source, slice]]:
-        """The parts of a role, and their rows of the whole."""
-        start = 0
-        for source in self._sources(name):
-            end = start + source.view_shape[0]
-            yield source, slice(start, end)
-            start = end
 
 
 def _linear(weights: LayerWeights, name: str) -> Linear:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,10 +53,10 @@ class Optimizer:
                 self._adam(parameter, gradient, self._moments[name], schedule)
             parameter.grad = None
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         return {"steps": self._steps, "moments": self._moments}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         self._steps, self._moments = state["steps"], state["moments"]
 
     def _is_matrix(self, name: str) -> bool:
