@@ -14,6 +14,7 @@ from vivace.cli.cache import cache
 from vivace.cli.canary import canary
 from vivace.cli.chat import chat
 from vivace.cli.eval import evaluate
+from vivace.cli.export import export
 from vivace.cli.generate import generate
 from vivace.cli.inspect import inspect
 from vivace.cli.quantize import quantize
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (generate, chat, serve, inspect, quantize, cache):
+for command in (generate, chat, serve, inspect, quantize, export, cache):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("run-batch")(run_batch)

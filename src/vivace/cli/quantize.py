@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vivace.cli.bench_output import print_table, readable
 from vivace.cli.console import notice, print_json, progress
 from vivace.cli.flags import JsonFlag, flags
+from vivace.cli.optimizing import backend_for, calibration_runs, print_evidence
 from vivace.core.config import BackendChoice, DTypeChoice
 from vivace.core.errors import UsageError
 from vivace.optimize.plans import CalibrationPlan, EvidencePlan
 
 if TYPE_CHECKING:
-    from vivace.optimize.calibrate import TokenIds
     from vivace.optimize.quantize.run import Job
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a .gguf file or a hub id.")]
@@ -68,15 +67,14 @@ def quantize(
     about = {**done.about, "evidence": found}
     done.artefact.describe(about)
     done.artefact.publish()
-    _show(out, about, json)
+    if json:
+        print_json({"folder": str(out), **about})
+        return
+    print_evidence(out, found)
 
 
 def _job(model: str, out: Path, how: How, plan: CalibrationPlan) -> Job:
-    from vivace.core.config import EngineConfig
-    from vivace.engine.backends import Wanted, choose_backend
-    from vivace.formats.checkpoint import open_checkpoint
     from vivace.formats.hub import resolve_model
-    from vivace.hardware.machine import detect
     from vivace.optimize.quantize.methods import method_named
     from vivace.optimize.quantize.run import Job
 
@@ -84,13 +82,9 @@ def _job(model: str, out: Path, how: How, plan: CalibrationPlan) -> Job:
     folder = resolve_model(model, notice)
     if not folder.is_dir():
         raise UsageError("A GGUF file cannot be quantized yet; give the folder it was made from.")
-    config = EngineConfig(
-        str(folder), how.backend, how.dtype, threads=how.threads, packed_cache=False
-    )
-    threads = how.threads or detect().cores
-    backend = choose_backend(Wanted(config, open_checkpoint(folder), threads, notice))
+    backend = backend_for(folder, how.backend, how.dtype, how.threads)
     needs_text = method.reads_text or how.bits is not None
-    runs = _runs(folder, how.calibration, plan) if needs_text else ()
+    runs = calibration_runs(folder, how.calibration, plan) if needs_text else ()
     job = Job(model, folder, out, how.scheme, how.method, backend, runs)
     return job if how.bits is None else replace(job, scheme=_mixed(job, how.bits, how.mix))
 
@@ -103,34 +97,3 @@ def _mixed(job: Job, bits: float, mix: str) -> str:
         scheme = mixed_scheme(open_checkpoint(job.folder), job, bits, mix.split(","), report)
     notice(f"At {bits} bits per weight: {scheme}")
     return scheme
-
-
-def _runs(folder: Path, path: Path | None, plan: CalibrationPlan) -> tuple[TokenIds, ...]:
-    from vivace.evaluate.corpus import text_file
-    from vivace.optimize.calibrate import default_texts, draw
-    from vivace.text.tokenizer import load_tokenizer
-
-    tokenizer = load_tokenizer(folder)
-    if tokenizer is None:
-        raise UsageError("The model has no tokenizer to read text with; take --method rtn or hqq.")
-    given = None if path is None else text_file(path).text
-    texts = default_texts() if given is None else [lambda: given]
-    return tuple(draw(texts, tokenizer.encode, plan))
-
-
-def _show(out: Path, about: dict[str, Any], json: bool) -> None:
-    if json:
-        print_json({"folder": str(out), **about})
-        return
-    found = about["evidence"]
-    size = found["size"]
-    print(
-        f"{out}: {size['bytes'] / 2**20:,.1f} MiB of {size['base_bytes'] / 2**20:,.1f} MiB, "
-        f"{size['bits_per_weight']:.2f} bits per weight"
-    )
-    rows = [("", "value", "95% from", "to")]
-    for name, figure in found.get("figures", {}).items():
-        cells = (readable(figure[key]) for key in ("value", "low", "high"))
-        rows.append((name.replace("_", " "), *cells))
-    if len(rows) > 1:
-        print_table(rows)
