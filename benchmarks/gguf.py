@@ -24,7 +24,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +73,17 @@ def llama_cpp(*arguments: object) -> None:
         raise RuntimeError(f"llama.cpp: {done.stdout.strip()[-500:]}")
 
 
+def loaded(path: Path, dtype: str = "float32", backend: str = "auto") -> LogitBatches:
+    """Each text's rows in one batch, as llama.cpp's are."""
+    quiet = {"packed_cache": False, "notify": lambda line: None, "max_model_len": 1024}
+    batches = LLM(str(path), dtype=dtype, backend=backend, **quiet).logit_batches
+    return lambda token_ids: iter([np.concatenate(list(batches(token_ids)))])
+
+
 def remembered(model: LogitBatches, windows: Sequence[Window]) -> LogitBatches:
     """A model that is run once on each window."""
-    kept = {tuple(w.token_ids): np.concatenate(list(model(w.token_ids))) for w in windows}
+    kept = {tuple(window.token_ids): next(model(window.token_ids)) for window in windows}
     return lambda token_ids: iter([kept[tuple(token_ids)]])
-
-
-def loaded(path: Path, dtype: str = "float32", backend: str = "auto") -> LogitBatches:
-    quiet = {"packed_cache": False, "notify": lambda line: None, "max_model_len": 1024}
-    return LLM(str(path), dtype=dtype, backend=backend, **quiet).logit_batches
 
 
 @dataclass(frozen=True)
@@ -194,11 +196,7 @@ def by_llama_cpp(path: Path, windows: Sequence[Window], place: Path) -> LogitBat
     given.write_text(json.dumps([window.token_ids for window in windows]))
     llama_cpp("logits", path, given, out)
     kept = dict(zip((tuple(w.token_ids) for w in windows), np.load(out), strict=True))
-
-    def batches(token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        yield kept[tuple(token_ids)]
-
-    return batches
+    return lambda token_ids: iter([kept[tuple(token_ids)]])
 
 
 def loads(bench: Bench, path: Path) -> dict[str, Any]:

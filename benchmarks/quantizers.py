@@ -42,7 +42,7 @@ OURS = {"gptq": "gptq", "awq": "awq", "auto-round": "awq-gptq"}  # theirs, and w
 LAYOUTS = {
     "gptq": ("compressed-tensors",),
     "awq": ("compressed-tensors",),
-    "auto-round": ("gptq", "awq", "compressed-tensors"),
+    "auto-round": ("gptq", "awq"),
 }
 TOKENS = 400
 
@@ -68,7 +68,7 @@ def compare(bench: Bench, others: Others, method: str) -> dict[str, Any]:
     """Their method beside our nearest one, over seeds."""
     seeds = range(len(bench.runs))
     folders = {
-        "theirs": [others.made(method, seed) / "compressed-tensors" for seed in seeds],
+        "theirs": [others.made(method, seed) / LAYOUTS[method][0] for seed in seeds],
         "ours": [bench.made(bench.folder, SCHEME, OURS[method], seed) for seed in seeds],
     }
     losses = {who: [bench.loss(folder).kl for folder in each] for who, each in folders.items()}

@@ -3,7 +3,7 @@
     python quantizers_worker.py gptq|awq|auto-round MODEL RUNS.npy OUT
 
 gptq and awq are llm-compressor's and write OUT/compressed-tensors. auto-round writes the same model
-as OUT/gptq, OUT/awq and OUT/compressed-tensors. RUNS is calibration text, [runs, tokens]. All as
+as OUT/gptq and OUT/awq. RUNS is calibration text, [runs, tokens]. All as
 their own documents have it, with the checkpoint's own float type.
 """
 
@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SCHEME = "W4A16"  # both call it that; groups of 128
 ITERATIONS = 200
-FORMATS = {"auto_gptq": "gptq", "auto_awq": "awq", "llm_compressor": "compressed-tensors"}
+FORMATS = {"auto_gptq": "gptq", "auto_awq": "awq"}
 
 
 def llm_compressor(method: str, model: Any, tokenizer: Any, runs: np.ndarray, out: Path) -> None:
@@ -57,12 +57,19 @@ def auto_round(method: str, model: Any, tokenizer: Any, runs: np.ndarray, out: P
         seqlen=runs.shape[1],
         device_map="cpu",
     )
-    rounding.quantize()
-    for name, folder in FORMATS.items():
-        rounding.save_quantized(str(out / folder), format=name, inplace=False)
+    _, folders = rounding.quantize_and_save(str(out / "all"), format=",".join(FORMATS))
+    for folder, layout in zip(folders, FORMATS.values(), strict=True):
+        Path(folder).rename(out / layout)
+
+
+def _unpinned(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
+    """llm-compressor's awq pins memory for a GPU even where there is none, and fails."""
+    return tensor
 
 
 def main() -> None:
+    if not torch.cuda.is_available():
+        torch.Tensor.pin_memory = _unpinned
     method, folder, runs, out = sys.argv[1:]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -18,6 +18,7 @@ from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.gguf.checkpoint import read_metadata
 from vivace.optimize.gguf.export import ExportJob, export
 from vivace.optimize.gguf.mixtures import FILE_TYPES, Shape, type_of
+from vivace.optimize.quantize.layer import WorkingLayer
 
 TOKENS = np.random.default_rng(9).integers(1, 199, 60).tolist()
 WIDE = {"hidden_size": 256, "intermediate_size": 256, "head_dim": 32, "num_attention_heads": 8}
@@ -123,6 +124,23 @@ def test_inputs_make_a_difference(tmp_path: Path) -> None:
         for method in ("search", "gptq")
     )
     assert spread < 0.9 * plain
+
+
+def test_layers_see_what_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs of a layer come from those before it as they will be read, rows in order."""
+    seen: dict[str, np.ndarray] = {}
+    advance = WorkingLayer.advance
+
+    def remember(layer: WorkingLayer) -> None:
+        seen.update({name: t.to_float32() for name, t in layer.tensors.changed.items()})
+        advance(layer)
+
+    monkeypatch.setattr(WorkingLayer, "advance", remember)
+    folder = write_model(tmp_path / "model")
+    tensors = open_checkpoint(exported(folder, tmp_path / "x.gguf", "Q4_0", "gptq")).tensors
+    assert len(seen) == 2 * 7
+    for name, values in seen.items():
+        np.testing.assert_array_equal(tensors.get(name).to_float32(), values)
 
 
 class StoppedError(Exception):
