@@ -54,7 +54,7 @@ WORKER = Path(__file__).parent / "workers" / "llama_files_worker.py"
 TYPES = ("Q4_K_M", "Q4_0", "Q8_0", "Q6_K")
 STORED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K_S", "Q4_K_S", "Q5_K_S", "Q6_K")
 FLOATS = ("F32", "F16", "BF16")
-ENGINE_WINDOWS = 4
+ENGINE_WINDOWS = 2
 PARTS = {  # of llama.cpp's layers, that read the same inputs
     "attention.qkv": ("attn_q", "attn_k", "attn_v"),
     "attention.out": ("attn_output",),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.optimize.models import FAMILIES, write_model
+from tests.optimize.models import write_model
 from tests.optimize.test_quantize_models import QKV, distance, made
 from vivace.formats.checkpoint import open_checkpoint
 
@@ -15,24 +15,27 @@ pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(autouse=True)
-def _installed() -> None:
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quicker, and enough for a model so small."""
     pytest.importorskip("torch")
+    monkeypatch.setattr("vivace.optimize.quantize.signround.STEPS", 40)
 
 
-@pytest.mark.parametrize("scheme", ["int4-g32-a16", "int3-g32-zp", "int2-g32-zp"])
-def test_nearer_than_rounding_to_nearest(scheme: str, tmp_path: Path) -> None:
+def test_nearer_than_rounding_to_nearest(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", num_hidden_layers=1)
     distances = {}
     for method in ("rtn", "signround"):
-        made(folder, tmp_path / method, scheme, method)
+        made(folder, tmp_path / method, "int3-g32-zp", method)
         distances[method] = distance(folder, tmp_path / method)
     assert distances["signround"] < 0.8 * distances["rtn"]
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "llama"])
-def test_every_family(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "scheme"), [("gemma2", "int4-g32-a16"), ("phi3", "int4-g32-zp-a16")]
+)
+def test_other_families(family: str, scheme: str, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", family, num_hidden_layers=1)
-    made(folder, tmp_path / "out", "int4-g32-a16", "signround")
+    made(folder, tmp_path / "out", scheme, "signround")
     assert distance(folder, tmp_path / "out") < 0.1
 
 

@@ -149,7 +149,7 @@ def _smooth(layer: WorkingLayer, schemes: Schemes) -> None:
 METHODS: dict[str, Method] = {
     "rtn": Method(_nearest),
     "hqq": Method(_without_data),
-    "gptq": Method(_gptq, rounds_by_inputs=True),
+    "gptq": Method(_gptq_clipped, rounds_by_inputs=True),
     "awq": Method(_clipped, _awq, rounds_by_inputs=True),
     "awq-gptq": Method(_gptq_clipped, _awq, rounds_by_inputs=True),
     "signround": Method(None, together=_sign_round),

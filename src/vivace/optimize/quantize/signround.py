@@ -8,45 +8,48 @@ the layer's output, with inputs from everything rounded before it, stays that of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vivace.backends.protocol import Batch
+from vivace.backends.protocol import Batch, DTypeName
 from vivace.backends.torch import TorchBackend
 from vivace.backends.torch.handles import TorchLinear
 from vivace.backends.torch.ops import TorchOps
 from vivace.formats.qtensor import Scheme
 from vivace.models.decoder import DenseWeights, LayerWeights
 from vivace.models.loader import WeightReader
-from vivace.optimize.observe import Floats
 from vivace.optimize.quantize.grid import Grid, Rounded, code_range, stored_scales
 from vivace.optimize.quantize.layer import WorkingLayer
 
 STEPS = 200
 BATCH_TOKENS = 4096  # that each step looks at
 _SEED = 0  # of the order in which text is looked at
+_DTYPE: DTypeName = "bfloat16"  # of products
 
 
-def sign_round(layer: WorkingLayer, schemes: Mapping[str, Scheme], steps: int = STEPS) -> None:
-    """Round the linears of a layer that have a scheme, in place."""
-    backend = TorchBackend("float32")
+def sign_round(layer: WorkingLayer, schemes: Mapping[str, Scheme]) -> None:
+    """Round the linears of a layer that have a scheme, in place. The hidden states of the text are
+    kept twice meanwhile: before the layer and behind its floats."""
+    backend = TorchBackend(_DTYPE)
     reader = WeightReader(layer.plan, layer.tensors, backend, layer.spec)
     floats = reader.layer(layer.index, [backend.rotary(each) for each in layer.spec.rotaries])
     learnt = {
         name: _Learnt.of(torch.from_numpy(layer.weights(name)), scheme)
         for name, scheme in schemes.items()
     }
-    for step, (ops, x) in enumerate(_batches(layer, steps)):
-        with torch.no_grad():
-            expected = layer.part(floats)(ops, x)
+    with torch.no_grad():
+        pairs = [(x, layer.part(floats)(_ops(1, len(x)), x)) for x in _runs(layer)]
+    for step, (x, expected) in enumerate(_batches(pairs)):
+        ops = _ops(len(x) // len(pairs[0][0]), len(pairs[0][0]))
         found = layer.part(_with(floats, learnt))(ops, x)
-        torch.nn.functional.mse_loss(found, expected).backward()
+        loss = torch.nn.functional.mse_loss(found, expected)
+        loss.backward()  # type: ignore[no-untyped-call]
         for one in learnt.values():
-            one.descend((1 - step / steps) / steps)
+            one.descend((1 - step / STEPS) / STEPS)
     for name, one in learnt.items():
         layer.store(name, one.rounded())
 
@@ -128,19 +131,21 @@ def _divisor(steps: Tensor) -> Tensor:
     return torch.where(steps > 0, steps, torch.ones_like(steps))
 
 
-def _batches(layer: WorkingLayer, steps: int) -> Iterator[tuple[TorchOps, Tensor]]:
-    """Runs of text in an order of their own, as they come into the layer."""
-    states = layer.states
-    assert states is not None
-    runs: list[Floats] = [
-        run for chunk in states.chunks for run in chunk.reshape(-1, states.run_len, chunk.shape[1])
-    ]
-    count = min(max(BATCH_TOKENS // states.run_len, 1), len(runs))
-    ops = _ops(count, states.run_len)
+def _runs(layer: WorkingLayer) -> list[Tensor]:
+    """Of text, as they come into the layer: [tokens of one, hidden_size]."""
+    assert layer.states is not None
+    size = layer.states.run_len
+    return [run for x in layer.states.chunks for run in torch.split(torch.from_numpy(x), size)]
+
+
+def _batches(pairs: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Runs in an order of their own, as many together as a step looks at."""
+    count = min(max(BATCH_TOKENS // len(pairs[0][0]), 1), len(pairs))
     rng = np.random.default_rng(_SEED)
-    for _ in range(steps):
-        chosen = rng.choice(len(runs), count, replace=False)
-        yield ops, torch.from_numpy(np.concatenate([runs[i] for i in chosen]))
+    for _ in range(STEPS):
+        chosen = [pairs[i] for i in rng.choice(len(pairs), count, replace=False)]
+        inputs, outputs = zip(*chosen, strict=True)
+        yield torch.cat(inputs), torch.cat(outputs)
 
 
 def _ops(runs: int, run_len: int) -> TorchOps:
@@ -154,7 +159,7 @@ def _ops(runs: int, run_len: int) -> TorchOps:
         block_tables=(),
         logit_rows=np.zeros(1, np.int32),
     )
-    return TorchOps.bind(batch, (), torch.float32, torch.device("cpu"))
+    return TorchOps.bind(batch, (), torch.bfloat16, torch.device("cpu"))
 
 
 def _with(floats: LayerWeights, learnt: Mapping[str, _Learnt]) -> LayerWeights:
