@@ -38,7 +38,7 @@ from vivace.text.tokenizer import load_tokenizer
 
 WORKER = Path(__file__).parent / "workers" / "quantizers_worker.py"
 SCHEME = "int4-g128-a16"
-OURS = {"gptq": "gptq", "awq": "awq", "auto-round": "awq-gptq"}  # theirs, and what is nearest to it
+OURS = {"gptq": "gptq", "awq": "awq", "auto-round": "signround"}  # by theirs, the nearest
 LAYOUTS = {
     "gptq": ("compressed-tensors",),
     "awq": ("compressed-tensors",),
@@ -99,7 +99,7 @@ def loads(bench: Bench, others: Others, tokens: list[int]) -> dict[str, Any]:
             folders[f"{method} as {layout}"] = others.made(method, 0) / layout
     found = {}
     for name, folder in folders.items():
-        theirs = read_by("llm-compressor", folder, tokens)
+        theirs = read_by("transformers", folder, tokens, PEERS["llm-compressor"])
         found[name] = theirs
         if "error" not in theirs:
             found[name] = {"distance": Outputs.of(folder, tokens).from_logits(theirs["logits"])}
