@@ -6,7 +6,6 @@ from typing import Any
 
 from claims.row import Outcome, missing
 
-ABSENT = "gptqmodel (needs a newer PyTorch than there is for CPUs here)"
 NEAR = 2.0  # times the distance on the original model
 
 
