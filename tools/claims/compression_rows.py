@@ -20,11 +20,6 @@ def _methods() -> Outcome:
     return all_of(tests_pass(*IDENTITIES), judged("quantization.py", 40, compression.ordering)())
 
 
-def _others() -> Outcome:
-    """What installs; the rest is said, and not counted."""
-    return judged("quantizers.py", 60, quantizers.judge)()
-
-
 def _layouts() -> Outcome:
     """Every layout number by number, then files that the tools themselves wrote."""
     read = tests_pass("tests/formats/test_quantized.py")
@@ -76,7 +71,7 @@ ROWS: dict[int, Row] = {
         "and awq of llm-compressor and beside auto-round (gptqmodel needs a PyTorch that has no "
         "build for CPUs yet)",
         "15 minutes, at most 60",
-        _others,
+        judged("quantizers.py", 60, quantizers.judge),
     ),
     3: Row(
         "No worse than llama.cpp at equal size",
