@@ -24,7 +24,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from peers.environments import PEERS, AbsentError, install, run
+from peers.environments import PEERS, AbsentError, Peer, install, run
 from quantization import loaded
 
 from vivace.backends.cpu import CpuBackend
@@ -58,12 +58,18 @@ def made(folder: Path, place: Path, scheme: str, method: str) -> Path:
     return out
 
 
-def read_by(engine: str, folder: Path, tokens: list[int]) -> dict[str, Any]:
-    """What another engine makes of a checkpoint; why not, where it cannot."""
+def read_by(
+    engine: str, folder: Path, tokens: list[int], peer: Peer | None = None
+) -> dict[str, Any]:
+    """What another engine makes of a checkpoint; why not, where it cannot.
+
+    Args:
+        peer: in whose environment it is; None is the engine's own.
+    """
     with tempfile.TemporaryDirectory() as place:
         given, out = Path(place) / "tokens.json", Path(place) / "out.npz"
         given.write_text(json.dumps(tokens))
-        python = PEERS[engine].python
+        python = (peer or PEERS[engine]).python
         command = [str(python), str(WORKER), engine, str(folder), str(given)]
         try:
             run([*command, str(out)])

@@ -82,6 +82,7 @@ PEERS = {
         remove=("torchvision", "torchaudio", "torchcodec"),
         uses_openmp=True,
     ),
+    "llm-compressor": Peer("llm_compressor", (TORCH, "llmcompressor==0.14.0.1"), uses_openmp=True),
     "lm_eval": Peer("lm_eval", ("lm-eval[api]==0.4.13", "transformers==5.23.0")),
     "schemathesis": Peer("schemathesis", ("schemathesis==4.32.5",)),
     "onnxruntime": Peer(

@@ -26,6 +26,10 @@ def transformers(model: str, tokens: list[int]) -> dict[str, np.ndarray]:
 
     how = {}
     config = json.loads(Path(model, "config.json").read_text()).get("quantization_config", {})
+    if config.get("quant_method") in ("gptq", "awq"):
+        from transformers import AutoRoundConfig
+
+        how = {"quantization_config": AutoRoundConfig()}  # auto-round multiplies on a CPU too
     groups = config.get("config_groups", {}).values()
     if not all(group["weights"]["symmetric"] for group in groups):  # else they seem misshapen
         how = {"quantization_config": CompressedTensorsConfig(dequantize=True)}

@@ -42,7 +42,7 @@ def run_benchmark(
 
 
 def judged(
-    script: str, minutes: float, judge: Callable[[dict[str, Any]], Outcome]
+    script: str, minutes: float, judge: Callable[[dict[str, Any]], Outcome], *arguments: str
 ) -> Callable[[], Outcome]:
     """A row's proof: what a program prints within so many minutes, and what that means."""
-    return lambda: judge(run_benchmark(script, minutes=minutes))
+    return lambda: judge(run_benchmark(script, *arguments, minutes=minutes))

@@ -15,6 +15,7 @@ from vivace.cli.canary import canary
 from vivace.cli.chat import chat
 from vivace.cli.distill import distill
 from vivace.cli.eval import evaluate
+from vivace.cli.export import export
 from vivace.cli.generate import generate
 from vivace.cli.inspect import inspect
 from vivace.cli.prune import prune
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (generate, chat, serve, inspect, quantize, prune, distill, cache):
+for command in (generate, chat, serve, inspect, quantize, prune, distill, export, cache):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("run-batch")(run_batch)

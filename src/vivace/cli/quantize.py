@@ -28,7 +28,7 @@ class How:
     scheme: for all layers (int8, int4-g128, int3-g64-zp ...), and exceptions: layers.0.*=int8.
     bits: per weight of the layers, scales included, for a mix of schemes; None takes --scheme.
     mix: the schemes to choose among for each linear, by what it costs.
-    method: rtn, hqq, gptq, awq, awq-gptq, smoothquant or smoothquant-gptq.
+    method: rtn, hqq, gptq, awq, awq-gptq, signround, smoothquant or smoothquant-gptq.
     calibration: a file of UTF-8 text; None is Python's standard library, less what is held out.
     backend: what computes.
     dtype: what is computed in; auto is what the model is stored in.

@@ -243,7 +243,7 @@ class WeightReader:
             embedding=self.backend.embedding(table, self.keeping.schemes.get("embedding")),
             positions=self.backend.embedding(positions[0]) if positions else None,
             layers=tuple(self.layer(i, rotaries) for i in range(len(self.spec.layers))),
-            norm=self._norm("norm"),
+            norm=self.norm("norm"),
             head=self.backend.linear(self._read("head") or [table], form=self.keeping.form("head")),
         )
 
@@ -298,9 +298,9 @@ class WeightReader:
         return self.backend.linear(parts, bias, form=self.keeping.form(role, gated))
 
     def _optional_norm(self, role: str) -> Norm | None:
-        return self._norm(role) if role in self.plan else None
+        return self.norm(role) if role in self.plan else None
 
-    def _norm(self, role: str) -> Norm:
+    def norm(self, role: str) -> Norm:
         norm = self.spec.norm
         weight, bias = self._vector(role, norm.offset), self._vector(f"{role}.bias")
         return Norm(norm.kind, weight, norm.eps, bias)

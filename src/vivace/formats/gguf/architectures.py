@@ -6,6 +6,7 @@ some architectures moves rows, stacks experts or adds one to gains. Each row say
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -102,7 +103,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         rotary_neighbours=True,
     ),
-    "olmo2": Architecture("olmo2"),
+    "olmo2": Architecture("olmo2", names=_GEMMA_NAMES),  # it has norms behind its blocks alone
     "phi3": Architecture("phi3", names={"ffn_up": "mlp.gate_up_proj"}),
     "qwen2": Architecture("qwen2"),
     "qwen3": Architecture("qwen3"),
@@ -132,3 +133,17 @@ def usual_name(architecture: Architecture, name: str) -> str | None:
     layer, _, part = stem.removeprefix("blk.").partition(".")
     usual = architecture.names.get(part) or LAYER.get(part)
     return None if usual is None else f"model.layers.{layer}.{usual}.{kind}"
+
+
+def file_name(architecture: Architecture, usual: str) -> str | None:
+    """The way back: experts of a layer share one name. None where there is none."""
+    stem, _, kind = usual.rpartition(".")
+    outside = {theirs: ours for ours, theirs in OUTSIDE.items()}
+    if stem in outside:
+        return f"{outside[stem]}.{kind}"
+    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
+    if found is None:
+        return None
+    part = re.sub(r"\.experts\.\d+\.", ".experts.{}.", found[2])
+    parts = {theirs: ours for ours, theirs in {**LAYER, **architecture.names}.items()}
+    return f"blk.{found[1]}.{parts[part]}.{kind}" if part in parts else None

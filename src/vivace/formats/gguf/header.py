@@ -19,12 +19,13 @@ import numpy as np
 from vivace.core.errors import CheckpointError
 from vivace.formats.mapped import MappedFile
 
-_MAGIC = b"GGUF"
-_VERSIONS = (2, 3)
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
 _MAX_DIMENSIONS = 4
-_DEFAULT_ALIGNMENT = 32
+DEFAULT_ALIGNMENT = 32
 
-_SCALARS = {
+# struct's form of each kind of value, by GGUF's number.
+SCALARS = {
     0: "<B",
     1: "<b",
     2: "<H",
@@ -37,7 +38,7 @@ _SCALARS = {
     11: "<q",
     12: "<d",
 }
-_STRING, _ARRAY = 8, 9
+STRING, ARRAY = 8, 9
 _LENGTH_BYTES = 8
 
 Metadata = Mapping[str, Any]
@@ -125,10 +126,10 @@ class _Cursor:
 
 def _read_start(cursor: _Cursor, path: Path) -> tuple[int, int]:
     """How many tensors there are, and how much metadata."""
-    if cursor.take(len(_MAGIC)) != _MAGIC:
+    if cursor.take(len(MAGIC)) != MAGIC:
         raise CheckpointError(f"{path} is not a GGUF file; download it again.")
     version = cursor.scalar("<I")
-    if version not in _VERSIONS:
+    if version not in VERSIONS:
         raise CheckpointError(
             f"{path} is GGUF of version {version}, which is not supported; convert the model "
             "again with a current llama.cpp."
@@ -141,16 +142,16 @@ def _pair(cursor: _Cursor) -> tuple[str, Any]:
 
 
 def _value(cursor: _Cursor, kind: int) -> Any:
-    if kind == _STRING:
+    if kind == STRING:
         return cursor.string()
-    if kind != _ARRAY:
-        return cursor.scalar(_SCALARS[kind])
+    if kind != ARRAY:
+        return cursor.scalar(SCALARS[kind])
     kind, count = cursor.scalar("<I"), cursor.scalar("<Q")
-    if kind == _STRING:
+    if kind == STRING:
         return cursor.strings(count)
-    if kind == _ARRAY:
+    if kind == ARRAY:
         return [_value(cursor, kind) for _ in range(count)]
-    dtype = np.dtype(_SCALARS[kind])
+    dtype = np.dtype(SCALARS[kind])
     return np.frombuffer(cursor.take(count * dtype.itemsize), dtype)
 
 
@@ -164,7 +165,7 @@ def _tensor(cursor: _Cursor) -> TensorInfo:
 
 
 def _aligned(place: int, metadata: Metadata) -> int:
-    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"general.alignment is {alignment!r}")
     return math.ceil(place / alignment) * alignment

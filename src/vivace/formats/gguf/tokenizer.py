@@ -11,14 +11,14 @@ from vivace.core.errors import CheckpointError
 from vivace.formats.gguf.config import CONTROL
 from vivace.formats.gguf.header import Metadata
 
-_UNKNOWN, _USER_DEFINED = 2, 4  # of tokenizer.ggml.token_type, beside CONTROL
-_SPECIAL_TOKENS = {
+UNKNOWN, USER_DEFINED = 2, 4  # of tokenizer.ggml.token_type, beside CONTROL
+SPECIAL_TOKENS = {
     "bos_token": "bos",
     "eos_token": "eos",
     "unk_token": "unknown",
     "pad_token": "padding",
 }
-_SPACE = "▁"
+SPACE = "▁"
 
 # How text is cut before merges: the expressions of the models' own tokenizer.json.
 _ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -52,7 +52,7 @@ _GPT2 = [_byte_level(use_regex=True)]
 _DIGITS = [{"type": "Digits", "individual_digits": True}, *_GPT2]
 
 # By tokenizer.ggml.pre, as far as the families of `models` use them.
-_CUTS: Mapping[str, list[dict[str, Any]]] = {
+CUTS: Mapping[str, list[dict[str, Any]]] = {
     **dict.fromkeys(("gpt-2", "mellum", "olmo"), _GPT2),
     **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "dbrx", "smaug-bpe"), _split(_LLAMA3)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _split(_QWEN2)),
@@ -61,7 +61,7 @@ _CUTS: Mapping[str, list[dict[str, Any]]] = {
     "tekken": _split(_TEKKEN),
 }
 # A word in the vocabulary is a token, and text begins with a start token unless the file says no.
-_WHOLE_WORDS = ("llama3", "llama-v3", "llama-bpe", "tekken")
+WHOLE_WORDS = ("llama3", "llama-v3", "llama-bpe", "tekken")
 
 
 def tokenizer_json(path: Path, metadata: Metadata) -> dict[str, Any] | None:
@@ -90,8 +90,7 @@ def tokenizer_json(path: Path, metadata: Metadata) -> dict[str, Any] | None:
 def tokenizer_config(metadata: Metadata) -> dict[str, Any]:
     tokens = metadata.get("tokenizer.ggml.tokens", [])
     ids = {
-        name: metadata.get(f"tokenizer.ggml.{key}_token_id")
-        for name, key in _SPECIAL_TOKENS.items()
+        name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in SPECIAL_TOKENS.items()
     }
     special = {name: tokens[i] for name, i in ids.items() if i is not None and i < len(tokens)}
     return {
@@ -107,7 +106,7 @@ def _adds_bos(metadata: Metadata) -> bool:
     if given is not None:
         return bool(given)
     pieces = metadata.get("tokenizer.ggml.model") == "llama"
-    return pieces or metadata.get("tokenizer.ggml.pre") in _WHOLE_WORDS
+    return pieces or metadata.get("tokenizer.ggml.pre") in WHOLE_WORDS
 
 
 def _added(metadata: Metadata) -> list[dict[str, Any]]:
@@ -115,9 +114,9 @@ def _added(metadata: Metadata) -> list[dict[str, Any]]:
     tokens, types = metadata["tokenizer.ggml.tokens"], metadata.get("tokenizer.ggml.token_type", ())
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
-        {"id": i, "content": tokens[i], **flags, "special": bool(kind != _USER_DEFINED)}
+        {"id": i, "content": tokens[i], **flags, "special": bool(kind != USER_DEFINED)}
         for i, kind in enumerate(types[: len(tokens)])
-        if kind in (CONTROL, _UNKNOWN, _USER_DEFINED)
+        if kind in (CONTROL, UNKNOWN, USER_DEFINED)
     ]
 
 
@@ -133,20 +132,20 @@ def _of_bytes(path: Path, metadata: Metadata) -> dict[str, Any]:
             f"{path} does not say how its tokenizer cuts text; convert the model again with a "
             "current llama.cpp."
         )
-    if cut not in _CUTS:
+    if cut not in CUTS:
         raise CheckpointError(
             f"The tokenizer of {path} cuts text like {cut!r}, which is not supported; known are "
-            f"{', '.join(_CUTS)}."
+            f"{', '.join(CUTS)}."
         )
     model = {
         "type": "BPE",
         "vocab": _vocabulary(metadata),
         "merges": metadata.get("tokenizer.ggml.merges", []),
-        "ignore_merges": cut in _WHOLE_WORDS,
+        "ignore_merges": cut in WHOLE_WORDS,
     }
     return {
         "normalizer": {"type": "NFC"} if cut == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _CUTS[cut]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": CUTS[cut]},
         "decoder": _byte_level(use_regex=True),
         "model": model,
     }
@@ -157,11 +156,11 @@ def _of_pieces(path: Path, metadata: Metadata) -> dict[str, Any]:
     which is byte pair encoding with merges in the order of scores."""
     prefix = metadata.get("tokenizer.ggml.add_space_prefix", True)
     vocabulary = _vocabulary(metadata)
-    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
-    lead = [{"type": "Prepend", "prepend": _SPACE}] if prefix else []
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    lead = [{"type": "Prepend", "prepend": SPACE}] if prefix else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
     decoders = [
-        {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
         {"type": "ByteFallback"},
         {"type": "Fuse"},
         *strip,

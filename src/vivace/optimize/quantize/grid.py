@@ -124,6 +124,6 @@ def stored_scales(scales: Floats, scheme: Scheme) -> Floats:
 
 
 def _steps(values: Floats, scales: Floats) -> Floats:
-    quotients = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)
+    quotients = np.divide(values, scales, out=np.zeros_like(values), where=scales != 0)
     rounded: Floats = np.rint(quotients)
     return rounded

@@ -31,17 +31,19 @@ Schemes = Mapping[str, Scheme]  # of the linears of a layer; those without one s
 class Method:
     """Attributes:
     prepare: changes a layer's floats, not what it computes.
-    round: one linear.
+    round: one linear; None where they are rounded `together`.
     rounds_by_inputs: whether `round` is told what goes into each linear.
+    together: all linears of a layer.
     """
 
-    round: Callable[[WorkingLayer, str, Scheme, Statistics | None], Rounded]
+    round: Callable[[WorkingLayer, str, Scheme, Statistics | None], Rounded] | None
     prepare: Callable[[WorkingLayer, Schemes], None] | None = None
     rounds_by_inputs: bool = False
+    together: Callable[[WorkingLayer, Schemes], None] | None = None
 
     @property
     def reads_text(self) -> bool:
-        return self.rounds_by_inputs or self.prepare is not None
+        return self.rounds_by_inputs or self.prepare is not None or self.together is not None
 
 
 def quantize_layer(layer: WorkingLayer, method: Method, schemes: Schemes) -> None:
@@ -49,8 +51,10 @@ def quantize_layer(layer: WorkingLayer, method: Method, schemes: Schemes) -> Non
     everything rounded before it."""
     if method.prepare is not None:
         method.prepare(layer, schemes)
+    if method.together is not None:
+        method.together(layer, schemes)
     for name in LINEARS:
-        if name in schemes:
+        if name in schemes and method.round is not None:
             seen = layer.statistics(name) if method.rounds_by_inputs else None
             _round(layer, method, name, schemes[name], seen)
 
@@ -140,6 +144,16 @@ def _block_loss(layer: WorkingLayer, each: Fold, scheme: Scheme) -> Callable[[Fl
     return loss
 
 
+def _sign_round(layer: WorkingLayer, schemes: Schemes) -> None:
+    try:
+        from vivace.optimize.quantize.signround import sign_round
+    except ImportError as error:
+        raise UsageError(
+            "Method signround needs PyTorch; install it with: pip install 'vivace[torch]'."
+        ) from error
+    sign_round(layer, schemes)
+
+
 def _smooth(layer: WorkingLayer, schemes: Schemes) -> None:
     for each in norm_folds(layer):
         if each.linear in schemes:
@@ -151,9 +165,10 @@ def _smooth(layer: WorkingLayer, schemes: Schemes) -> None:
 METHODS: dict[str, Method] = {
     "rtn": Method(_nearest),
     "hqq": Method(_without_data),
-    "gptq": Method(_gptq, rounds_by_inputs=True),
+    "gptq": Method(_gptq_clipped, rounds_by_inputs=True),
     "awq": Method(_clipped, _awq, rounds_by_inputs=True),
     "awq-gptq": Method(_gptq_clipped, _awq, rounds_by_inputs=True),
+    "signround": Method(None, together=_sign_round),
     "smoothquant": Method(_nearest, _smooth),
     "smoothquant-gptq": Method(_gptq, _smooth, rounds_by_inputs=True),
 }
