@@ -91,8 +91,8 @@ ROWS: dict[int, Row] = {
     6: Row(
         "Pruned models lose little and run faster",
         "at 50% magnitude > sparsegpt, wanda (over the matrix, as magnitude); 2:4 exact; with "
-        "layers a quarter smaller, distillation gives 90% of the loss back and beats as many tokens from scratch, and 0.9 of "
-        "the multiplications saved are time saved",
+        "layers a quarter smaller, distillation gives 90% of the loss back and beats as many "
+        "tokens from scratch, and 0.9 of the multiplications saved are time saved",
         "20 minutes, at most 60",
         _pruning,
     ),
