@@ -99,12 +99,18 @@ def open_floats(folder: Path, done: str, instead: str = "") -> FloatModel:
             f"Models of type {spec.family} store their matrices transposed, and cannot be {done} "
             f"yet{instead}."
         )
-    kinds = {checkpoint.tensors.dtype(source.name) for source in sources} - set(FLOAT_DTYPES)
+    check_floats(checkpoint, plan)
+    return FloatModel(checkpoint, spec, plan)
+
+
+def check_floats(checkpoint: Checkpoint, plan: Plan) -> None:
+    """Raises UsageError where a tensor is no floats any more."""
+    names = (source.name for sources in plan.values() for source in sources)
+    kinds = {checkpoint.tensors.dtype(name) for name in names} - set(FLOAT_DTYPES)
     if kinds:
         raise UsageError(
             f"The model is quantized already ({', '.join(sorted(kinds))}); give the original one."
         )
-    return FloatModel(checkpoint, spec, plan)
 
 
 def calibration(runs: Sequence[TokenIds]) -> dict[str, Any] | None:

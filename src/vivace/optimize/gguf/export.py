@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +11,26 @@ import numpy as np
 
 from vivace.backends.protocol import Backend
 from vivace.core.errors import UsageError
-from vivace.formats.checkpoint import Checkpoint, open_checkpoint
+from vivace.formats.checkpoint import open_checkpoint
 from vivace.formats.gguf.blocks import dequantize
 from vivace.formats.gguf.writer import PartialFile
-from vivace.formats.identity import file_identity
 from vivace.formats.qtensor import QTensor
-from vivace.formats.safetensors import FLOAT_DTYPES
 from vivace.models.loader import WeightReader, checked_plan, model_spec
-from vivace.models.spec import MLPSpec, ModelSpec
-from vivace.models.weights import Plan, Source
-from vivace.optimize.calibrate import TokenIds, digest
+from vivace.models.spec import MLPSpec
+from vivace.models.weights import Source
+from vivace.optimize.calibrate import TokenIds
 from vivace.optimize.gguf.contents import contents_of
 from vivace.optimize.gguf.mixtures import file_type_named
 from vivace.optimize.gguf.rounding import Inputs, to_rows
 from vivace.optimize.gguf.targets import Target, halves, neighbours
-from vivace.optimize.layer import LINEARS, Edited, WorkingLayer
+from vivace.optimize.layer import LINEARS, WorkingLayer
+from vivace.optimize.layerwise import (
+    FloatModel,
+    calibration,
+    check_floats,
+    check_runs,
+    computed,
+)
 from vivace.optimize.observe import Statistics
 from vivace.optimize.quantize.recipe import Recipe
 from vivace.optimize.states import HiddenStates
@@ -89,18 +93,18 @@ def export(job: ExportJob, progress: Progress | None = None) -> Exported:
     """
     checkpoint, file_type = open_checkpoint(job.folder), file_type_named(job.file_type)
     spec = model_spec(checkpoint.config)
-    plan = checked_plan(spec, checkpoint)
+    model = FloatModel(checkpoint, spec, checked_plan(spec, checkpoint))
     reads = reads_text(job.file_type, job.method)
-    _check(job, checkpoint, spec, plan)
-    recipe = _recipe(job, checkpoint, job.runs if reads else ()).as_json()
-    contents = contents_of(job.folder, checkpoint, spec, plan, file_type)
+    _check(job, model)
+    recipe = _recipe(job, model, job.runs if reads else ()).as_json()
+    contents = contents_of(job.folder, checkpoint, spec, model.plan, file_type)
     file = PartialFile(job.out, contents.metadata(recipe), contents.tensors)
     parts = len(spec.layers) + 1
     done = file.open(parts)
     if done < parts:
         for name, values in contents.extra.items():
             file.write(name, values)
-        work = _Work(job, checkpoint, spec, plan, file, contents.targets, reads)
+        work = _Work(job, model, file, contents.targets, reads)
         for part, _ in enumerate(work.parts(done), 1):
             file.mark(max(part, done))
             if progress is not None:
@@ -112,9 +116,7 @@ def export(job: ExportJob, progress: Progress | None = None) -> Exported:
 @dataclass(frozen=True)
 class _Work:
     job: ExportJob
-    checkpoint: Checkpoint
-    spec: ModelSpec
-    plan: Plan
+    model: FloatModel
     file: PartialFile
     targets: tuple[Target, ...]
     reads: bool
@@ -122,16 +124,17 @@ class _Work:
     def parts(self, done: int) -> Iterator[None]:
         """One layer after the other, with inputs from those before it as they are stored; then
         what is outside of them. So many that come first are written already."""
-        states = self._embedded() if self.reads else None
-        for index in range(len(self.spec.layers)):
-            layer = self._layer(index, states)
+        backend = self.job.backend
+        states = self.model.embedded(backend, self.job.runs) if self.reads else None
+        for index in range(len(self.model.spec.layers)):
+            layer = self.model.layer(index, backend, states)
             if index >= done:
                 self._write_layer(layer)
             if states is not None:
                 for target in self._linears(layer):
                     layer.tensors.changed.update(self._stored(target))
                 layer.advance()
-            self.checkpoint.tensors.release()
+            self.model.checkpoint.tensors.release()
             yield
         self._write_others(states)
         yield
@@ -152,7 +155,7 @@ class _Work:
     def _write_others(self, states: HiddenStates | None) -> None:
         """The head weighs errors by its inputs; making up for them in other columns would cost a
         table that is tied to it more than it gains."""
-        head = "embedding" if self.spec.tied_embeddings else "head"
+        head = "embedding" if self.model.spec.tied_embeddings else "head"
         inputs = None if states is None else Inputs(self._head_inputs(states).gram, spreads=False)
         for target in self.targets:
             if not target.role.startswith("layers."):
@@ -189,57 +192,36 @@ class _Work:
 
     def _array(self, source: Source) -> Any:
         """[out, in]; each value of a vector is a row."""
-        array = source.view(self.checkpoint.tensors.get(source.name)).buffers["weight"]
+        array = source.view(self.model.checkpoint.tensors.get(source.name)).buffers["weight"]
         return array if array.ndim == 2 else array[:, None]
-
-    def _layer(self, index: int, states: HiddenStates | None) -> WorkingLayer:
-        tensors = Edited(self.checkpoint.tensors)
-        return WorkingLayer(index, self.spec, self.plan, self.job.backend, tensors, states)
-
-    def _embedded(self) -> HiddenStates:
-        (source,) = self.plan["embedding"]
-        table = self.checkpoint.tensors.get(source.name)
-        return HiddenStates.embedded(self.job.backend, table, self.job.runs, self.spec)
 
     def _head_inputs(self, states: HiddenStates) -> Statistics:
         """Of what goes into the head, after all layers."""
-        reader = WeightReader(self.plan, self.checkpoint.tensors, self.job.backend, self.spec)
-        norm, seen = reader.norm("norm"), Statistics.of_width(self.spec.hidden_size)
-        last = states.through(self.spec.layers[-1], self.spec.kv_groups)
+        spec, tensors = self.model.spec, self.model.checkpoint.tensors
+        reader = WeightReader(self.model.plan, tensors, self.job.backend, spec)
+        norm, seen = reader.norm("norm"), Statistics.of_width(spec.hidden_size)
+        last = states.through(spec.layers[-1], spec.kv_groups)
         for x in last.outputs(lambda ops, hidden: ops.norm(hidden, norm)):
             seen.add(x)
         return seen
 
 
-def _recipe(job: ExportJob, checkpoint: Checkpoint, runs: tuple[TokenIds, ...]) -> Recipe:
-    identities = (file_identity(path.resolve()) for path in checkpoint.tensors.paths)
-    tokens = sum(map(len, runs))
+def _recipe(job: ExportJob, model: FloatModel, runs: tuple[TokenIds, ...]) -> Recipe:
     return Recipe(
         model=job.model,
-        weights=hashlib.sha256("\n".join(identities).encode()).hexdigest()[:16],
+        weights=model.identity(),
         scheme=job.file_type,
         method=job.method,
-        calibration={"runs": len(runs), "tokens": tokens, "digest": digest(runs)} if runs else None,
-        computed=f"{job.backend.name} {job.backend.dtype} {job.backend.numerics}",
+        calibration=calibration(runs),
+        computed=computed(job.backend),
     )
 
 
-def _check(job: ExportJob, checkpoint: Checkpoint, spec: ModelSpec, plan: Plan) -> None:
+def _check(job: ExportJob, model: FloatModel) -> None:
     """Raises UsageError for what cannot be exported."""
-    names = (source.name for sources in plan.values() for source in sources)
-    kinds = {checkpoint.tensors.dtype(name) for name in names} - set(FLOAT_DTYPES)
-    if kinds:
-        raise UsageError(
-            f"The model is quantized already ({', '.join(sorted(kinds))}); give the original one."
-        )
+    check_floats(model.checkpoint, model.plan)
     if not reads_text(job.file_type, job.method):
         return
-    if not all(isinstance(layer.mlp, MLPSpec) for layer in spec.layers):
+    if not all(isinstance(layer.mlp, MLPSpec) for layer in model.spec.layers):
         raise UsageError("Mixtures of experts are not calibrated yet; give --method search.")
-    if not job.runs:
-        raise UsageError(f"Method {job.method} reads calibration text; give some.")
-    if len(job.runs[0]) > spec.max_model_len:
-        raise UsageError(
-            f"Calibration runs of {len(job.runs[0])} tokens are longer than the model's "
-            f"{spec.max_model_len}; give a smaller --sample-len."
-        )
+    check_runs(job.method, job.runs, model.spec)
