@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ class Client:
         self._check(answer.status_code == 200, answer.text[:200])
         (choice,) = answer.json()["choices"]
         if choice["finish_reason"] == "stop":
-            valid = jsonschema.Draft202012Validator(schema).is_valid(json.loads(choice["text"]))
+            value = json.loads(choice["text"], parse_float=Decimal)  # digits beyond a float count
+            valid = jsonschema.Draft202012Validator(schema).is_valid(value)
             self._check(valid, f"{choice['text']} is no instance of {schema}")
 
     async def bad(self) -> None:

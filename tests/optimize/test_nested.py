@@ -124,3 +124,10 @@ def test_mixes_take_single_precisions(model: Path) -> None:
         mixed_scheme(
             open_checkpoint(model), job(model, model, "int8", "rtn"), 5, ["int8", "nested-g32"]
         )
+
+
+def test_linears_that_are_rounded_together_are_not_nested(model: Path) -> None:
+    out = model.with_name("together")
+    with pytest.raises(UsageError, match="signround makes no nested schemes"):
+        quantize(job(model, out, "nested-g32", "signround"))
+    assert not out.with_name("together.partial").exists()

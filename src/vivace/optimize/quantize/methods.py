@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from vivace.optimize.quantize.stored import store
 SEARCH_CHUNKS = 4  # of calibration text, that a search by a block's output looks at
 
 Schemes = Mapping[str, Scheme]  # of the linears of a layer; those without one stay as they are
+Rounding: TypeAlias = Callable[[WorkingLayer, str, Scheme, Statistics | None], Rounded]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Method:
     together: all linears of a layer.
     """
 
-    round: Callable[[WorkingLayer, str, Scheme, Statistics | None], Rounded] | None
+    round: Rounding | None
     prepare: Callable[[WorkingLayer, Schemes], None] | None = None
     rounds_by_inputs: bool = False
     together: Callable[[WorkingLayer, Schemes], None] | None = None
@@ -56,20 +58,20 @@ def quantize_layer(layer: WorkingLayer, method: Method, schemes: Schemes) -> Non
     for name in LINEARS:
         if name in schemes and method.round is not None:
             seen = layer.statistics(name) if method.rounds_by_inputs else None
-            _round(layer, method, name, schemes[name], seen)
+            _round_linear(layer, name, schemes[name], method.round, seen)
 
 
-def _round(
-    layer: WorkingLayer, method: Method, name: str, scheme: Scheme, seen: Statistics | None
+def _round_linear(
+    layer: WorkingLayer, name: str, scheme: Scheme, rounding: Rounding, seen: Statistics | None
 ) -> None:
     """Nested: twice, first the weights and then what that lacks. So the model in 4 bits is the
     one that the method makes of them alone."""
     plane = plane_of(scheme)
-    rounded = method.round(layer, name, plane, seen)
+    rounded = rounding(layer, name, plane, seen)
     finer = None
     if scheme.planes > 1:
         layer.replace(name, layer.weights(name) - rounded.values())
-        finer = method.round(layer, name, plane, seen)
+        finer = rounding(layer, name, plane, seen)
     store(layer, name, rounded, finer)
 
 

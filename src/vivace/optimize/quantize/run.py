@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vivace.backends.protocol import Backend
+from vivace.core.errors import UsageError
 from vivace.formats.qtensor import Scheme
 from vivace.optimize.artefact import PartialArtefact
 from vivace.optimize.calibrate import TokenIds
@@ -58,6 +59,8 @@ def quantize(job: Job, progress: Progress | None = None) -> Made:
     instead = ": round it when it is loaded, with --quantize"
     model = open_floats(job.folder, "quantized", instead)
     schemes = schemes_of(job.scheme, model.spec)
+    if method.round is None and any(scheme.planes > 1 for scheme in schemes.values()):
+        raise UsageError(f"Method {job.method} makes no nested schemes: take another for them.")
     if method.reads_text:
         check_runs(job.method, job.runs, model.spec)
     runs = job.runs if method.reads_text else ()

@@ -24,6 +24,7 @@ from vivace.models.decoder import DenseWeights, LayerWeights
 from vivace.models.loader import WeightReader
 from vivace.optimize.layer import WorkingLayer
 from vivace.optimize.quantize.grid import Grid, Rounded, code_range, stored_scales
+from vivace.optimize.quantize.stored import store
 
 STEPS = 200
 BATCH_TOKENS = 4096  # that each step looks at
@@ -51,7 +52,7 @@ def sign_round(layer: WorkingLayer, schemes: Mapping[str, Scheme]) -> None:
         for one in learnt.values():
             one.descend((1 - step / STEPS) / STEPS)
     for name, one in learnt.items():
-        layer.store(name, one.rounded())
+        store(layer, name, one.rounded())
 
 
 @dataclass(frozen=True)
