@@ -1,4 +1,4 @@
-"""llama.cpp's own quantizer, tokenizer and logits, for benchmarks/gguf.py.
+"""llama.cpp's own quantizer, tokenizer and logits, for benchmarks/gguf_files.py.
 
     python llama_files_worker.py quantize FROM.gguf TO.gguf Q4_K_M [IMPORTANCE.npz | pure]
     python llama_files_worker.py tokens MODEL.gguf TEXTS.json OUT.json

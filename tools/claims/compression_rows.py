@@ -73,7 +73,7 @@ ROWS: dict[int, Row] = {
         "seeds; of files of every type no farther from the file's own float32 logits than "
         "llama.cpp; ours load there, in the same tokens",
         "10 minutes, at most 40",
-        judged("gguf.py", 40, gguf.judge),
+        judged("gguf_files.py", 40, gguf.judge),
     ),
     4: Row(
         "Others' checkpoints load here, and ours there",

@@ -48,7 +48,7 @@ def sign_round(layer: WorkingLayer, schemes: Mapping[str, Scheme]) -> None:
         ops = _ops(len(x) // len(pairs[0][0]), len(pairs[0][0]))
         found = layer.part(_with(floats, learnt))(ops, x)
         loss = torch.nn.functional.mse_loss(found, expected)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for one in learnt.values():
             one.descend((1 - step / STEPS) / STEPS)
     for name, one in learnt.items():

@@ -1,6 +1,6 @@
 """GGUF files beside llama.cpp's: what each costs at equal size, and who computes them truer.
 
-    python benchmarks/gguf.py [--model MODEL] [--windows N] [--seeds N]
+    python benchmarks/gguf_files.py [--model MODEL] [--windows N] [--seeds N]
 
 Takes about ten minutes with the bundled model; prints one JSON object. All figures are KL
 divergences in nats per token on windows of the held-out text.
