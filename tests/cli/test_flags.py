@@ -49,6 +49,7 @@ def test_every_engine_field_can_be_set() -> None:
         "folder --backend reference --dtype float32 --max-model-len 99 --threads 2 "
         "--kv-memory 1.5GiB --max-num-seqs 3 --max-num-batched-tokens 64 --no-prefix-caching "
         "--max-prefill-chunk 7 --max-prefill-beside-decodes 9 --quantize int8 --no-packed-cache "
+        "--weight-bits 4 "
         "--target-itl-ms 40.5 --target-ttft-ms 900 --max-wait-seconds 9.5 --tenant-weights a=2 "
         "--max-queued-requests 5 --max-queued-tokens 900 "
         "--kv-host 1GiB --kv-disk 2GiB --kv-disk-folder kept "
@@ -61,7 +62,7 @@ def test_every_engine_field_can_be_set() -> None:
     default = EngineConfig()
     assert all(getattr(config, name) != getattr(default, name) for name in set_by_flags)
     assert isinstance(config, EngineConfig)
-    assert config.kv_memory_bytes == 3 << 29
+    assert (config.kv_memory_bytes, config.weight_bits) == (3 << 29, 4)
     assert (config.kv_host_bytes, config.kv_disk_bytes) == (1 << 30, 2 << 30)
     assert (plan, seed) == (Plan(num_iters=5), 9)  # the command's own --seed hides the fields'
 

@@ -134,6 +134,8 @@ class EngineConfig:
         for option, choices in _CHOICES.items():
             if getattr(self, option) not in choices:
                 raise UsageError(f"{option} must be one of {', '.join(choices)}.")
+        if self.weight_bits not in (None, *get_args(WeightBits)):
+            raise UsageError(f"weight_bits must be 4 or 8, got {self.weight_bits!r}.")
         for option in (*_COUNTS, *_OPTIONAL_COUNTS):
             value: Any = getattr(self, option)
             if value is None and option in _OPTIONAL_COUNTS:
