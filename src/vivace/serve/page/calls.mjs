@@ -59,8 +59,8 @@ export function requestBody(kind, settings, turns) {
 }
 
 /**
- * @returns text, reasoning, pieces of calls, the tokens where log-probabilities were asked for, the number of tokens so far,
- *     and why the answer ended (null while it goes on)
+ * @returns text, reasoning, pieces of calls, the tokens where log-probabilities were asked for,
+ *     the number of tokens so far, and why the answer ended (null while it goes on)
  */
 export function readChunk(kind, chunk) {
   const [choice] = chunk.choices;
