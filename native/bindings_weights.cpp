@@ -181,8 +181,8 @@ void bind_weights(nb::module_& m) {
              const PackedMatrix matrix{.format = format,
                                        .n = shape.first,
                                        .k = shape.second * planes,
-                                       .planes = planes,
-                                       .gated = gated};
+                                       .gated = gated,
+                                       .planes = planes};
              return std::make_shared<Linear>(runtime, matrix, bias ? vector_of(*bias) : Vector());
            }),
            "runtime"_a, "format"_a, "shape"_a, "planes"_a, "gated"_a, "bias"_a.none())

@@ -72,10 +72,10 @@ struct PackedMatrix {
   WeightFormat format;
   int n = 0;
   int k = 0;
-  int planes = 1;
   bool gated = false;
   void* panels = nullptr;
   const float* bias = nullptr;
+  int planes = 1;
 };
 
 static constexpr int num_panels(const PackedMatrix& matrix) {
