@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vivace.cli.console import notice, print_json, progress
+from vivace.cli.console import notice, progress
 from vivace.cli.flags import JsonFlag, flags
-from vivace.cli.optimizing import print_evidence
+from vivace.cli.optimizing import publish, show
 from vivace.core.config import DTypeChoice
 from vivace.core.errors import UsageError
 from vivace.optimize.plans import EvidencePlan, TrainingPlan
@@ -53,8 +53,6 @@ def distill(
 ) -> None:
     """Train STUDENT on what TEACHER says, into the folder OUT, with what is still between them in
     OUT/vivace.json. Needs PyTorch."""
-    from vivace.optimize import evidence as measuring
-
     job = _job(models, out, how, plan)
     try:
         from vivace.optimize.distill.memory import keep_freed_memory, use_threads
@@ -67,16 +65,8 @@ def distill(
     keep_freed_memory()
     with progress("Distilling") as report:
         done = run(job, notice, report)
-    where = measuring.Where("auto", how.dtype, how.threads, notice)
-    with progress("Measuring") as report:
-        found = measuring.evidence(job.teacher, done.artefact.folder, evidence, where, report)
-    about = {**done.about, "evidence": found}
-    done.artefact.describe(about)
-    done.artefact.publish()
-    if json:
-        print_json({"folder": str(out), **about})
-        return
-    print_evidence(out, found)
+    about = publish(done, job.teacher, evidence, ("auto", how.dtype, how.threads))
+    show(out, about, json)
 
 
 def _job(models: tuple[str, str], out: Path, how: How, plan: TrainingPlan) -> DistillJob:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vivace.cli.bench_output import print_table, readable
-from vivace.cli.console import notice
+from vivace.cli.console import notice, print_json, progress
 from vivace.core.config import BackendChoice, DTypeChoice
 from vivace.core.errors import UsageError
-from vivace.optimize.plans import CalibrationPlan
+from vivace.optimize.plans import CalibrationPlan, EvidencePlan
 
 if TYPE_CHECKING:
     from vivace.backends.protocol import Backend
     from vivace.optimize.calibrate import TokenIds
+    from vivace.optimize.layerwise import Made
 
 
 def backend_for(
@@ -44,6 +45,34 @@ def calibration_runs(
     given = None if path is None else text_file(path).text
     texts = default_texts() if given is None else [lambda: given]
     return tuple(draw(texts, tokenizer.encode, plan))
+
+
+def publish(
+    made: Made,
+    base: Path,
+    plan: EvidencePlan,
+    computing: tuple[BackendChoice, DTypeChoice, int | None],
+) -> dict[str, Any]:
+    """Measure what was made beside its base and move it to its place; what vivace.json says.
+
+    Args:
+        computing: backend, dtype and threads.
+    """
+    from vivace.optimize.evidence import Where, evidence
+
+    with progress("Measuring") as report:
+        found = evidence(base, made.artefact.folder, plan, Where(*computing, notice), report)
+    about = {**made.about, "evidence": found}
+    made.artefact.describe(about)
+    made.artefact.publish()
+    return about
+
+
+def show(out: Path, about: Mapping[str, Any], json: bool) -> None:
+    if json:
+        print_json({"folder": str(out), **about})
+    else:
+        print_evidence(out, about["evidence"])
 
 
 def print_evidence(out: Path, found: Mapping[str, Any]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vivace.cli.console import Report, notice, print_json, progress
+from vivace.cli.console import Report, notice, progress
 from vivace.cli.flags import JsonFlag, flags
-from vivace.cli.optimizing import backend_for, calibration_runs, print_evidence
+from vivace.cli.optimizing import backend_for, calibration_runs, publish, show
 from vivace.core.config import BackendChoice, DTypeChoice
 from vivace.core.errors import UsageError
 from vivace.optimize.plans import CalibrationPlan, EvidencePlan, Shape
@@ -59,7 +59,6 @@ def prune(
     """Write MODEL with weights at zero, or in a smaller shape, to the folder OUT, with what it lost
     in OUT/vivace.json."""
     from vivace.formats.hub import resolve_model
-    from vivace.optimize import evidence as measuring
 
     (model, out), folder = paths, resolve_model(paths[0], notice)
     if not folder.is_dir():
@@ -70,16 +69,8 @@ def prune(
         run = _cutting(model, folder, out, how, shape, calibration)
     with progress("Pruning") as report:
         done = run(report)
-    where = measuring.Where(how.backend, how.dtype, how.threads, notice)
-    with progress("Measuring") as report:
-        found = measuring.evidence(folder, done.artefact.folder, evidence, where, report)
-    about = {**done.about, "evidence": found}
-    done.artefact.describe(about)
-    done.artefact.publish()
-    if json:
-        print_json({"folder": str(out), **about})
-        return
-    print_evidence(out, found)
+    about = publish(done, folder, evidence, (how.backend, how.dtype, how.threads))
+    show(out, about, json)
 
 
 def _zeroing(

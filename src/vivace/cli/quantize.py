@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vivace.cli.console import notice, print_json, progress
+from vivace.cli.console import notice, progress
 from vivace.cli.flags import JsonFlag, flags
-from vivace.cli.optimizing import backend_for, calibration_runs, print_evidence
+from vivace.cli.optimizing import backend_for, calibration_runs, publish, show
 from vivace.core.config import BackendChoice, DTypeChoice
 from vivace.core.errors import UsageError
 from vivace.optimize.plans import CalibrationPlan, EvidencePlan
@@ -18,7 +18,7 @@ from vivace.optimize.plans import CalibrationPlan, EvidencePlan
 if TYPE_CHECKING:
     from vivace.optimize.quantize.run import Job
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a .gguf file or a hub id.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder or a hub id.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")]
 
 
@@ -55,22 +55,13 @@ def quantize(
     json: JsonFlag = False,
 ) -> None:
     """Write MODEL in fewer bits to the folder OUT, with what it lost in OUT/vivace.json."""
-    from vivace.optimize import evidence as measuring
     from vivace.optimize.quantize.run import quantize as run
 
     job = _job(model, out, how, calibration)
     with progress("Quantizing") as report:
         done = run(job, report)
-    where = measuring.Where(how.backend, how.dtype, how.threads, notice)
-    with progress("Measuring") as report:
-        found = measuring.evidence(job.folder, done.artefact.folder, evidence, where, report)
-    about = {**done.about, "evidence": found}
-    done.artefact.describe(about)
-    done.artefact.publish()
-    if json:
-        print_json({"folder": str(out), **about})
-        return
-    print_evidence(out, found)
+    about = publish(done, job.folder, evidence, (how.backend, how.dtype, how.threads))
+    show(out, about, json)
 
 
 def _job(model: str, out: Path, how: How, plan: CalibrationPlan) -> Job:
