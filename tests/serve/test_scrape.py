@@ -27,7 +27,7 @@ TYPES = {
     "counter": """prompt_tokens generation_tokens prompt_tokens_by_source prompt_tokens_cached
         prompt_tokens_cached_by_source prefix_cache_queries prefix_cache_hits
         external_prefix_cache_queries external_prefix_cache_hits num_preemptions request_success
-        admission_rejections corrupted_requests""",
+        admission_rejections corrupted_requests tool_call_parser_invocations""",
     "histogram": """time_to_first_token_seconds inter_token_latency_seconds
         request_time_per_output_token_seconds e2e_request_latency_seconds
         request_queue_time_seconds request_prefill_time_seconds request_decode_time_seconds

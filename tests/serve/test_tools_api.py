@@ -14,6 +14,7 @@ import pytest
 
 from tests.serve.calling import MESSAGES, TEMPLATE, TOOLS, check_call, saying
 from tests.serve.checkpoint import write_tiny_chat_model
+from tests.serve.commanded import sample_values
 from tests.serve.process import served
 
 
@@ -146,6 +147,28 @@ def test_thoughts_text_and_calls_are_told_apart() -> None:
         assert streamed(client, tools=TOOLS, extra_body=hidden) == ("Let me see.", "", calls)
         content, _, none = streamed(client, tools=TOOLS, tool_choice="none")
         assert (none, "<tool_call>" in content) == ([], True)
+
+
+def test_answers_read_for_calls_are_counted() -> None:
+    plain: dict[str, Any] = {"input": "hi", "tools": [], "stream": False}
+    tool = {"type": "function", **TOOLS[0]["function"]}
+    with saying(f"<tool_call>{CALL}</tool_call>") as client:
+        streamed(client, tools=TOOLS)
+        client.chat.completions.create(**ASKED, tools=TOOLS, n=2)
+        client.chat.completions.create(**ASKED)  # offers none: nothing is read
+        client.responses.create(model="scripted", **{**plain, "tools": [tool]})
+        scrape = httpx.get(str(client.base_url.join("/metrics"))).text
+    name = "vllm:tool_call_parser_invocations_total"
+    counts = {
+        kind.removeprefix(name).strip(): count
+        for kind, count in sample_values(scrape).items()
+        if kind.startswith(name) and count
+    }
+    assert counts == {
+        "streaming tool_call chat_completions": 1,
+        "non_streaming tool_call chat_completions": 2,
+        "non_streaming tool_call responses": 1,
+    }
 
 
 def test_a_model_that_always_reasons() -> None:

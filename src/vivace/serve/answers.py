@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from fastapi.responses import JSONResponse
@@ -80,7 +81,8 @@ class Answerer:
         params = self._model.prompts.constrained(params, body, conversation)
         prompt = self._truncated(conversation.token_ids, body)
         call = self._call(http, body, [prompt], params, id_prefix)
-        call = replace(call, reader=self._model.prompts.reader(body, conversation))
+        read = partial(self._model.metrics.tools.ended, id_prefix, bool(body.stream))
+        call = replace(call, reader=self._model.prompts.reader(body, conversation, read))
         return await self._respond(http, bool(body.stream), make(call))
 
     def _truncated(self, prompt: list[int], body: Body) -> list[int]:

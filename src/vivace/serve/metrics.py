@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from vivace.core.request import Request
 from vivace.core.stats import EngineInfo, EngineStats
 from vivace.serve.engine_metrics import ENGINE, LABELS, EngineMetrics
+from vivace.serve.tool_counts import ToolCounts
 from vivace.serve.watch import CallWatch, FinishedRequest, Listener, RequestWatch
 
 
@@ -83,6 +84,7 @@ class ServerMetrics:
     Attributes:
         labels: the values of those that all metrics have.
         listeners: are told of each request when it has ended.
+        tools: counts answers that were read for calls of tools.
     """
 
     def __init__(self, model_name: str, info: EngineInfo | None = None) -> None:
@@ -93,6 +95,7 @@ class ServerMetrics:
         self.registry.register(self._engine)
         self.histograms = {name: self._histogram(name, *told) for name, told in HISTOGRAMS.items()}
         self.counters = {name: self._by_label(name, *told) for name, told in COUNTERS.items()}
+        self.tools = ToolCounts(self.labels, self.registry)
         self.cached = self._counter("prompt_tokens_cached", "Prompt tokens found in a cache.")
         self.corrupted = self._counter("corrupted_requests", "Requests whose output was no number.")
         self._queued = Histogram(

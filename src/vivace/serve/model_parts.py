@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vivace.core.stats import EngineInfo
 from vivace.serve.generation import Generation
+from vivace.serve.metrics import ServerMetrics
 from vivace.serve.names import ServedNames
 from vivace.serve.prompts import Prompts
 
@@ -19,4 +20,5 @@ class ModelParts:
     info: EngineInfo
     prompts: Prompts
     generation: Generation
+    metrics: ServerMetrics
     names: ServedNames

@@ -104,9 +104,11 @@ class Prompts:
         tokenizer = self._need_tokenizer("messages")
         return self._parsers.constrained(params, body, conversation.text, tokenizer)
 
-    def reader(self, body: ChatBody, conversation: Conversation) -> Callable[[], AnswerReader]:
-        """Makes the reader of one answer."""
-        return self._parsers.reader(body, conversation.text)
+    def reader(
+        self, body: ChatBody, conversation: Conversation, ended: Callable[[bool], None]
+    ) -> Callable[[], AnswerReader]:
+        """As `Parsers.reader`."""
+        return self._parsers.reader(body, conversation.text, ended)
 
     def _check_calls(self, body: ChatBody) -> None:
         """No call may be left out of the prompt."""

@@ -69,7 +69,7 @@ def served_model(
     parsers = Parsers.of(chat_template.source, options.tool_call_parser, options.reasoning_parser)
     prompts = Prompts(tokenizer, chat_template, parsers)
     numbers = info.dtype if info.quantization is None else f"{info.dtype}-{info.quantization}"
-    parts = ModelParts(info, prompts, generation, names)
+    parts = ModelParts(info, prompts, generation, metrics, names)
     fingerprint = f"vivace-{vivace_version()}-{info.backend}-{numbers}"
     return Served(
         engine,

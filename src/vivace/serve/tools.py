@@ -15,6 +15,7 @@ from vivace.core.sampling import SamplingParams
 from vivace.core.structured import StructuredOutputsParams
 from vivace.serve.interfaces import Tokenizer
 from vivace.serve.schemas import ChatBody
+from vivace.serve.tool_counts import CountedParser
 from vivace.serve.tool_schemas import NamedTool, Tool
 from vivace.text.answer_reader import (
     REASONING_PARSERS,
@@ -98,14 +99,23 @@ class Parsers:
             given = replace(given, opening=first[0], after=first[1])
         return replace(params, structured_outputs=given)
 
-    def reader(self, body: ChatBody, prompt: str) -> Callable[[], AnswerReader]:
-        """Makes the reader of one answer."""
+    def reader(
+        self, body: ChatBody, prompt: str, ended: Callable[[bool], None]
+    ) -> Callable[[], AnswerReader]:
+        """Makes the reader of one answer.
+
+        Args:
+            ended: is told whether there was a call, where tools are offered.
+        """
         names = [tool.function.name for tool in offered(body)]
-        tools = self.tools if names else None
         shows = body.include_reasoning is not False
-        return lambda: AnswerReader(
-            reasoning_parser(self.reasoning, prompt), tool_parser(tools, names), shows
-        )
+
+        def read() -> AnswerReader:
+            tools = tool_parser(self.tools, names) if names else None
+            counted = None if tools is None else CountedParser(tools, ended)
+            return AnswerReader(reasoning_parser(self.reasoning, prompt), counted, shows)
+
+        return read
 
     def _tool_constraint(
         self, body: ChatBody, tools: Sequence[Tool], special: Callable[[str], int | None]
