@@ -21,6 +21,7 @@ TABLES = {  # by mark: the page and its proof
     "speed": ("README.md", "cpu-speed.json"),
     "foundation": ("README.md", "foundation.json"),
     "scheduling": ("docs/scheduling.md", "scheduler-cache.json"),
+    "serving": ("docs/deployment.md", "serving.json"),
 }
 
 

@@ -45,7 +45,7 @@ ROWS: dict[int, Row] = {
         "no error that is not the client's own; in the last 5 minutes, beside minutes 2 to 6, "
         "memory within 2% and p99s within 1.25 times",
         "20 minutes, at most 25",
-        judged("soak.py", 25, robustness.soak),
+        judged("soak.py", 25, robustness.soak, "--plot", "docs/soak.svg"),
     ),
     6: Row(
         "The front end costs little",
