@@ -89,7 +89,8 @@ def run_rows(proof: Proof, row: int | None, show: bool) -> int:
     numbers = [] if show else list(proof.rows) if row is None else [row]
     results = proof.read()
     for number in numbers:
-        results[str(number)] = proof.run(number)
+        made = proof.run(number)
+        results = {**proof.read(), str(number): made}  # another row may have ended meanwhile
         proof.write(results)  # after each: a later row may be interrupted
     print(proof.table(results))
     return int(not all(results[str(number)]["holds"] for number in numbers))
