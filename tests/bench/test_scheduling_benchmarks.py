@@ -45,7 +45,8 @@ def test_conversations() -> None:
     assert set(result["tokens_per_second"]) == {"shared", "apart", "decodes alone"}
     assert set(result["median_ttfts"]) == {"shared", "apart", "restarted"}
     sizes = result["sizes"]
-    assert len(result["ttfts"]["shared"]) == sizes["shape"]["conversations"]
+    assert len(result["ttfts"]["apart"]) == sizes["shape"]["conversations"]
+    assert len(result["ttfts"]["shared"]) == 2 * len(result["ttfts"]["apart"])  # before and after
     assert len(result["ttfts"]["restarted"]) == sizes["restarts"]
 
 
