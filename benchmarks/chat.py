@@ -2,11 +2,12 @@
 
     python benchmarks/chat.py [--rounds 1] [--short]
 
-All conversations go on at once; each asks its next turn as soon as it has its answer, with all
-that was said before. Then the next turn of each, one at a time: with its prefix on the device,
-computed from the beginning, and after a restart that finds it on disk (the files are dropped from
-the system's cache before). Prints one JSON object: tokens of answers per second, the most that they
-could be with sharing if prompts took no time at all, and times to first token.
+With sharing, without, and with it again, all conversations go on at once; each asks its next turn
+as soon as it has its answer, with all that was said before. Then the next turn of each, one at a
+time: with its prefix on the device, computed from the beginning, and after a restart that finds it
+on disk (the files are dropped from the system's cache before). Prints one JSON object: tokens of
+answers per second, the most that they could be with sharing if prompts took no time at all, and
+times to first token.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.serve.fixtures import model, url
+from tests.serve.fixtures import hermes, hermes_client, model, url
 from tests.serve.scripted import ScriptedEngine, scripted_app, serving
 
-__all__ = ["client", "engine", "model", "url"]
+__all__ = ["client", "engine", "hermes", "hermes_client", "model", "url"]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +9,11 @@ import httpx
 import openai
 import pytest
 
-from tests.serve.calling import TEMPLATE, TOOLS, check_call, saying
-from tests.serve.checkpoint import write_tiny_chat_model
-from tests.serve.process import served
+from tests.serve.calling import TOOLS, check_call, saying
 
 FUNCTIONS: Any = [{"type": "function", **one["function"]} for one in TOOLS]
 CALL = '<tool_call>{"name": "get", "arguments": {"city": "Rome"}}</tool_call>'
 ASKED: dict[str, Any] = {"model": "scripted", "input": "hi", "tools": FUNCTIONS}
-
-
-@pytest.fixture(scope="module")
-def hermes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_chat_model(tmp_path_factory.mktemp("hermes"), TEMPLATE)
-
-
-@pytest.fixture(scope="module")
-def client(hermes: Path) -> Iterator[openai.OpenAI]:
-    with (
-        served(hermes) as (_, url),
-        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
-    ):
-        yield client
 
 
 @pytest.mark.parametrize(
@@ -39,9 +22,9 @@ def client(hermes: Path) -> Iterator[openai.OpenAI]:
     ids=["required", "named"],
 )
 def test_a_model_is_held_to_a_call(
-    client: openai.OpenAI, hermes: Path, choice: Any, names: set[str]
+    hermes_client: openai.OpenAI, hermes: Path, choice: Any, names: set[str]
 ) -> None:
-    answer = client.responses.create(
+    answer = hermes_client.responses.create(
         model=str(hermes),
         input="hi",
         tools=FUNCTIONS,
@@ -59,7 +42,7 @@ def test_a_model_is_held_to_a_call(
     assert [tool.name for tool in answer.tools] == ["get", "put"]  # type: ignore[union-attr]
 
 
-def test_calls_and_their_outputs_go_back_in(client: openai.OpenAI, hermes: Path) -> None:
+def test_calls_and_their_outputs_go_back_in(hermes_client: openai.OpenAI, hermes: Path) -> None:
     """The prompt is that of the chat which says the same."""
     call = {"type": "function_call", "call_id": "1", "name": "get", "arguments": '{"city": "Oslo"}'}
     output = {"type": "function_call_output", "call_id": "1", "output": "rain"}
@@ -72,9 +55,11 @@ def test_calls_and_their_outputs_go_back_in(client: openai.OpenAI, hermes: Path)
         {"role": "tool", "tool_call_id": "1", "content": "rain"},
     ]
     asked: Any = {"model": str(hermes), "temperature": 0}
-    response = client.responses.create(**asked, input=items, tools=FUNCTIONS, max_output_tokens=16)
+    response = hermes_client.responses.create(
+        **asked, input=items, tools=FUNCTIONS, max_output_tokens=16
+    )
     asked |= {"messages": turns, "tools": TOOLS, "max_tokens": 16}
-    chat = client.chat.completions.create(**asked)
+    chat = hermes_client.chat.completions.create(**asked)
     assert response.usage is not None
     assert chat.usage is not None
     assert response.usage.input_tokens == chat.usage.prompt_tokens

@@ -4,7 +4,6 @@ that thinks and calls as models do."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,14 @@ import httpx
 import openai
 import pytest
 
-from tests.serve.calling import MESSAGES, TEMPLATE, TOOLS, check_call, saying
-from tests.serve.checkpoint import write_tiny_chat_model
+from tests.serve.calling import MESSAGES, TOOLS, check_call, saying
 from tests.serve.commanded import sample_values
-from tests.serve.process import served
 
 
-@pytest.fixture(scope="module")
-def hermes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_chat_model(tmp_path_factory.mktemp("hermes"), TEMPLATE)
-
-
-@pytest.fixture(scope="module")
-def client(hermes: Path) -> Iterator[openai.OpenAI]:
-    with (
-        served(hermes) as (_, url),
-        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
-    ):
-        yield client
-
-
-def test_a_named_tool_is_called(client: openai.OpenAI, hermes: Path) -> None:
+def test_a_named_tool_is_called(hermes_client: openai.OpenAI, hermes: Path) -> None:
     asked = {"model": str(hermes), "messages": MESSAGES, "tools": TOOLS, "max_tokens": 90}
     choice = {"type": "function", "function": {"name": "put"}}
-    answer = client.chat.completions.create(**asked, tool_choice=choice).choices[0]
+    answer = hermes_client.chat.completions.create(**asked, tool_choice=choice).choices[0]
     assert answer.finish_reason == "tool_calls"
     assert answer.message.content is None
     (call,) = answer.message.tool_calls or []
@@ -43,11 +26,11 @@ def test_a_named_tool_is_called(client: openai.OpenAI, hermes: Path) -> None:
     check_call("put", call.function.arguments)
 
 
-def test_a_required_call_streamed_is_the_same(client: openai.OpenAI, hermes: Path) -> None:
+def test_a_required_call_streamed_is_the_same(hermes_client: openai.OpenAI, hermes: Path) -> None:
     asked = {"model": str(hermes), "messages": MESSAGES, "tools": TOOLS, "max_tokens": 90}
     asked |= {"tool_choice": "required", "seed": 3, "parallel_tool_calls": False}
-    (whole,) = client.chat.completions.create(**asked).choices[0].message.tool_calls
-    with client.chat.completions.create(**asked, stream=True) as events:
+    (whole,) = hermes_client.chat.completions.create(**asked).choices[0].message.tool_calls
+    with hermes_client.chat.completions.create(**asked, stream=True) as events:
         chunks = [event.choices[0] for event in events]
     pieces = [piece for chunk in chunks for piece in chunk.delta.tool_calls or []]
     assert all(piece.index == 0 for piece in pieces)
@@ -61,23 +44,23 @@ def test_a_required_call_streamed_is_the_same(client: openai.OpenAI, hermes: Pat
     assert not any(chunk.delta.content for chunk in chunks)
 
 
-def test_strict_tools_hold_a_free_answer(client: openai.OpenAI, hermes: Path) -> None:
+def test_strict_tools_hold_a_free_answer(hermes_client: openai.OpenAI, hermes: Path) -> None:
     strict = [{**one, "function": {**one["function"], "strict": True}} for one in TOOLS]
-    answer = client.chat.completions.create(
+    answer = hermes_client.chat.completions.create(
         model=str(hermes), messages=MESSAGES, tools=strict, max_tokens=30, seed=1
     ).choices[0]
     for call in answer.message.tool_calls or []:
         check_call(call.function.name, call.function.arguments)
 
 
-def test_calls_and_their_results_go_back_in(client: openai.OpenAI, hermes: Path) -> None:
+def test_calls_and_their_results_go_back_in(hermes_client: openai.OpenAI, hermes: Path) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "get", "arguments": '{"a": 1}'}}
     turns = [
         *MESSAGES,
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "1", "content": "rain"},
     ]
-    url = str(client.base_url).removesuffix("/v1/")
+    url = str(hermes_client.base_url).removesuffix("/v1/")
     with httpx.Client(base_url=url) as http:
         ids = http.post("/tokenize", json={"messages": turns, "tools": TOOLS}).json()["tokens"]
         prompt = http.post("/detokenize", json={"tokens": ids}).json()["prompt"]
@@ -86,8 +69,8 @@ def test_calls_and_their_results_go_back_in(client: openai.OpenAI, hermes: Path)
     assert "tool\nrain" in prompt
 
 
-def test_messages_use_tools_too(client: openai.OpenAI) -> None:
-    url = str(client.base_url).removesuffix("/v1/")
+def test_messages_use_tools_too(hermes_client: openai.OpenAI) -> None:
+    url = str(hermes_client.base_url).removesuffix("/v1/")
     tools = [
         {"name": one["function"]["name"], "input_schema": one["function"]["parameters"]}
         for one in TOOLS
@@ -206,7 +189,7 @@ def test_refusals(fields: dict[str, Any], param: str) -> None:
     assert caught.value.param == param
 
 
-def test_a_model_without_tools_says_so(client: openai.OpenAI, model: Path, url: str) -> None:
+def test_a_model_without_tools_says_so(hermes_client: openai.OpenAI, model: Path, url: str) -> None:
     body = {"messages": MESSAGES, "tools": TOOLS, "max_tokens": 1}
     answer = httpx.post(f"{url}/v1/chat/completions", json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools")

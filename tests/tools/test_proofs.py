@@ -53,6 +53,21 @@ def test_rows_are_merged_into_the_file(
     assert "2. [holds]" in shown
 
 
+def test_rows_that_run_at_the_same_time_keep_each_others_results(tmp_path: Path) -> None:
+    from claims.row import Outcome, Row
+    from claims.runner import Proof, run_rows
+
+    file = tmp_path / "proofs.json"
+
+    def beside() -> Outcome:
+        file.write_text(json.dumps({"2": {**RESULT, "sources": "a"}}))  # as another process does
+        return Outcome("measured", holds=True)
+
+    rows = {n: Row("claim", "bar", "no time", beside) for n in (1, 2)}
+    assert run_rows(Proof(rows, file), 1, show=False) == 0
+    assert list(json.loads(file.read_text())) == ["1", "2"]
+
+
 def test_a_row_made_on_other_sources_is_stale() -> None:
     from claims.runner import state
 
